@@ -1,0 +1,272 @@
+//! Every limit and every time of a session, by name, and the one place that validates them.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::runtime::{DefaultTimer, Timer};
+
+/// The window every stream starts with on the wire, in bytes (`spec.md §5.1`). A smaller one
+/// cannot be expressed in the protocol.
+pub(crate) const INITIAL_WINDOW: u32 = 256 * 1024;
+
+/// The size of a read from the IO, in bytes.
+pub(crate) const READ_BUFFER: usize = 64 * 1024;
+
+/// The limits and times of a session. Cheap to clone.
+///
+/// ```
+/// use std::time::Duration;
+/// use trunkline::Config;
+///
+/// let config = Config::builder()
+///     .max_streams(100)
+///     .keepalive(Some(Duration::from_secs(10)))
+///     .build()?;
+/// # Ok::<(), trunkline::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct Config {
+    pub(crate) limits: Limits,
+    pub(crate) timer: Option<Arc<dyn Timer>>,
+    /// The user chose the timer, or chose to have none.
+    pub(crate) timer_chosen: bool,
+}
+
+impl Config {
+    /// A builder that starts from the defaults.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder { config: Self::default() }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { limits: Limits::default(), timer: Some(Arc::new(DefaultTimer)), timer_chosen: false }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.limits.fmt(f)
+    }
+}
+
+/// The plain values of a [`Config`]; the meaning of each is on the builder's setter.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) accept_backlog: usize,
+    pub(crate) ack_backlog: usize,
+    pub(crate) max_streams: usize,
+    pub(crate) max_outbound_streams: usize,
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) ping_timeout: Duration,
+    pub(crate) write_timeout: Option<Duration>,
+    pub(crate) open_timeout: Option<Duration>,
+    pub(crate) open_timeout_ends_session: bool,
+    pub(crate) close_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) linger_bytes: usize,
+    pub(crate) ack_delay: Duration,
+    pub(crate) stream_window: u32,
+    pub(crate) max_stream_window: u32,
+    pub(crate) receive_budget: usize,
+    pub(crate) staging_limit: usize,
+    pub(crate) max_frame: u32,
+    pub(crate) max_empty_frames: u32,
+    pub(crate) max_early_resets: u32,
+    pub(crate) early_reset_interval: Duration,
+    pub(crate) seed: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            accept_backlog: 256,
+            ack_backlog: 256,
+            max_streams: 8_192,
+            max_outbound_streams: 8_192,
+            keepalive: Some(Duration::from_secs(30)),
+            ping_timeout: Duration::from_secs(10),
+            write_timeout: Some(Duration::from_secs(10)),
+            open_timeout: Some(Duration::from_secs(75)),
+            open_timeout_ends_session: false,
+            close_timeout: Duration::from_secs(300),
+            drain_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
+            linger_bytes: 64 << 20,
+            ack_delay: Duration::from_millis(5),
+            stream_window: INITIAL_WINDOW,
+            max_stream_window: 16 << 20,
+            receive_budget: 256 << 20,
+            staging_limit: 256 << 10,
+            max_frame: 64 << 10,
+            max_empty_frames: 4_096,
+            max_early_resets: 1_000,
+            early_reset_interval: Duration::from_secs(10),
+            seed: None,
+        }
+    }
+}
+
+/// Builds a [`Config`]. Each setter says the meaning, unit and default of one value;
+/// [`build`](Self::build) checks them all.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ConfigBuilder {
+    config: Config,
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
+        $($(#[$doc])*
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.config.limits.$name = $name;
+            self
+        })*
+    };
+}
+
+impl ConfigBuilder {
+    setters! {
+        /// Inbound streams that may wait to be accepted; one more is reset with
+        /// [`REFUSED`](crate::ResetCode::REFUSED). 0 suits a side that only opens. Default 256,
+        /// as every yamux implementation.
+        accept_backlog: usize;
+        /// Streams of ours that may wait for the peer's ACK; further opens wait. At least 1.
+        /// Default 256: most peers reset what is beyond.
+        ack_backlog: usize;
+        /// Inbound streams alive at once; one more is reset with
+        /// [`REFUSED`](crate::ResetCode::REFUSED). At least 1. Default 8,192, which together with
+        /// the initial window bounds memory.
+        max_streams: usize;
+        /// Outbound streams alive at once; further opens wait. At least 1. Default 8,192.
+        max_outbound_streams: usize;
+        /// Ping the peer after this long without a byte from it; `None` never does. Must not be
+        /// zero. Default 30 s.
+        keepalive: Option<Duration>;
+        /// How long the peer may stay silent after a keepalive ping before the session ends. Must
+        /// not be zero. Default 10 s.
+        ping_timeout: Duration;
+        /// How long the IO may accept nothing while there is something to write before the
+        /// session ends; `None` waits forever. Must not be zero. Default 10 s.
+        write_timeout: Option<Duration>;
+        /// How long a stream of ours may wait for the peer's ACK before it is reset; `None` waits
+        /// forever. Must not be zero. Default 75 s.
+        open_timeout: Option<Duration>;
+        /// Whether an unacknowledged stream ends the whole session, as hashicorp's does. Default
+        /// false.
+        open_timeout_ends_session: bool;
+        /// How long a stream may stay half closed by this side without a byte from the peer
+        /// before it is reset. Must not be zero. Default 5 minutes.
+        close_timeout: Duration;
+        /// How long [`Session::close`](crate::Session::close) lets live streams finish before it
+        /// ends them. Default 30 s.
+        drain_timeout: Duration;
+        /// How long an ending session waits for the peer to close its side, so that the GoAway
+        /// arrives and is not overtaken by a TCP reset. Default 2 s.
+        linger: Duration;
+        /// How many bytes an ending session reads and discards at most. Default 64 MiB.
+        linger_bytes: usize;
+        /// How long an ACK may wait for a frame to ride on. Default 5 ms.
+        ack_delay: Duration;
+        /// The receive window every stream starts with, in bytes; at least 262,144. Default
+        /// 262,144.
+        stream_window: u32;
+        /// How far a receive window may grow, in bytes; at least `stream_window`, and growth is
+        /// off where they are equal. Default 16 MiB.
+        max_stream_window: u32;
+        /// Bytes buffered for reading by all streams, plus credit granted beyond the 256 KiB that
+        /// each stream starts with; at least 262,144. At the budget windows stop growing; when
+        /// the buffered bytes alone reach it, the stream with most of them is reset with
+        /// [`OVERLOADED`](crate::ResetCode::OVERLOADED). Default 256 MiB.
+        receive_budget: usize;
+        /// Bytes staged for the IO before writers wait; at least 16,384. Less on a slow
+        /// connection. Default 256 KiB.
+        staging_limit: usize;
+        /// The largest body of a Data frame this side sends, in bytes; at least 1,024, at most
+        /// 16 MiB. Default 64 KiB.
+        max_frame: u32;
+        /// Frames that carry nothing that the peer may send beyond the useful ones; one more ends
+        /// the session. At least 1. Default 4,096.
+        max_empty_frames: u32;
+        /// Streams the peer may reset before they were accepted, per `early_reset_interval`; one
+        /// more ends the session. At least 1. Default 1,000.
+        max_early_resets: u32;
+        /// See `max_early_resets`. Must not be zero. Default 10 s.
+        early_reset_interval: Duration;
+        /// Seeds every random choice (jitter, hashing of ids), for tests. `None` seeds from the
+        /// operating system. Default `None`.
+        seed: Option<u64>;
+    }
+
+    /// The clock and the source of sleeps. Default: `futures-timer`, which runs on one thread of
+    /// its own, whatever the runtime.
+    pub fn timer(mut self, timer: Arc<dyn Timer>) -> Self {
+        self.config.timer = Some(timer);
+        self.config.timer_chosen = true;
+        self
+    }
+
+    /// No timer: every time limit is off, the peer's round trip is not measured and windows do
+    /// not grow. Deadlines on streams and pings fail with
+    /// [`Unsupported`](std::io::ErrorKind::Unsupported).
+    pub fn no_timer(mut self) -> Self {
+        self.config.timer = None;
+        self.config.timer_chosen = true;
+        self
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] naming the first field whose value is out of its range.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        let l = &self.config.limits;
+        let set = |value: Option<Duration>| value != Some(Duration::ZERO);
+        let checks = [
+            ("ack_backlog", l.ack_backlog >= 1, "at least 1"),
+            ("max_streams", l.max_streams >= 1, "at least 1"),
+            ("max_outbound_streams", l.max_outbound_streams >= 1, "at least 1"),
+            ("keepalive", set(l.keepalive), "more than zero"),
+            ("ping_timeout", !l.ping_timeout.is_zero(), "more than zero"),
+            ("write_timeout", set(l.write_timeout), "more than zero"),
+            ("open_timeout", set(l.open_timeout), "more than zero"),
+            ("close_timeout", !l.close_timeout.is_zero(), "more than zero"),
+            ("stream_window", l.stream_window >= INITIAL_WINDOW, "at least 262144"),
+            ("max_stream_window", l.max_stream_window >= l.stream_window, "at least stream_window"),
+            ("receive_budget", l.receive_budget >= INITIAL_WINDOW as usize, "at least 262144"),
+            ("staging_limit", l.staging_limit >= 16 << 10, "at least 16384"),
+            ("max_frame", (1 << 10..=16 << 20).contains(&l.max_frame), "1024 to 16777216"),
+            ("max_empty_frames", l.max_empty_frames >= 1, "at least 1"),
+            ("max_early_resets", l.max_early_resets >= 1, "at least 1"),
+            ("early_reset_interval", !l.early_reset_interval.is_zero(), "more than zero"),
+        ];
+        match checks.into_iter().find(|(_, holds, _)| !holds) {
+            Some((field, _, range)) => Err(ConfigError { field, range }),
+            None => Ok(self.config),
+        }
+    }
+}
+
+/// A value of a [`ConfigBuilder`] is out of its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    field: &'static str,
+    range: &'static str,
+}
+
+impl ConfigError {
+    /// The name of the setter.
+    pub const fn field(&self) -> &'static str {
+        self.field
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} must be {}", self.field, self.range)
+    }
+}
+
+impl std::error::Error for ConfigError {}

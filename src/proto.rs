@@ -1,0 +1,515 @@
+//! The session without IO, clock or waker: bytes and `now` in, staged bytes and events out.
+//!
+//! [`Core`]'s methods sort by direction. *Input* (`input.rs`): `handle_*` take what came from the
+//! IO or from the clock. *Commands* (`commands.rs`): what a user does with a session or a stream.
+//! *Output* (`output.rs`): `take_output`, `poll_event`, `poll_timeout` and getters. Mutate, then
+//! drain the output.
+//!
+//! This module is public only for fuzzing and is not covered by semantic versioning.
+
+mod budget;
+mod buffer;
+mod commands;
+pub(crate) mod deadline;
+mod event;
+mod input;
+mod output;
+mod ping;
+mod staging;
+mod state;
+mod stats;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use commands::{Direction, Half, Read, Written};
+pub use event::Event;
+pub use output::IoStep;
+pub use staging::Batch;
+pub use state::{Input, State, Verdict};
+pub use stats::Stats;
+pub use stream::Slot;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use self::{
+    budget::{Balance, RateLimit},
+    buffer::{Buffers, ChunkQueue},
+    deadline::DeadlineQueue,
+    ping::{Pings, RoundTrip},
+    staging::Staging,
+    stream::{End, Entry, Marks, Streams},
+    window::{RecvWindow, SendWindow},
+};
+use crate::{
+    config::{Config, INITIAL_WINDOW, Limits},
+    error::{GoAwayCode, OpenError, ResetCode, SessionError, Violation},
+    frame::{Decoder, Header, StreamId},
+};
+
+/// Which end of the connection this is; decides the parity of the ids it opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Opens odd ids. By custom the side that connected.
+    Client,
+    /// Opens even ids.
+    Server,
+}
+
+/// One end of a session.
+#[derive(Debug)]
+pub struct Core {
+    role: Role,
+    limits: Limits,
+    timed: bool,
+    /// The beginning of the session: microseconds are counted from here.
+    start: Instant,
+    phase: Phase,
+    outcome: Option<Result<(), SessionError>>,
+
+    streams: Streams,
+    buffers: Buffers,
+    accept_queue: VecDeque<Slot>,
+    next_id: u32,
+    /// Streams opened that have no id yet.
+    unnumbered: u32,
+    highest_remote: u32,
+    outbound: usize,
+    inbound: usize,
+    unacked: usize,
+    /// An open was refused and should be told when there is room.
+    open_wait: bool,
+    late_allowance: u64,
+    /// Bytes received and not read, over all streams.
+    buffered: usize,
+    /// Credit granted beyond the initial windows.
+    extra_credit: usize,
+
+    decoder: Decoder,
+    receiving: Option<Receiving>,
+    empty_frames: Balance,
+    early_resets: RateLimit,
+    pings: Pings,
+    round_trip: RoundTrip,
+    remote_gone: bool,
+    refuse_inbound: bool,
+    eof: bool,
+
+    staging: Staging,
+    staging_limit: usize,
+    batch: u64,
+    batch_taken: Option<(Instant, usize)>,
+    flushed: u64,
+    owed: VecDeque<Slot>,
+    line: VecDeque<Slot>,
+    acks: Vec<Slot>,
+    ack_due: Option<Instant>,
+    flush_waiters: Vec<Slot>,
+    refusals: VecDeque<(StreamId, ResetCode)>,
+    go_away: Option<GoAwayCode>,
+
+    events: VecDeque<Event>,
+    wants_driver: bool,
+    deadlines: DeadlineQueue<Timeout>,
+    user_deadlines: HashMap<u32, [Option<Instant>; 2]>,
+    last_received: Instant,
+    keepalive_sent: Option<Instant>,
+    /// A little less than configured, and different for every session.
+    keepalive_interval: Option<Duration>,
+    blocked_since: Option<Instant>,
+    stats: Stats,
+}
+
+impl Core {
+    /// A session at its start.
+    pub fn new(role: Role, config: &Config, now: Instant) -> Self {
+        let limits = config.limits.clone();
+        let mut chance = Chance::new(limits.seed);
+        Self {
+            role,
+            timed: config.timer.is_some(),
+            start: now,
+            phase: Phase::Open,
+            outcome: None,
+            streams: Streams::new(chance.next()),
+            buffers: Buffers::new(),
+            accept_queue: VecDeque::new(),
+            next_id: if role == Role::Client { 1 } else { 2 },
+            unnumbered: 0,
+            highest_remote: 0,
+            outbound: 0,
+            inbound: 0,
+            unacked: 0,
+            open_wait: false,
+            late_allowance: 0,
+            buffered: 0,
+            extra_credit: 0,
+            decoder: Decoder::new(),
+            receiving: None,
+            empty_frames: Balance::new(limits.max_empty_frames),
+            early_resets: RateLimit::new(limits.max_early_resets, limits.early_reset_interval),
+            pings: Pings::new(),
+            round_trip: RoundTrip::new(),
+            remote_gone: false,
+            refuse_inbound: false,
+            eof: false,
+            staging: Staging::new(),
+            staging_limit: limits.staging_limit.min(FIRST_STAGING_LIMIT),
+            batch: 1,
+            batch_taken: None,
+            flushed: 0,
+            owed: VecDeque::new(),
+            line: VecDeque::new(),
+            acks: Vec::new(),
+            ack_due: None,
+            flush_waiters: Vec::new(),
+            refusals: VecDeque::new(),
+            go_away: None,
+            events: VecDeque::new(),
+            wants_driver: false,
+            deadlines: DeadlineQueue::new(),
+            user_deadlines: HashMap::new(),
+            last_received: now,
+            keepalive_sent: None,
+            keepalive_interval: limits
+                .keepalive
+                .map(|interval| interval.mul_f64(chance.between(0.9, 1.0))),
+            blocked_since: None,
+            stats: Stats::default(),
+            limits,
+        }
+    }
+
+    fn insert(&mut self, state: State, marks: Marks, now: Instant) -> Slot {
+        let mut limit = INITIAL_WINDOW;
+        let extra = (self.limits.stream_window - INITIAL_WINDOW) as usize;
+        if self.has_budget(extra) {
+            limit = self.limits.stream_window;
+            self.extra_credit += extra;
+        }
+        self.streams.insert(Entry {
+            id: 0,
+            state,
+            marks,
+            send: SendWindow::initial(),
+            recv: RecvWindow::new(limit, self.micros(now)),
+            chunks: ChunkQueue::EMPTY,
+            end: End::None,
+            staged_in: self.flushed,
+        })
+    }
+
+    const fn has_budget(&self, more: usize) -> bool {
+        self.buffered + self.extra_credit + more <= self.limits.receive_budget
+    }
+
+    /// Moves a stream on, where the table says so; the verdict tells what else is to be done.
+    fn advance(&mut self, slot: Slot, input: Input) -> Verdict {
+        let entry = &mut self.streams[slot];
+        let verdict = entry.state.on(input);
+        if let Verdict::Next(next) = verdict {
+            entry.state = next;
+        }
+        verdict
+    }
+
+    /// Puts a stream on the list of those that owe the peer a frame.
+    fn owe(&mut self, slot: Slot, mark: Marks) {
+        let marks = &mut self.streams[slot].marks;
+        marks.set(mark);
+        if !marks.any(Marks::IN_OWED) {
+            marks.set(Marks::IN_OWED);
+            self.owed.push_back(slot);
+        }
+        self.wants_driver = true;
+    }
+
+    /// Ends a stream before its time, and tells the peer unless the peer began it.
+    fn end_stream(&mut self, slot: Slot, end: End) {
+        let entry = &mut self.streams[slot];
+        if entry.state == State::Reset {
+            return;
+        }
+        let never_sent = entry.marks.any(Marks::OWES_SYN);
+        entry.state = State::Reset;
+        entry.end = end;
+        entry
+            .marks
+            .clear(Marks::OWES.with(Marks::OWES_ACK).with(Marks::OWES_CREDIT).with(Marks::TURN));
+        if never_sent {
+            self.unnumbered -= 1;
+        }
+        if let End::Local(_) = end {
+            self.stats.resets_sent += u64::from(!never_sent);
+            if !never_sent {
+                self.owe(slot, Marks::OWES_RST);
+            }
+        }
+        self.unlink(slot);
+        self.wake_stream(slot);
+        self.stop_receiving(slot);
+    }
+
+    /// The wire is done with a stream: later frames for its id are late frames.
+    fn unlink(&mut self, slot: Slot) {
+        self.release_permit(slot);
+        let entry = &mut self.streams[slot];
+        if entry.id == 0 {
+            return;
+        }
+        let id = entry.id;
+        if self.streams.find(id) == Some(slot) {
+            self.late_allowance += u64::from(self.streams[slot].recv.credit());
+            self.streams.unlink(id);
+        }
+        let marks = &mut self.streams[slot].marks;
+        if marks.take(Marks::CLOSE_TIMER) {
+            self.deadlines.cancelled();
+        }
+    }
+
+    fn stop_receiving(&mut self, slot: Slot) {
+        if self.receiving.is_some_and(|receiving| receiving.slot == slot) {
+            self.receiving = None;
+        }
+    }
+
+    fn wake_stream(&mut self, slot: Slot) {
+        self.wake_reader(slot);
+        self.wake_writer(slot);
+    }
+
+    fn wake_reader(&mut self, slot: Slot) {
+        if self.streams[slot].marks.take(Marks::READ_WAIT) {
+            self.events.push_back(Event::Readable(slot));
+        }
+    }
+
+    fn wake_writer(&mut self, slot: Slot) {
+        if self.streams[slot].marks.take(Marks::WRITE_WAIT) {
+            self.events.push_back(Event::Writable(slot));
+        }
+    }
+
+    /// The peer knows the stream, or it is gone: its place in the ack backlog is free.
+    fn release_permit(&mut self, slot: Slot) {
+        let marks = &mut self.streams[slot].marks;
+        if marks.take(Marks::OPEN_TIMER) {
+            self.deadlines.cancelled();
+        }
+        if marks.take(Marks::UNACKED) {
+            self.unacked -= 1;
+            self.tell_openers();
+        }
+    }
+
+    fn tell_openers(&mut self) {
+        if self.open_wait {
+            self.open_wait = false;
+            self.events.push_back(Event::Openable);
+        }
+    }
+
+    /// Removes a stream that nobody holds and that owes nothing.
+    fn forget_if_over(&mut self, slot: Slot) {
+        if self.streams.get(slot).is_some_and(Entry::is_over) {
+            self.forget(slot);
+        }
+    }
+
+    fn forget(&mut self, slot: Slot) {
+        self.unlink(slot);
+        self.drop_chunks(slot);
+        self.stop_receiving(slot);
+        let entry = &self.streams[slot];
+        self.extra_credit -= entry.recv.beyond_initial();
+        if entry.marks.any(Marks::HAS_DEADLINE) {
+            self.user_deadlines.remove(&slot.0);
+        }
+        if entry.marks.any(Marks::OUTBOUND) {
+            self.outbound -= 1;
+            self.tell_openers();
+        } else {
+            self.inbound -= 1;
+        }
+        self.streams.remove(slot);
+        // The last stream may be what an end waits for.
+        self.wants_driver |= !matches!(self.phase, Phase::Open);
+    }
+
+    fn drop_chunks(&mut self, slot: Slot) {
+        let mut chunks = self.streams[slot].chunks;
+        let dropped = self.buffers.clear(&mut chunks);
+        self.buffered -= dropped;
+        let entry = &mut self.streams[slot];
+        entry.chunks = chunks;
+        entry.recv.consume(dropped);
+    }
+
+    /// Ends every stream and every wait; `GoAway` is sent unless the connection is gone.
+    fn finish_session(
+        &mut self,
+        outcome: Result<(), SessionError>,
+        code: Option<GoAwayCode>,
+        now: Instant,
+    ) {
+        if self.outcome.is_some() {
+            return;
+        }
+        if let Err(error) = &outcome {
+            log::debug!("session ends: {error}");
+        }
+        self.outcome = Some(outcome);
+        let patience = if outcome.is_ok() {
+            self.limits.linger.max(self.limits.drain_timeout)
+        } else {
+            self.staging.clear();
+            self.pings = Pings::new();
+            self.refusals.clear();
+            self.limits.linger
+        };
+        self.phase = Phase::Finishing { until: now + patience };
+        self.go_away = code;
+        for slot in self.streams.slots() {
+            if self.streams.get(slot).is_some() {
+                self.end_with_session(slot);
+            }
+        }
+        self.receiving = None;
+        self.deadlines.clear();
+        self.ack_due = None;
+        self.events.push_back(Event::Ended);
+        self.wants_driver = true;
+    }
+
+    fn end_with_session(&mut self, slot: Slot) {
+        let entry = &mut self.streams[slot];
+        // A stream that was done keeps its clean end.
+        if !entry.state.is_terminal() || entry.marks.any(Marks::OWES) {
+            let clean = self.outcome.is_some_and(|outcome| outcome.is_ok()) && !self.eof;
+            self.end_stream(slot, End::Local(ResetCode::CANCELLED));
+            let entry = &mut self.streams[slot];
+            entry.end = End::Session;
+            entry.state = State::Reset;
+            if !clean {
+                entry.marks.clear(Marks::OWES);
+            }
+        }
+        self.forget_if_over(slot);
+    }
+
+    fn violation(&mut self, rule: Violation, frame: Option<Header>, now: Instant) {
+        let error = SessionError::Violation { rule, frame };
+        self.finish_session(Err(error), Some(GoAwayCode::PROTOCOL_ERROR), now);
+    }
+
+    /// The last `Session` handle is gone, or `close` was called: when no stream is left, end.
+    fn finish_if_drained(&mut self, now: Instant) {
+        let Phase::Draining { until } = self.phase else { return };
+        let overdue = until.is_some_and(|until| now >= until);
+        let idle =
+            self.streams.linked() == 0 && self.unnumbered == 0 && self.accept_queue.is_empty();
+        if idle || overdue {
+            self.finish_session(Ok(()), Some(GoAwayCode::NORMAL), now);
+        }
+    }
+
+    fn open_error(&self) -> Option<OpenError> {
+        if let Some(outcome) = self.outcome {
+            return Some(OpenError::Session(outcome.err().unwrap_or(SessionError::Closed)));
+        }
+        if self.remote_gone {
+            return Some(OpenError::RemoteGoAway);
+        }
+        if self.refuse_inbound || !matches!(self.phase, Phase::Open) {
+            return Some(OpenError::Closing);
+        }
+        None
+    }
+
+    /// Whether an id is one that this side assigns.
+    const fn is_ours(&self, id: u32) -> bool {
+        (id % 2 == 1) == matches!(self.role, Role::Client)
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    const fn tunes_windows(&self) -> bool {
+        self.timed && self.limits.max_stream_window > self.limits.stream_window
+    }
+}
+
+/// How far the session is on its way to the end (`spec.md §8`).
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Open,
+    /// No new streams; ends when none is left, or at `until`.
+    Draining {
+        until: Option<Instant>,
+    },
+    /// The outcome is decided; GoAway and what is staged goes out.
+    Finishing {
+        until: Instant,
+    },
+    /// Our side is closed; input is discarded until the peer closes its own.
+    Lingering {
+        until: Instant,
+        bytes_left: usize,
+    },
+    Ended,
+}
+
+/// The body that is arriving.
+#[derive(Clone, Copy, Debug)]
+struct Receiving {
+    slot: Slot,
+    fin: bool,
+}
+
+/// What a deadline is for. A key is valid while its stream has that id and still waits.
+#[derive(Clone, Copy, Debug)]
+enum Timeout {
+    Open(Slot, u32),
+    Close(Slot, u32),
+    Read(Slot, Instant),
+    Write(Slot, Instant),
+    Ping(u32),
+}
+
+/// Until batches have shown how fast the IO is, no more than this is staged.
+const FIRST_STAGING_LIMIT: usize = 64 << 10;
+
+/// On a slow IO no less than this is staged.
+const MIN_STAGING_LIMIT: usize = 16 << 10;
+
+/// A batch that the IO takes longer for halves the limit.
+const SLOW_BATCH: Duration = Duration::from_millis(50);
+
+/// Randomness for jitter and hashing: not for secrets.
+struct Chance(u64);
+
+impl Chance {
+    fn new(seed: Option<u64>) -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        Self(seed.unwrap_or_else(|| RandomState::new().hash_one(0)))
+    }
+
+    /// SplitMix64.
+    const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn between(&mut self, low: f64, high: f64) -> f64 {
+        let unit = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        low + unit * (high - low)
+    }
+}

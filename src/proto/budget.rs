@@ -1,0 +1,58 @@
+//! How much useless work a peer may cause (`spec.md §9.2`).
+
+use std::time::{Duration, Instant};
+
+/// Frames that carry nothing, paid for by those that carry something.
+#[derive(Debug)]
+pub(super) struct Balance {
+    left: u32,
+    max: u32,
+}
+
+impl Balance {
+    pub(super) const fn new(max: u32) -> Self {
+        Self { left: max, max }
+    }
+
+    pub(super) const fn earn(&mut self) {
+        if self.left < self.max {
+            self.left += 1;
+        }
+    }
+
+    /// False once the peer has spent it all.
+    pub(super) const fn spend(&mut self) -> bool {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Events that may happen so often per interval.
+#[derive(Debug)]
+pub(super) struct RateLimit {
+    max: u32,
+    interval: Duration,
+    count: u32,
+    since: Option<Instant>,
+}
+
+impl RateLimit {
+    pub(super) const fn new(max: u32, interval: Duration) -> Self {
+        Self { max, interval, count: 0, since: None }
+    }
+
+    /// False if this one is too many.
+    pub(super) fn count(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= self.interval) {
+            self.since = Some(now);
+            self.count = 0;
+        }
+        self.count += 1;
+        self.count <= self.max
+    }
+}

@@ -1,0 +1,229 @@
+//! What was received and not read: chunks of all streams in one pool, so that an idle stream
+//! holds nothing and a busy one allocates nothing.
+
+use std::mem;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::config::READ_BUFFER;
+
+/// The chunks of one stream, oldest first: two indices into [`Buffers`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChunkQueue {
+    head: u32,
+    tail: u32,
+}
+
+impl ChunkQueue {
+    pub(super) const EMPTY: Self = Self { head: NIL, tail: NIL };
+
+    pub(super) const fn is_empty(self) -> bool {
+        self.head == NIL
+    }
+}
+
+/// The chunks of every stream of a session.
+///
+/// A body is either kept where the read buffer holds it, or, where it is too small to be worth
+/// pinning that buffer, copied to the end of the stream's last chunk.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    nodes: Vec<Node>,
+    free: u32,
+    used: usize,
+    /// Emptied copy chunks, by size class.
+    spare: [Vec<BytesMut>; CLASSES.len()],
+}
+
+impl Buffers {
+    pub(super) const fn new() -> Self {
+        Self { nodes: Vec::new(), free: NIL, used: 0, spare: [const { Vec::new() }; CLASSES.len()] }
+    }
+
+    /// Appends `body`, a part of `owner`.
+    pub(super) fn push(&mut self, queue: &mut ChunkQueue, body: &[u8], owner: &Bytes) {
+        if body.len() >= MIN_PIN {
+            self.append(queue, Chunk::Shared(owner.slice_ref(body)));
+        } else {
+            self.push_copy(queue, body);
+        }
+    }
+
+    fn push_copy(&mut self, queue: &mut ChunkQueue, mut body: &[u8]) {
+        let mut class = 0;
+        if let Some(Chunk::Copied(tail)) = self.last(*queue) {
+            let fits = body.len().min(tail.capacity() - tail.len());
+            tail.extend_from_slice(&body[..fits]);
+            body = &body[fits..];
+            class = 1;
+        }
+        while !body.is_empty() {
+            let enough = CLASSES.iter().position(|size| *size >= body.len());
+            let class_of_body = enough.unwrap_or(CLASSES.len() - 1).max(class);
+            let spare = self.spare[class_of_body].pop();
+            let mut chunk =
+                spare.unwrap_or_else(|| BytesMut::with_capacity(CLASSES[class_of_body]));
+            let fits = body.len().min(chunk.capacity());
+            chunk.extend_from_slice(&body[..fits]);
+            body = &body[fits..];
+            class = 1;
+            self.append(queue, Chunk::Copied(chunk));
+        }
+    }
+
+    /// Copies out as much as `out` holds; returns how much that was.
+    pub(super) fn read(&mut self, queue: &mut ChunkQueue, mut out: &mut [u8]) -> usize {
+        let wanted = out.len();
+        while !out.is_empty() && !queue.is_empty() {
+            let chunk = &mut self.nodes[queue.head as usize].chunk;
+            let bytes = chunk.as_slice();
+            let len = bytes.len().min(out.len());
+            let (now, later) = out.split_at_mut(len);
+            now.copy_from_slice(&bytes[..len]);
+            out = later;
+            if len == bytes.len() {
+                self.pop(queue);
+            } else {
+                chunk.advance(len);
+            }
+        }
+        wanted - out.len()
+    }
+
+    /// Hands over the oldest chunk, or the first `max` bytes of it.
+    pub(super) fn read_chunk(&mut self, queue: &mut ChunkQueue, max: usize) -> Bytes {
+        if queue.is_empty() || max == 0 {
+            return Bytes::new();
+        }
+        let chunk = &mut self.nodes[queue.head as usize].chunk;
+        if chunk.as_slice().len() > max {
+            return chunk.split_to(max);
+        }
+        let taken = mem::replace(chunk, Chunk::Shared(Bytes::new()));
+        self.pop(queue);
+        match taken {
+            Chunk::Shared(bytes) => bytes,
+            Chunk::Copied(bytes) => bytes.freeze(),
+        }
+    }
+
+    /// Drops all chunks of a stream; returns how many bytes that were.
+    pub(super) fn clear(&mut self, queue: &mut ChunkQueue) -> usize {
+        let mut dropped = 0;
+        while !queue.is_empty() {
+            dropped += self.nodes[queue.head as usize].chunk.as_slice().len();
+            self.pop(queue);
+        }
+        dropped
+    }
+
+    /// Gives back what an idle session need not hold.
+    pub(super) fn shrink(&mut self) {
+        for spare in &mut self.spare {
+            *spare = Vec::new();
+        }
+    }
+
+    fn last(&mut self, queue: ChunkQueue) -> Option<&mut Chunk> {
+        self.nodes.get_mut(queue.tail as usize).map(|node| &mut node.chunk)
+    }
+
+    fn append(&mut self, queue: &mut ChunkQueue, chunk: Chunk) {
+        let node = Node { chunk, next: NIL };
+        self.used += 1;
+        let index = if self.free == NIL {
+            self.nodes.push(node);
+            (self.nodes.len() - 1) as u32
+        } else {
+            let index = self.free;
+            self.free = self.nodes[index as usize].next;
+            self.nodes[index as usize] = node;
+            index
+        };
+        if queue.is_empty() {
+            queue.head = index;
+        } else {
+            self.nodes[queue.tail as usize].next = index;
+        }
+        queue.tail = index;
+    }
+
+    fn pop(&mut self, queue: &mut ChunkQueue) {
+        let index = queue.head;
+        let node = &mut self.nodes[index as usize];
+        let chunk = mem::replace(&mut node.chunk, Chunk::Shared(Bytes::new()));
+        queue.head = node.next;
+        if queue.head == NIL {
+            queue.tail = NIL;
+        }
+        node.next = self.free;
+        self.free = index;
+        self.used -= 1;
+        if self.used == 0 && self.nodes.len() > SHRINK_NODES {
+            self.nodes = Vec::new();
+            self.free = NIL;
+        }
+        if let Chunk::Copied(mut bytes) = chunk {
+            bytes.clear();
+            // Take the whole allocation back, also what `advance` and `split_to` cut off.
+            let class = CLASSES
+                .iter()
+                .position(|size| bytes.try_reclaim(*size) && bytes.capacity() == *size);
+            if let Some(class) = class
+                && self.spare[class].len() < SPARE
+            {
+                self.spare[class].push(bytes);
+            }
+        }
+    }
+}
+
+const NIL: u32 = u32::MAX;
+
+/// A body of at least this many bytes keeps its read buffer alive. That buffer is no larger than
+/// [`READ_BUFFER`], so unread bytes pin at most four times their own size.
+const MIN_PIN: usize = READ_BUFFER / 4;
+
+/// Sizes of copy chunks: small for a message on an otherwise idle stream, larger behind it.
+const CLASSES: [usize; 3] = [512, 4 << 10, 16 << 10];
+
+/// Emptied copy chunks to keep, per size.
+const SPARE: usize = 64;
+
+/// A pool of more nodes than this is given back when it empties.
+const SHRINK_NODES: usize = 4_096;
+
+#[derive(Debug)]
+struct Node {
+    chunk: Chunk,
+    next: u32,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    Shared(Bytes),
+    Copied(BytesMut),
+}
+
+impl Chunk {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Copied(bytes) => bytes,
+        }
+    }
+
+    fn advance(&mut self, len: usize) {
+        match self {
+            Self::Shared(bytes) => bytes.advance(len),
+            Self::Copied(bytes) => bytes.advance(len),
+        }
+    }
+
+    fn split_to(&mut self, len: usize) -> Bytes {
+        match self {
+            Self::Shared(bytes) => bytes.split_to(len),
+            Self::Copied(bytes) => bytes.split_to(len).freeze(),
+        }
+    }
+}

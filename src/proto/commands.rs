@@ -1,0 +1,541 @@
+//! Commands: what a user does with a session and its streams.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{
+    Core, Event, Input, Marks, Phase, Slot, State, Timeout, Verdict, ping::Purpose, stream::End,
+};
+use crate::{
+    error::{GoAwayCode, OpenError, ResetCode, SessionError, StreamError, TryOpenError},
+    frame::{Flags, StreamId},
+};
+
+/// What a read found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Read<T> {
+    /// Bytes.
+    Data(T),
+    /// Nothing yet; [`Event::Readable`] will follow.
+    Blocked,
+    /// The peer finished, and everything was read.
+    End,
+}
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// So many bytes were staged; at least one, unless none was given.
+    Bytes(usize),
+    /// No window, or no turn; [`Event::Writable`] will follow.
+    Blocked,
+}
+
+/// A direction of a stream, for deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the peer.
+    Read = 0,
+    /// To the peer.
+    Write = 1,
+}
+
+/// What a handle holds of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// The reading half.
+    Read,
+    /// The writing half.
+    Write,
+    /// The whole.
+    Both,
+    /// Nothing any more.
+    None,
+}
+
+impl Core {
+    /// Opens a stream. Its SYN goes out with the first data, or with the next output.
+    ///
+    /// After [`TryOpenError::AckBacklogFull`] or [`TryOpenError::TooManyStreams`] an
+    /// [`Event::Openable`] follows when it is worth another try.
+    pub fn open(&mut self, now: Instant) -> Result<Slot, TryOpenError> {
+        if let Some(error) = self.open_error() {
+            return Err(error.into());
+        }
+        if self.unacked >= self.limits.ack_backlog {
+            self.open_wait = true;
+            return Err(TryOpenError::AckBacklogFull);
+        }
+        if self.outbound >= self.limits.max_outbound_streams {
+            self.open_wait = true;
+            return Err(TryOpenError::TooManyStreams);
+        }
+        // The last id of each parity is never used: there is no next one after it.
+        let ids_left = (u32::MAX - self.next_id) / 2;
+        if self.unnumbered >= ids_left {
+            return Err(OpenError::StreamsExhausted.into());
+        }
+        let marks = Marks::UNACKED.with(Marks::OUTBOUND).with(Marks::HELD);
+        let slot = self.insert(State::Init, marks, now);
+        self.outbound += 1;
+        self.unacked += 1;
+        self.unnumbered += 1;
+        self.owe(slot, Marks::OWES_SYN);
+        Ok(slot)
+    }
+
+    /// Takes the next stream that the peer opened.
+    pub fn accept(&mut self, now: Instant) -> Option<Slot> {
+        let slot = self.accept_queue.pop_front()?;
+        let entry = &mut self.streams[slot];
+        entry.marks.clear(Marks::QUEUED);
+        entry.marks.set(Marks::HELD);
+        if entry.state != State::Reset {
+            self.owe_ack(slot, now);
+        }
+        Some(slot)
+    }
+
+    /// Whether [`accept`](Self::accept) will never again return a stream.
+    pub fn accepts_no_more(&self) -> bool {
+        self.outcome.is_some() && self.accept_queue.is_empty()
+    }
+
+    /// `spec.md §4.3`: an ACK may wait a moment for a frame to ride on, but not for long.
+    fn owe_ack(&mut self, slot: Slot, now: Instant) {
+        let marks = &mut self.streams[slot].marks;
+        marks.set(Marks::OWES_ACK);
+        if !marks.any(Marks::IN_ACKS) {
+            marks.set(Marks::IN_ACKS);
+            self.acks.push(slot);
+        }
+        let many = self.acks.len() >= (self.limits.accept_backlog / 4).max(1);
+        if many || !self.timed || self.limits.ack_delay.is_zero() {
+            self.send_acks();
+        } else if self.ack_due.is_none() {
+            self.ack_due = Some(now + self.limits.ack_delay);
+            self.wants_driver = true;
+        }
+    }
+
+    /// Every ACK that has found no frame to ride on gets one of its own.
+    pub(super) fn send_acks(&mut self) {
+        self.ack_due = None;
+        let mut acks = std::mem::take(&mut self.acks);
+        for slot in acks.drain(..) {
+            self.streams[slot].marks.clear(Marks::IN_ACKS);
+            if self.streams.get(slot).is_some_and(|entry| entry.marks.any(Marks::OWES_ACK)) {
+                self.owe(slot, Marks::ACK_NOW);
+            }
+        }
+        self.acks = acks;
+    }
+
+    /// The id of a stream, once it has one.
+    pub fn id(&self, slot: Slot) -> Option<StreamId> {
+        self.streams.get(slot).map(|entry| entry.stream_id()).filter(|id| *id != StreamId::SESSION)
+    }
+
+    /// Copies received bytes into `out`.
+    pub fn read(&mut self, slot: Slot, out: &mut [u8]) -> Result<Read<usize>, StreamError> {
+        let entry = &mut self.streams[slot];
+        if entry.chunks.is_empty() {
+            return self.read_nothing(slot);
+        }
+        let len = self.buffers.read(&mut entry.chunks, out);
+        self.consumed(slot, len);
+        Ok(Read::Data(len))
+    }
+
+    /// Takes up to `max` received bytes without copying them.
+    pub fn read_chunk(&mut self, slot: Slot, max: usize) -> Result<Read<Bytes>, StreamError> {
+        let entry = &mut self.streams[slot];
+        if entry.chunks.is_empty() {
+            return self.read_nothing(slot);
+        }
+        let chunk = self.buffers.read_chunk(&mut entry.chunks, max);
+        self.consumed(slot, chunk.len());
+        Ok(Read::Data(chunk))
+    }
+
+    fn consumed(&mut self, slot: Slot, len: usize) {
+        self.buffered -= len;
+        let entry = &mut self.streams[slot];
+        entry.recv.consume(len);
+        if entry.recv.is_due() && entry.state.can_receive() {
+            self.owe(slot, Marks::OWES_CREDIT);
+        }
+    }
+
+    /// What a reader gets where no byte is buffered.
+    fn read_nothing<T>(&mut self, slot: Slot) -> Result<Read<T>, StreamError> {
+        let entry = &mut self.streams[slot];
+        if entry.marks.any(Marks::REMOTE_FIN) {
+            return Ok(Read::End);
+        }
+        if entry.state == State::Reset {
+            return Err(self.stream_error(slot));
+        }
+        if entry.marks.any(Marks::READ_EXPIRED) {
+            return Err(StreamError::TimedOut);
+        }
+        entry.marks.set(Marks::READ_WAIT);
+        Ok(Read::Blocked)
+    }
+
+    /// Copies bytes into the staging buffer, as many as window and turn allow.
+    pub fn write(&mut self, slot: Slot, bytes: &[u8]) -> Result<Written, StreamError> {
+        let room = match self.room(slot, bytes.len())? {
+            Some(room) => room,
+            None => return Ok(Written::Blocked),
+        };
+        let len = bytes.len().min(room);
+        self.stage_copy(slot, &bytes[..len]);
+        Ok(Written::Bytes(len))
+    }
+
+    /// Moves bytes from the front of `chunk` into staging, large ones without copying.
+    pub fn write_chunk(&mut self, slot: Slot, chunk: &mut Bytes) -> Result<Written, StreamError> {
+        let mut total = 0;
+        while !chunk.is_empty() {
+            let Some(room) = self.room(slot, chunk.len())? else { break };
+            let part = chunk.split_to(chunk.len().min(room));
+            total += part.len();
+            if part.len() < MIN_SPLICE {
+                self.stage_copy(slot, &part);
+            } else {
+                self.stage_splice(slot, part);
+            }
+        }
+        Ok(if total == 0 && !chunk.is_empty() { Written::Blocked } else { Written::Bytes(total) })
+    }
+
+    /// How many bytes may be staged now. `None`: the stream waits, for its window or its turn.
+    fn room(&mut self, slot: Slot, wanted: usize) -> Result<Option<usize>, StreamError> {
+        let entry = &mut self.streams[slot];
+        if entry.state == State::Reset {
+            return Err(self.stream_error(slot));
+        }
+        if !entry.state.can_write() {
+            return Err(StreamError::Finished);
+        }
+        if wanted == 0 {
+            return Ok(Some(0));
+        }
+        let window = entry.send.available();
+        let staged = self.staging_limit.saturating_sub(self.staging.data_len());
+        let has_turn = entry.marks.any(Marks::TURN) || self.line.is_empty();
+        if window > 0 && staged > 0 && has_turn {
+            entry.marks.clear(Marks::TURN);
+            return Ok(Some(wanted.min(window).min(staged).min(self.limits.max_frame as usize)));
+        }
+        if entry.marks.any(Marks::WRITE_EXPIRED) {
+            return Err(StreamError::TimedOut);
+        }
+        entry.marks.set(Marks::WRITE_WAIT);
+        if window > 0 && !entry.marks.any(Marks::IN_LINE) {
+            entry.marks.set(Marks::IN_LINE);
+            self.line.push_back(slot);
+        }
+        Ok(None)
+    }
+
+    fn stage_copy(&mut self, slot: Slot, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let id = self.streams[slot].stream_id();
+        let extensible = self.staging.extensible(id, self.limits.max_frame as usize);
+        if id != StreamId::SESSION && extensible.is_some_and(|room| room >= bytes.len()) {
+            self.staging.extend(bytes);
+        } else {
+            let (id, flags) = self.data_header(slot);
+            self.staging.data(id, flags, bytes);
+        }
+        self.note_staged(slot, bytes.len());
+    }
+
+    fn stage_splice(&mut self, slot: Slot, bytes: Bytes) {
+        let len = bytes.len();
+        let (id, flags) = self.data_header(slot);
+        self.staging.splice(id, flags, bytes);
+        self.note_staged(slot, len);
+    }
+
+    /// The id and flags of a Data frame: SYN and ACK ride on it if they are still owed.
+    fn data_header(&mut self, slot: Slot) -> (StreamId, Flags) {
+        let mut flags = Flags::NONE;
+        if self.streams[slot].marks.any(Marks::OWES_SYN) {
+            flags = flags.with(Flags::SYN);
+            self.stage_syn(slot);
+            if self.streams[slot].recv.starts_larger() {
+                self.owe(slot, Marks::OWES_CREDIT);
+            }
+        }
+        if self.streams[slot].marks.any(Marks::OWES_ACK) {
+            flags = flags.with(Flags::ACK);
+            self.stage_ack(slot);
+            if self.streams[slot].recv.starts_larger() {
+                self.owe(slot, Marks::OWES_CREDIT);
+            }
+        }
+        (self.streams[slot].stream_id(), flags)
+    }
+
+    /// The stream gets its id, so that ids go out in order.
+    pub(super) fn stage_syn(&mut self, slot: Slot) {
+        let id = self.next_id;
+        self.next_id += 2;
+        self.unnumbered -= 1;
+        let entry = &mut self.streams[slot];
+        entry.id = id;
+        entry.marks.clear(Marks::OWES_SYN);
+        self.streams.link(id, slot);
+        self.advance(slot, Input::SynStaged);
+    }
+
+    pub(super) fn stage_ack(&mut self, slot: Slot) {
+        self.streams[slot].marks.clear(Marks::OWES_ACK.with(Marks::ACK_NOW));
+        self.advance(slot, Input::AckStaged);
+    }
+
+    fn note_staged(&mut self, slot: Slot, len: usize) {
+        self.stats.bytes_sent += len as u64;
+        let entry = &mut self.streams[slot];
+        entry.send.take(len);
+        entry.staged_in = self.batch;
+        self.wants_driver = true;
+    }
+
+    /// Whether everything this stream staged was flushed; else [`Event::Writable`] follows.
+    pub fn flush(&mut self, slot: Slot) -> Result<bool, StreamError> {
+        if self.is_flushed(slot) {
+            return Ok(true);
+        }
+        let entry = &mut self.streams[slot];
+        if entry.state == State::Reset {
+            return Err(self.stream_error(slot));
+        }
+        if entry.marks.any(Marks::WRITE_EXPIRED) {
+            return Err(StreamError::TimedOut);
+        }
+        entry.marks.set(Marks::WRITE_WAIT);
+        if !entry.marks.any(Marks::IN_FLUSH) {
+            entry.marks.set(Marks::IN_FLUSH);
+            self.flush_waiters.push(slot);
+        }
+        Ok(false)
+    }
+
+    pub(super) fn is_flushed(&self, slot: Slot) -> bool {
+        let entry = &self.streams[slot];
+        !entry.marks.any(Marks::OWES) && entry.staged_in <= self.flushed
+    }
+
+    /// This side writes no more. FIN follows what is staged. A second time does nothing.
+    pub fn finish(&mut self, slot: Slot) -> Result<(), StreamError> {
+        if self.streams[slot].state == State::Reset {
+            return Err(self.stream_error(slot));
+        }
+        if let Verdict::Next(_) = self.advance(slot, Input::Close) {
+            self.owe(slot, Marks::OWES_FIN);
+        }
+        Ok(())
+    }
+
+    /// Ends both directions at once; what was received can still be read.
+    pub fn reset(&mut self, slot: Slot, code: ResetCode) {
+        if self.streams[slot].state != State::Closed || self.streams[slot].marks.any(Marks::OWES) {
+            self.end_stream(slot, End::Local(code));
+        }
+    }
+
+    /// A handle was dropped.
+    pub fn release(&mut self, slot: Slot, half: Half, now: Instant) {
+        let entry = &mut self.streams[slot];
+        entry.marks.clear(match half {
+            Half::Read => Marks::READ_HELD,
+            Half::Write => Marks::WRITE_HELD,
+            Half::Both => Marks::HELD,
+            Half::None => Marks::NONE,
+        });
+        if half != Half::Write {
+            entry.marks.set(Marks::DISCARD);
+            entry.marks.clear(Marks::READ_WAIT);
+            self.drop_chunks(slot);
+        }
+        if self.streams[slot].marks.any(Marks::HELD) {
+            return;
+        }
+        self.streams[slot].marks.clear(Marks::WRITE_WAIT);
+        match self.streams[slot].state.on(Input::Drop) {
+            Verdict::Forget | Verdict::ResetStream => self.drop_unfinished(slot),
+            _ => self.let_finish(slot, now),
+        }
+        self.forget_if_over(slot);
+    }
+
+    /// `spec.md §8.5`: a dropped stream must not look like one that was closed.
+    fn drop_unfinished(&mut self, slot: Slot) {
+        let entry = &self.streams[slot];
+        if entry.staged_in > self.flushed {
+            self.stats.dropped_unsent += 1;
+            log::debug!("stream {}: dropped with unsent data and without close", entry.id);
+        }
+        self.end_stream(slot, End::Local(ResetCode::CANCELLED));
+    }
+
+    /// It was closed before it was dropped: the peer may finish too, but has to hurry.
+    fn let_finish(&mut self, slot: Slot, now: Instant) {
+        let entry = &mut self.streams[slot];
+        if entry.state != State::LocalClosed {
+            return;
+        }
+        if entry.recv.is_due() {
+            self.owe(slot, Marks::OWES_CREDIT);
+        }
+        self.arm_close_timeout(slot, now);
+    }
+
+    pub(super) fn arm_close_timeout(&mut self, slot: Slot, now: Instant) {
+        let entry = &mut self.streams[slot];
+        if !self.timed || entry.id == 0 || entry.marks.any(Marks::CLOSE_TIMER) {
+            return;
+        }
+        entry.marks.set(Marks::CLOSE_TIMER);
+        entry.marks.clear(Marks::PROGRESS);
+        self.deadlines.push(now + self.limits.close_timeout, Timeout::Close(slot, entry.id));
+        self.wants_driver = true;
+    }
+
+    /// Sets or clears a deadline; a call that waits is woken to see it. False without a timer.
+    pub fn set_deadline(
+        &mut self,
+        slot: Slot,
+        direction: Direction,
+        at: Option<Instant>,
+        now: Instant,
+    ) -> bool {
+        if !self.timed {
+            return at.is_none();
+        }
+        let expired = match direction {
+            Direction::Read => Marks::READ_EXPIRED,
+            Direction::Write => Marks::WRITE_EXPIRED,
+        };
+        let marks = &mut self.streams[slot].marks;
+        marks.clear(expired);
+        marks.set(Marks::HAS_DEADLINE);
+        let deadlines = self.user_deadlines.entry(slot.0).or_default();
+        let before = std::mem::replace(&mut deadlines[direction as usize], at);
+        if before.is_some() {
+            self.deadlines.cancelled();
+        }
+        match at {
+            Some(at) if at <= now => marks.set(expired),
+            Some(at) => self.deadlines.push(
+                at,
+                match direction {
+                    Direction::Read => Timeout::Read(slot, at),
+                    Direction::Write => Timeout::Write(slot, at),
+                },
+            ),
+            None => {}
+        }
+        match direction {
+            Direction::Read => self.wake_reader(slot),
+            Direction::Write => self.wake_writer(slot),
+        }
+        self.wants_driver = true;
+        true
+    }
+
+    /// Asks the peer for a sign of life; [`Event::Pong`] follows. `None` while too many such
+    /// questions are open.
+    pub fn ping(&mut self, now: Instant) -> Result<Option<u32>, SessionError> {
+        if let Some(outcome) = self.outcome {
+            return Err(outcome.err().unwrap_or(SessionError::Closed));
+        }
+        let value = self.pings.ask(Purpose::User);
+        if let Some(value) = value {
+            self.deadlines.push(now + self.limits.ping_timeout, Timeout::Ping(value));
+            self.wants_driver = true;
+        }
+        Ok(value)
+    }
+
+    /// The user no longer waits for this pong.
+    pub fn forget_ping(&mut self, value: u32) {
+        if self.pings.forget(value) {
+            self.deadlines.cancelled();
+        }
+    }
+
+    /// Tells the peer at once to open no more streams, and refuses those it opens all the same.
+    pub fn go_away(&mut self) {
+        if self.outcome.is_none() && !self.refuse_inbound {
+            self.refuse_inbound = true;
+            self.go_away = Some(GoAwayCode::NORMAL);
+            self.wants_driver = true;
+            self.events.push_back(Event::Openable);
+        }
+    }
+
+    /// Refuses new streams, lets live ones finish until the drain deadline, then ends.
+    pub fn close(&mut self, now: Instant) {
+        let patience = self.timed.then(|| now + self.limits.drain_timeout);
+        self.drain(patience);
+        self.finish_if_drained(now);
+    }
+
+    /// Nobody holds the session: no stream can be opened or accepted any more.
+    pub fn handles_dropped(&mut self, now: Instant) {
+        self.drain(None);
+        while let Some(slot) = self.accept_queue.pop_front() {
+            self.streams[slot].marks.clear(Marks::QUEUED);
+            self.end_stream(slot, End::Local(ResetCode::REFUSED));
+            self.drop_chunks(slot);
+            self.forget_if_over(slot);
+        }
+        self.finish_if_drained(now);
+    }
+
+    fn drain(&mut self, until: Option<Instant>) {
+        if let Phase::Open | Phase::Draining { until: None } = self.phase {
+            self.phase = Phase::Draining { until };
+            self.refuse_inbound = true;
+            self.wants_driver = true;
+            self.events.push_back(Event::Openable);
+        }
+    }
+
+    /// Ends now. The peer is told the code.
+    pub fn abort(&mut self, code: GoAwayCode, now: Instant) {
+        self.finish_session(Err(SessionError::Aborted(code)), Some(code), now);
+    }
+
+    /// Why a stream in [`State::Reset`] is there.
+    fn stream_error(&self, slot: Slot) -> StreamError {
+        match self.streams[slot].end {
+            End::Remote(code) => StreamError::Reset(code),
+            End::Local(ResetCode::OPEN_TIMEOUT) => StreamError::OpenTimeout,
+            End::Local(ResetCode::CLOSE_TIMEOUT) => StreamError::CloseTimeout,
+            End::Local(ResetCode::OVERLOADED) => StreamError::Overloaded,
+            End::Local(ResetCode::STREAM_CLOSED) => StreamError::DataAfterFin,
+            End::Local(code) => StreamError::LocalReset(code),
+            End::Session | End::None => {
+                let outcome = self.outcome.unwrap_or(Ok(()));
+                StreamError::Session(outcome.err().unwrap_or(SessionError::Closed))
+            }
+        }
+    }
+
+    /// The smallest recent round trip.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.round_trip.smallest()
+    }
+}
+
+/// Smaller chunks are copied: that costs less than a slice of their own in a vectored write.
+const MIN_SPLICE: usize = 2 << 10;

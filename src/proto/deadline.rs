@@ -1,0 +1,87 @@
+//! A queue of deadlines with lazy cancellation.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+    time::Instant,
+};
+
+/// Deadlines in order. Nothing is removed when it is cancelled: the owner knows whether a key
+/// still means something when it comes out, says so when one no longer does
+/// ([`cancelled`](Self::cancelled)), and lets the queue sweep itself now and then.
+///
+/// Pushing deadlines in increasing order, the usual case, takes constant time.
+#[derive(Debug)]
+pub(crate) struct DeadlineQueue<K> {
+    heap: BinaryHeap<Reverse<Deadline<K>>>,
+    cancelled: usize,
+}
+
+impl<K: Copy> DeadlineQueue<K> {
+    pub(crate) const fn new() -> Self {
+        Self { heap: BinaryHeap::new(), cancelled: 0 }
+    }
+
+    pub(crate) fn push(&mut self, at: Instant, key: K) {
+        self.heap.push(Reverse(Deadline { at, key }));
+    }
+
+    /// The next deadline, cancelled or not.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse(deadline)| deadline.at)
+    }
+
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<K> {
+        if self.next()? > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(deadline)| deadline.key)
+    }
+
+    /// One key in the queue means nothing any more.
+    pub(crate) const fn cancelled(&mut self) {
+        self.cancelled += 1;
+    }
+
+    /// Drops what `is_live` denies, once that is most of the queue.
+    pub(crate) fn sweep(&mut self, mut is_live: impl FnMut(K) -> bool) {
+        if self.cancelled > self.heap.len() / 2 + SWEEP_MIN {
+            self.heap.retain(|Reverse(deadline)| is_live(deadline.key));
+            self.cancelled = 0;
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.heap = BinaryHeap::new();
+        self.cancelled = 0;
+    }
+}
+
+/// Below this many cancelled deadlines a sweep is not worth its cost.
+const SWEEP_MIN: usize = 64;
+
+#[derive(Debug)]
+struct Deadline<K> {
+    at: Instant,
+    key: K,
+}
+
+impl<K> PartialEq for Deadline<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl<K> Eq for Deadline<K> {}
+
+impl<K> PartialOrd for Deadline<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K> Ord for Deadline<K> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.at.cmp(&other.at)
+    }
+}

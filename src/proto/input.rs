@@ -1,0 +1,497 @@
+//! Input: bytes from the IO, its end, and the clock.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{
+    Core, Event, Input, Marks, Phase, Receiving, Slot, State, Timeout, Verdict,
+    ping::Purpose,
+    stream::{End, Entry},
+};
+use crate::{
+    config::INITIAL_WINDOW,
+    error::{Flood, GoAwayCode, ResetCode, SessionError, Violation},
+    frame::{Flags, Header, HeaderError, Kind, Piece},
+};
+
+impl Core {
+    /// Takes everything that one read from the IO returned. Returns how many streams have news
+    /// in it.
+    pub fn handle_input(&mut self, input: &Bytes, now: Instant) -> usize {
+        self.last_received = now;
+        self.keepalive_sent = None;
+        if let Phase::Lingering { bytes_left, .. } = &mut self.phase {
+            *bytes_left = bytes_left.saturating_sub(input.len());
+            if *bytes_left == 0 {
+                self.phase = Phase::Ended;
+            }
+        }
+        let events = self.events.len();
+        let mut rest: &[u8] = input;
+        while self.outcome.is_none() {
+            match self.decoder.decode(&mut rest) {
+                Ok(Some(Piece::Header(header))) => {
+                    if let Err(rule) = self.handle_header(header, now) {
+                        self.violation(rule, Some(header), now);
+                    }
+                }
+                Ok(Some(Piece::Body(body))) => self.handle_body(body, input),
+                Ok(None) => break,
+                Err(HeaderError::UnsupportedVersion(version)) => {
+                    self.violation(Violation::UnsupportedVersion(version), None, now);
+                }
+                Err(HeaderError::UnknownKind(kind)) => {
+                    self.violation(Violation::UnknownKind(kind), None, now);
+                }
+            }
+        }
+        self.events.len() - events
+    }
+
+    /// The IO will return no more bytes.
+    pub fn handle_eof(&mut self, now: Instant) {
+        self.eof = true;
+        let clean =
+            self.decoder.at_boundary() && self.streams.linked() == 0 && self.unnumbered == 0;
+        self.finish_session(
+            if clean { Ok(()) } else { Err(SessionError::ConnectionLost) },
+            None,
+            now,
+        );
+        if let Phase::Lingering { .. } = self.phase {
+            self.phase = Phase::Ended;
+        }
+    }
+
+    /// The IO failed; nothing can be sent or received any more.
+    pub fn handle_failure(&mut self, error: SessionError, now: Instant) {
+        self.finish_session(Err(error), None, now);
+        self.phase = Phase::Ended;
+        self.staging.clear();
+    }
+
+    /// The IO closed its writing side, as [`IoStep::Shutdown`](super::IoStep) asked.
+    pub fn handle_shutdown(&mut self, now: Instant) {
+        if let Phase::Finishing { .. } = self.phase {
+            let linger = self.limits.linger;
+            self.phase = if self.eof || linger.is_zero() || !self.timed {
+                Phase::Ended
+            } else {
+                Phase::Lingering { until: now + linger, bytes_left: self.limits.linger_bytes }
+            };
+        }
+    }
+
+    /// Everything of batches up to `batch` was taken by the IO, and the IO was flushed.
+    pub fn handle_flushed(&mut self, batch: u64, now: Instant) {
+        self.flushed = self.flushed.max(batch);
+        self.blocked_since = None;
+        if let Some((taken, len)) = self.batch_taken.take() {
+            self.adapt_staging(now.saturating_duration_since(taken), len);
+        }
+        if self.flush_waiters.is_empty() {
+            return;
+        }
+        let mut waiters = std::mem::take(&mut self.flush_waiters);
+        waiters.retain(|&slot| {
+            let done = self.streams.get(slot).is_none() || self.is_flushed(slot);
+            if done {
+                self.streams[slot].marks.clear(Marks::IN_FLUSH);
+                if self.streams.get(slot).is_some() {
+                    self.wake_writer(slot);
+                }
+            }
+            !done
+        });
+        self.flush_waiters = waiters;
+    }
+
+    /// The IO takes no more bytes for now. `progress` says whether it took some since the last
+    /// call.
+    pub fn handle_blocked(&mut self, progress: bool, now: Instant) {
+        if progress || self.blocked_since.is_none() {
+            self.blocked_since = Some(now);
+        }
+    }
+
+    /// The clock reached [`poll_timeout`](Self::poll_timeout), or went past it.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Finishing { until } | Phase::Lingering { until, .. } if now >= until => {
+                self.phase = Phase::Ended;
+                return;
+            }
+            Phase::Open | Phase::Draining { .. } => {}
+            Phase::Finishing { .. } | Phase::Lingering { .. } | Phase::Ended => return,
+        }
+        if self.stall_due().is_some_and(|due| now >= due) {
+            return self.handle_failure(SessionError::WriteStall, now);
+        }
+        if self.keepalive_due().is_some_and(|due| now >= due) {
+            self.keepalive(now);
+        }
+        if self.ack_due.is_some_and(|due| now >= due) {
+            self.send_acks();
+        }
+        while self.outcome.is_none()
+            && let Some(timeout) = self.deadlines.pop_due(now)
+        {
+            self.expire(timeout, now);
+        }
+        self.finish_if_drained(now);
+    }
+
+    fn handle_header(&mut self, header: Header, now: Instant) -> Result<(), Violation> {
+        self.stats.frames_received += 1;
+        match header.kind {
+            Kind::Data | Kind::WindowUpdate => self.handle_stream_frame(header, now),
+            Kind::Ping => self.handle_ping(header, now),
+            Kind::GoAway => {
+                self.handle_go_away(GoAwayCode(header.length), now);
+                Ok(())
+            }
+        }
+    }
+
+    fn handle_stream_frame(&mut self, header: Header, now: Instant) -> Result<(), Violation> {
+        let id = header.stream.0;
+        if id == 0 {
+            return Err(Violation::ZeroStreamId);
+        }
+        let found = self.streams.find(id);
+        if header.flags.contains(Flags::SYN) {
+            if self.is_ours(id) {
+                return Err(Violation::WrongParity);
+            }
+            if found.is_some() {
+                return Err(Violation::DuplicateStream);
+            }
+            return self.handle_syn(header, now);
+        }
+        match found {
+            Some(slot) => self.handle_known(slot, header, now),
+            None => self.handle_late(header),
+        }
+    }
+
+    /// `spec.md §4.2`: the whole frame is judged before the stream exists.
+    fn handle_syn(&mut self, header: Header, now: Instant) -> Result<(), Violation> {
+        match header.kind {
+            Kind::Data if header.length > INITIAL_WINDOW => return Err(Violation::WindowExceeded),
+            Kind::WindowUpdate
+                if !header.flags.contains(Flags::RST)
+                    && INITIAL_WINDOW.checked_add(header.length).is_none() =>
+            {
+                return Err(Violation::WindowOverflow);
+            }
+            _ => {}
+        }
+        self.highest_remote = self.highest_remote.max(header.stream.0);
+        let full = self.accept_queue.len() >= self.limits.accept_backlog
+            || self.inbound >= self.limits.max_streams;
+        if full || self.refuse_inbound {
+            return self.refuse(header);
+        }
+        let slot = self.insert(State::SynReceived, Marks::QUEUED, now);
+        self.inbound += 1;
+        self.streams[slot].id = header.stream.0;
+        self.streams.link(header.stream.0, slot);
+        self.accept_queue.push_back(slot);
+        self.events.push_back(Event::Acceptable);
+        self.handle_known(slot, header, now)
+    }
+
+    /// A stream beyond a limit costs one RST, never the session (`spec.md §4.4`).
+    fn refuse(&mut self, header: Header) -> Result<(), Violation> {
+        self.stats.refused += 1;
+        self.late_allowance += u64::from(INITIAL_WINDOW.saturating_sub(header.body_len()));
+        if self.refusals.len() >= MAX_REFUSALS {
+            return Err(Violation::Flood(Flood::Refusals));
+        }
+        self.refusals.push_back((header.stream, ResetCode::REFUSED));
+        self.wants_driver = true;
+        Ok(())
+    }
+
+    /// A frame of a live stream: judged whole, then ACK, RST, window or data, FIN
+    /// (`spec.md §4.7`).
+    fn handle_known(&mut self, slot: Slot, header: Header, now: Instant) -> Result<(), Violation> {
+        let Header { kind, flags, length, .. } = header;
+        let rst = flags.contains(Flags::RST);
+        let entry = &mut self.streams[slot];
+        let empty = match kind {
+            Kind::Data if !entry.recv.fits(length) => return Err(Violation::WindowExceeded),
+            Kind::WindowUpdate if !rst && !entry.send.can_grow(length) => {
+                return Err(Violation::WindowOverflow);
+            }
+            _ => {
+                length == 0
+                    && flags.0 & (Flags::SYN.0 | Flags::ACK.0 | Flags::FIN.0 | Flags::RST.0) == 0
+            }
+        };
+        self.account(empty)?;
+        if entry_is_unacked(&self.streams[slot]) {
+            // Whatever the peer sends on it, it knows the stream.
+            self.release_permit(slot);
+        }
+        if flags.contains(Flags::ACK) {
+            self.advance(slot, Input::Ack);
+        }
+        if rst {
+            let code = if kind == Kind::WindowUpdate { ResetCode(length) } else { ResetCode::NONE };
+            return self.handle_rst(slot, code, now);
+        }
+        match kind {
+            Kind::Data if length > 0 => {
+                if self.receive(slot, length, flags.contains(Flags::FIN)) {
+                    return Ok(());
+                }
+            }
+            Kind::WindowUpdate if length > 0 => {
+                self.streams[slot].send.grow(length);
+                self.wake_writer(slot);
+            }
+            _ => {}
+        }
+        if flags.contains(Flags::FIN) {
+            self.handle_fin(slot);
+        }
+        Ok(())
+    }
+
+    /// Prepares for a body. Returns whether FIN, if any, has to wait for its end.
+    fn receive(&mut self, slot: Slot, length: u32, fin: bool) -> bool {
+        if self.advance(slot, Input::Data) == Verdict::ResetStream {
+            log::debug!("stream {}: data after FIN", self.streams[slot].id);
+            self.end_stream(slot, End::Local(ResetCode::STREAM_CLOSED));
+            return true;
+        }
+        let entry = &mut self.streams[slot];
+        entry.marks.set(Marks::PROGRESS);
+        entry.recv.receive(length);
+        self.receiving = Some(Receiving { slot, fin });
+        true
+    }
+
+    fn handle_rst(&mut self, slot: Slot, code: ResetCode, now: Instant) -> Result<(), Violation> {
+        self.stats.resets_received += 1;
+        self.end_stream(slot, End::Remote(code));
+        if !self.streams[slot].marks.take(Marks::QUEUED) {
+            self.forget_if_over(slot);
+            return Ok(());
+        }
+        // Reset before it was accepted: it leaves nothing behind but a count.
+        self.accept_queue.retain(|queued| *queued != slot);
+        self.forget(slot);
+        if self.early_resets.count(now) {
+            Ok(())
+        } else {
+            Err(Violation::Flood(Flood::EarlyResets))
+        }
+    }
+
+    fn handle_fin(&mut self, slot: Slot) {
+        if self.advance(slot, Input::Fin) == Verdict::Ignore {
+            log::trace!("stream {}: second FIN", self.streams[slot].id);
+            return;
+        }
+        let entry = &mut self.streams[slot];
+        entry.marks.set(Marks::REMOTE_FIN);
+        let done = entry.state == State::Closed && !entry.marks.any(Marks::OWES);
+        self.wake_reader(slot);
+        if done {
+            self.unlink(slot);
+            self.forget_if_over(slot);
+        }
+    }
+
+    /// A frame for no live stream (`spec.md §4.8`): never answered, its body skipped.
+    fn handle_late(&mut self, header: Header) -> Result<(), Violation> {
+        let id = header.stream.0;
+        let opened = if self.is_ours(id) { id < self.next_id } else { id <= self.highest_remote };
+        let length = header.body_len();
+        if length == 0 {
+            log::trace!("late frame: {header}");
+            self.stats.late_frames += 1;
+            return self.account(true);
+        }
+        if !opened {
+            return Err(Violation::NeverOpened);
+        }
+        self.stats.late_frames += 1;
+        match self.late_allowance.checked_sub(u64::from(length)) {
+            Some(left) => self.late_allowance = left,
+            None => return Err(Violation::LateData),
+        }
+        Ok(())
+    }
+
+    fn handle_ping(&mut self, header: Header, now: Instant) -> Result<(), Violation> {
+        if !header.flags.contains(Flags::ACK) {
+            self.wants_driver = true;
+            return if self.pings.owe(header.length) {
+                Ok(())
+            } else {
+                Err(Violation::Flood(Flood::Pings))
+            };
+        }
+        match self.pings.answered(header.length, now) {
+            None => return self.account(true),
+            Some((Purpose::User, rtt)) => {
+                self.deadlines.cancelled();
+                self.events.push_back(Event::Pong(header.length, Some(rtt)));
+                self.note_round_trip(now, rtt);
+            }
+            Some((Purpose::Keepalive | Purpose::RoundTrip, rtt)) => self.note_round_trip(now, rtt),
+        }
+        Ok(())
+    }
+
+    fn note_round_trip(&mut self, now: Instant, rtt: std::time::Duration) {
+        if self.round_trip.sample(now, rtt) {
+            for slot in self.streams.slots() {
+                self.streams[slot].recv.forget_baseline();
+            }
+        }
+    }
+
+    fn handle_go_away(&mut self, code: GoAwayCode, now: Instant) {
+        if code != GoAwayCode::NORMAL {
+            return self.finish_session(Err(SessionError::RemoteGoAway(code)), None, now);
+        }
+        self.remote_gone = true;
+        self.events.push_back(Event::Openable);
+    }
+
+    fn handle_body(&mut self, body: &[u8], owner: &Bytes) {
+        let Some(Receiving { slot, fin }) = self.receiving else { return };
+        self.stats.bytes_received += body.len() as u64;
+        let entry = &mut self.streams[slot];
+        if entry.marks.any(Marks::DISCARD) {
+            self.discard(slot, body.len());
+        } else {
+            self.buffers.push(&mut entry.chunks, body, owner);
+            self.buffered += body.len();
+            self.wake_reader(slot);
+        }
+        if self.decoder.body_left() == 0 {
+            self.receiving = None;
+            if fin {
+                self.handle_fin(slot);
+            }
+        }
+        if self.buffered >= self.limits.receive_budget {
+            self.shed_load();
+        }
+    }
+
+    /// Nobody will read this. While the user still writes the peer is not encouraged; once the
+    /// user is gone the peer may as well finish.
+    fn discard(&mut self, slot: Slot, len: usize) {
+        let entry = &mut self.streams[slot];
+        entry.recv.consume(len);
+        if !entry.marks.any(Marks::HELD) && entry.recv.is_due() {
+            self.owe(slot, Marks::OWES_CREDIT);
+        }
+    }
+
+    /// The budget is spent (`spec.md §5.6`): the stream with most unread bytes pays.
+    fn shed_load(&mut self) {
+        let heaviest = self
+            .streams
+            .slots()
+            .filter(|&slot| self.streams.get(slot).is_some_and(|entry| !entry.chunks.is_empty()))
+            .max_by_key(|&slot| self.streams[slot].recv.unread());
+        if let Some(slot) = heaviest {
+            log::debug!("stream {}: receive budget spent", self.streams[slot].id);
+            self.stats.overloaded += 1;
+            self.end_stream(slot, End::Local(ResetCode::OVERLOADED));
+            self.drop_chunks(slot);
+            if self.streams[slot].marks.take(Marks::QUEUED) {
+                self.accept_queue.retain(|queued| *queued != slot);
+            }
+        }
+    }
+
+    const fn account(&mut self, empty: bool) -> Result<(), Violation> {
+        if !empty {
+            self.empty_frames.earn();
+        } else if !self.empty_frames.spend() {
+            return Err(Violation::Flood(Flood::EmptyFrames));
+        }
+        Ok(())
+    }
+
+    fn keepalive(&mut self, now: Instant) {
+        if self.keepalive_sent.is_some() {
+            self.finish_session(Err(SessionError::KeepaliveTimeout), None, now);
+            self.phase = Phase::Ended;
+            return;
+        }
+        self.keepalive_sent = Some(now);
+        if !self.pings.is_asking(Purpose::Keepalive) {
+            self.pings.ask(Purpose::Keepalive);
+        }
+        self.wants_driver = true;
+    }
+
+    fn expire(&mut self, timeout: Timeout, now: Instant) {
+        match timeout {
+            Timeout::Open(slot, id) if self.waits_for_ack(slot, id) => {
+                self.streams[slot].marks.clear(Marks::OPEN_TIMER);
+                if self.limits.open_timeout_ends_session {
+                    let code = GoAwayCode::PROTOCOL_ERROR;
+                    return self.finish_session(Err(SessionError::OpenTimeout), Some(code), now);
+                }
+                self.end_stream(slot, End::Local(ResetCode::OPEN_TIMEOUT));
+            }
+            Timeout::Close(slot, id) if self.is_half_closed(slot, id) => {
+                let held = self.streams[slot].marks.any(Marks::HELD);
+                if held && self.streams[slot].marks.take(Marks::PROGRESS) {
+                    self.deadlines.push(now + self.limits.close_timeout, timeout);
+                    return;
+                }
+                self.streams[slot].marks.clear(Marks::CLOSE_TIMER);
+                self.end_stream(slot, End::Local(ResetCode::CLOSE_TIMEOUT));
+            }
+            Timeout::Read(slot, at) if self.deadline_is(slot, 0, at) => {
+                self.streams[slot].marks.set(Marks::READ_EXPIRED);
+                self.wake_reader(slot);
+            }
+            Timeout::Write(slot, at) if self.deadline_is(slot, 1, at) => {
+                self.streams[slot].marks.set(Marks::WRITE_EXPIRED);
+                self.wake_writer(slot);
+            }
+            Timeout::Ping(value) => {
+                if self.pings.forget(value) {
+                    self.events.push_back(Event::Pong(value, None));
+                }
+            }
+            Timeout::Open(..) | Timeout::Close(..) | Timeout::Read(..) | Timeout::Write(..) => {}
+        }
+    }
+
+    pub(super) fn waits_for_ack(&self, slot: Slot, id: u32) -> bool {
+        self.streams
+            .get(slot)
+            .is_some_and(|entry| entry.id == id && entry.marks.any(Marks::OPEN_TIMER))
+    }
+
+    pub(super) fn is_half_closed(&self, slot: Slot, id: u32) -> bool {
+        self.streams
+            .get(slot)
+            .is_some_and(|entry| entry.id == id && entry.marks.any(Marks::CLOSE_TIMER))
+    }
+
+    pub(super) fn deadline_is(&self, slot: Slot, direction: usize, at: Instant) -> bool {
+        self.user_deadlines.get(&slot.0).is_some_and(|deadlines| deadlines[direction] == Some(at))
+    }
+}
+
+const fn entry_is_unacked(entry: &Entry) -> bool {
+    entry.marks.any(Marks::UNACKED)
+}
+
+/// RSTs owed to a peer that does not read them.
+const MAX_REFUSALS: usize = 4_096;

@@ -1,0 +1,248 @@
+//! The table of streams: one entry each, found by slot from the handle and by id from the wire.
+
+use std::{
+    collections::HashMap,
+    ops::{Index, IndexMut},
+};
+
+use nohash_hasher::BuildNoHashHasher;
+
+use super::{
+    buffer::ChunkQueue,
+    state::State,
+    window::{RecvWindow, SendWindow},
+};
+use crate::{error::ResetCode, frame::StreamId};
+
+/// Where a stream lives in the table. Stays its own until its last handle is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot(pub(crate) u32);
+
+impl Slot {
+    /// The position in a table kept beside this one.
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// All that is known about one stream.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// 0 until our SYN is staged.
+    pub(super) id: u32,
+    pub(super) state: State,
+    pub(super) marks: Marks,
+    pub(super) send: SendWindow,
+    pub(super) recv: RecvWindow,
+    pub(super) chunks: ChunkQueue,
+    pub(super) end: End,
+    /// The batch that holds the last frame of this stream.
+    pub(super) staged_in: u64,
+}
+
+impl Entry {
+    pub(super) const fn stream_id(&self) -> StreamId {
+        StreamId(self.id)
+    }
+
+    /// Whether the table may forget this stream: nobody holds it and nothing is owed.
+    pub(super) const fn is_over(&self) -> bool {
+        !self.marks.any(Marks::HELD.with(Marks::OWES).with(Marks::QUEUED))
+            && self.state.is_terminal()
+    }
+}
+
+/// Why a stream is in [`State::Reset`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It is not.
+    None,
+    Remote(ResetCode),
+    Local(ResetCode),
+    Session,
+}
+
+/// What a stream owes, awaits and holds; a set of bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marks(u32);
+
+impl Marks {
+    pub(super) const NONE: Self = Self(0);
+    // Frames owed to the peer.
+    pub(super) const OWES_SYN: Self = Self(1);
+    pub(super) const OWES_ACK: Self = Self(1 << 1);
+    /// The ACK has waited long enough for a frame to ride on.
+    pub(super) const ACK_NOW: Self = Self(1 << 2);
+    pub(super) const OWES_CREDIT: Self = Self(1 << 3);
+    pub(super) const OWES_FIN: Self = Self(1 << 4);
+    pub(super) const OWES_RST: Self = Self(1 << 5);
+    /// What must be sent before the entry may go. Credit for a finished stream is nobody's need.
+    pub(super) const OWES: Self = Self(Self::OWES_SYN.0 | Self::OWES_FIN.0 | Self::OWES_RST.0);
+    // Membership in lists; survives the entry, so that a list never holds a slot twice.
+    pub(super) const IN_OWED: Self = Self(1 << 6);
+    pub(super) const IN_LINE: Self = Self(1 << 7);
+    pub(super) const IN_ACKS: Self = Self(1 << 8);
+    pub(super) const IN_FLUSH: Self = Self(1 << 9);
+    pub(super) const LISTS: Self =
+        Self(Self::IN_OWED.0 | Self::IN_LINE.0 | Self::IN_ACKS.0 | Self::IN_FLUSH.0);
+    // Someone waits.
+    pub(super) const READ_WAIT: Self = Self(1 << 10);
+    pub(super) const WRITE_WAIT: Self = Self(1 << 11);
+    /// May write ahead of the line, once.
+    pub(super) const TURN: Self = Self(1 << 12);
+    // Who holds it.
+    pub(super) const READ_HELD: Self = Self(1 << 13);
+    pub(super) const WRITE_HELD: Self = Self(1 << 14);
+    pub(super) const HELD: Self = Self(Self::READ_HELD.0 | Self::WRITE_HELD.0);
+    /// Waits in the accept backlog.
+    pub(super) const QUEUED: Self = Self(1 << 15);
+    /// Holds a permit of the ack backlog.
+    pub(super) const UNACKED: Self = Self(1 << 16);
+    pub(super) const OUTBOUND: Self = Self(1 << 17);
+    /// The peer finished; end of file is what a reader gets after the last byte.
+    pub(super) const REMOTE_FIN: Self = Self(1 << 18);
+    /// Nobody will read what arrives.
+    pub(super) const DISCARD: Self = Self(1 << 19);
+    /// Something arrived since the close timeout was armed.
+    pub(super) const PROGRESS: Self = Self(1 << 20);
+    pub(super) const READ_EXPIRED: Self = Self(1 << 21);
+    pub(super) const WRITE_EXPIRED: Self = Self(1 << 22);
+    pub(super) const HAS_DEADLINE: Self = Self(1 << 23);
+    pub(super) const CLOSE_TIMER: Self = Self(1 << 24);
+    pub(super) const OPEN_TIMER: Self = Self(1 << 25);
+    /// The slot holds a stream.
+    pub(super) const LIVE: Self = Self(1 << 31);
+
+    pub(super) const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) const fn any(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(super) const fn set(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    pub(super) const fn clear(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
+
+    /// Clears the bits and tells whether any was set.
+    pub(super) const fn take(&mut self, other: Self) -> bool {
+        let was = self.any(other);
+        self.clear(other);
+        was
+    }
+}
+
+/// A slab of entries and an index by id.
+#[derive(Debug)]
+pub(super) struct Streams {
+    entries: Vec<Entry>,
+    free: u32,
+    ids: HashMap<u64, u32, BuildNoHashHasher<u64>>,
+    /// Random and odd: the peer chooses ids, and could choose them to collide.
+    multiplier: u64,
+    last: (u32, u32),
+    live: usize,
+}
+
+impl Streams {
+    pub(super) fn new(random: u64) -> Self {
+        Self {
+            entries: Vec::new(),
+            free: NIL,
+            ids: HashMap::default(),
+            multiplier: random | 1,
+            last: (0, NIL),
+            live: 0,
+        }
+    }
+
+    pub(super) fn insert(&mut self, mut entry: Entry) -> Slot {
+        entry.marks.set(Marks::LIVE);
+        self.live += 1;
+        if self.free == NIL {
+            self.entries.push(entry);
+            return Slot((self.entries.len() - 1) as u32);
+        }
+        let slot = Slot(self.free);
+        let vacant = &mut self.entries[slot.index()];
+        self.free = vacant.id;
+        entry.marks.set(Marks(vacant.marks.0 & Marks::LISTS.0));
+        *vacant = entry;
+        slot
+    }
+
+    /// Forgets the stream in `slot`. Its id is unlinked by [`unlink`](Self::unlink).
+    pub(super) fn remove(&mut self, slot: Slot) {
+        let entry = &mut self.entries[slot.index()];
+        debug_assert!(entry.chunks.is_empty(), "bytes of a forgotten stream");
+        entry.marks = Marks(entry.marks.0 & Marks::LISTS.0);
+        entry.id = self.free;
+        self.free = slot.0;
+        self.live -= 1;
+    }
+
+    pub(super) fn link(&mut self, id: u32, slot: Slot) {
+        self.ids.insert(self.key(id), slot.0);
+    }
+
+    /// Later frames for `id` find no stream.
+    pub(super) fn unlink(&mut self, id: u32) {
+        self.ids.remove(&self.key(id));
+        if self.last.0 == id {
+            self.last = (0, NIL);
+        }
+    }
+
+    #[inline]
+    pub(super) fn find(&mut self, id: u32) -> Option<Slot> {
+        if self.last.0 == id {
+            return Some(Slot(self.last.1));
+        }
+        let slot = *self.ids.get(&self.key(id))?;
+        self.last = (id, slot);
+        Some(Slot(slot))
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Option<&Entry> {
+        self.entries.get(slot.index()).filter(|entry| entry.marks.any(Marks::LIVE))
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (0..self.entries.len() as u32).map(Slot)
+    }
+
+    /// Streams that the peer may still send frames for.
+    pub(super) fn linked(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(super) const fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Multiplicative hashing: the good bits are the high ones, the table looks at the low ones.
+    const fn key(&self, id: u32) -> u64 {
+        (id as u64).wrapping_mul(self.multiplier).rotate_right(32)
+    }
+}
+
+impl Index<Slot> for Streams {
+    type Output = Entry;
+
+    fn index(&self, slot: Slot) -> &Entry {
+        &self.entries[slot.index()]
+    }
+}
+
+impl IndexMut<Slot> for Streams {
+    fn index_mut(&mut self, slot: Slot) -> &mut Entry {
+        &mut self.entries[slot.index()]
+    }
+}
+
+const NIL: u32 = u32::MAX;

@@ -1,0 +1,151 @@
+//! Credit arithmetic: nothing else in the crate adds to or takes from a window.
+
+use crate::config::INITIAL_WINDOW;
+
+/// What this side may still send on a stream (`spec.md §5.2`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SendWindow(u32);
+
+impl SendWindow {
+    pub(super) const fn initial() -> Self {
+        Self(INITIAL_WINDOW)
+    }
+
+    pub(super) const fn available(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Whether `delta` more would still be a window.
+    pub(super) const fn can_grow(self, delta: u32) -> bool {
+        self.0.checked_add(delta).is_some()
+    }
+
+    /// Adds credit; the caller has asked [`can_grow`](Self::can_grow). Never wraps.
+    pub(super) const fn grow(&mut self, delta: u32) {
+        self.0 = self.0.saturating_add(delta);
+    }
+
+    /// Takes `len` bytes, which the caller knows to be available.
+    pub(super) fn take(&mut self, len: usize) {
+        debug_assert!(len <= self.available(), "sent beyond the window");
+        self.0 = self.0.saturating_sub(len as u32);
+    }
+}
+
+/// What the peer may still send on a stream, and how far that may grow (`spec.md §5.3`, `§5.5`).
+///
+/// Invariant: `credit + unread <= limit`. A body counts as unread from its header on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecvWindow {
+    credit: u32,
+    unread: u32,
+    limit: u32,
+    /// Bytes the user took since `epoch`.
+    taken: u32,
+    /// When the epoch began, in microseconds of the session.
+    epoch: u64,
+    /// The rate at the last growth, in bytes per millisecond; 0 before the first.
+    baseline: u32,
+}
+
+impl RecvWindow {
+    /// A window of 256 KiB on the wire that grows to `limit` with the first frame we send.
+    pub(super) const fn new(limit: u32, now_us: u64) -> Self {
+        Self { credit: INITIAL_WINDOW, unread: 0, limit, taken: 0, epoch: now_us, baseline: 0 }
+    }
+
+    pub(super) const fn fits(&self, len: u32) -> bool {
+        len <= self.credit
+    }
+
+    pub(super) const fn credit(&self) -> u32 {
+        self.credit
+    }
+
+    /// What the limit takes from the session's budget.
+    pub(super) const fn beyond_initial(&self) -> usize {
+        self.limit.saturating_sub(INITIAL_WINDOW) as usize
+    }
+
+    /// A header announced `len` bytes, which the caller knows to fit.
+    pub(super) fn receive(&mut self, len: u32) {
+        debug_assert!(self.fits(len), "received beyond the window");
+        self.credit = self.credit.saturating_sub(len);
+        self.unread = self.unread.saturating_add(len);
+    }
+
+    /// The user took `len` bytes.
+    pub(super) const fn consume(&mut self, len: usize) {
+        let len = if len > u32::MAX as usize { u32::MAX } else { len as u32 };
+        self.unread = self.unread.saturating_sub(len);
+        self.taken = self.taken.saturating_add(len);
+    }
+
+    const fn owed(&self) -> u32 {
+        self.limit.saturating_sub(self.unread).saturating_sub(self.credit)
+    }
+
+    /// Whether so much credit is owed that a frame of its own is worth it.
+    pub(super) const fn is_due(&self) -> bool {
+        self.owed() >= self.limit / 2
+    }
+
+    /// Whether the window is larger than what a new stream has on the wire.
+    pub(super) const fn starts_larger(&self) -> bool {
+        self.limit > INITIAL_WINDOW
+    }
+
+    /// Hands over all credit that is owed.
+    pub(super) const fn grant(&mut self) -> u32 {
+        let delta = self.owed();
+        self.credit += delta;
+        delta
+    }
+
+    /// How much the limit should grow, judged by what one round trip carried.
+    ///
+    /// The limit follows twice the bandwidth-delay product, and only while growing has helped: a
+    /// window beyond what the path holds makes queues, which lengthen the round trip, which would
+    /// ask for more window.
+    pub(super) fn growth(&mut self, now_us: u64, rtt_us: u64, max: u32) -> u32 {
+        let elapsed = now_us.saturating_sub(self.epoch);
+        if elapsed < rtt_us.max(MIN_EPOCH_US) {
+            return 0;
+        }
+        let taken = u64::from(self.taken);
+        self.taken = 0;
+        self.epoch = now_us;
+        let rate = u32::try_from(taken * 1_000 / elapsed).unwrap_or(u32::MAX);
+        let target = (2 * taken).saturating_mul(rtt_us) / elapsed;
+        let target =
+            u32::try_from(target).unwrap_or(u32::MAX).min(self.limit.saturating_mul(2)).min(max);
+        let helped = self.baseline == 0 || rate >= self.baseline.saturating_add(self.baseline / 4);
+        // A little more is not worth a change: growth comes in eighths at least.
+        if !helped || target < self.limit.saturating_add(self.limit / 8) {
+            return 0;
+        }
+        self.baseline = rate.max(1);
+        target - self.limit
+    }
+
+    /// Raises the limit by what [`growth`](Self::growth) asked for and the budget allowed.
+    pub(super) const fn raise(&mut self, by: u32) {
+        self.limit = self.limit.saturating_add(by);
+    }
+
+    /// The path changed: what was learned about growth no longer holds.
+    pub(super) const fn forget_baseline(&mut self) {
+        self.baseline = 0;
+    }
+
+    pub(super) const fn unread(&self) -> u32 {
+        self.unread
+    }
+
+    pub(super) const fn limit(&self) -> u32 {
+        self.limit
+    }
+}
+
+/// Shorter epochs measure the scheduler, not the path.
+const MIN_EPOCH_US: u64 = 1_000;

@@ -1,0 +1,337 @@
+//! A session: many streams over one connection.
+
+mod dispatch;
+mod driver;
+mod io;
+pub(crate) mod shared;
+
+pub use dispatch::{Dispatcher, Protocol, ProtocolError, Streams};
+pub use driver::{Driver, LocalDriver};
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::io::{AsyncRead, AsyncWrite};
+
+use self::shared::{List, Shared, State};
+use crate::{
+    config::Config,
+    error::{GoAwayCode, OpenError, PingError, SessionError, TryOpenError},
+    proto::{Core, Role, Stats},
+    runtime::Timer,
+    stream::Stream,
+};
+
+/// One end of a multiplexed connection. Cheap to clone; all clones are the same session.
+///
+/// It comes with a [`Driver`], the future that does the work: spawn it on any runtime. When the
+/// last clone is dropped no stream can be opened or accepted any more; those that are open run
+/// on, and when none is left the session ends as by [`close`](Self::close).
+///
+/// ```
+/// use futures::{AsyncReadExt, AsyncWriteExt, executor::block_on, future};
+/// use trunkline::{Config, Session};
+/// # let (left, right) = trunkline::transport::memory::duplex(4096);
+///
+/// let (client, driver) = Session::client(left, Config::default());
+/// let (server, peer_driver) = Session::server(right, Config::default());
+/// let work = async {
+///     let mut stream = client.open().await?;
+///     stream.write_all(b"hello").await?;
+///     stream.close().await?;
+///     let mut accepted = server.accept().await.expect("a stream");
+///     let mut text = String::new();
+///     accepted.read_to_string(&mut text).await?;
+///     assert_eq!(text, "hello");
+///     accepted.close().await?;
+///     client.close().await?;
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// };
+/// // A real program spawns the drivers on its runtime.
+/// let (done, _, _) = block_on(future::join3(work, driver, peer_driver));
+/// # done.unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Session {
+    handle: Arc<Handle>,
+}
+
+impl Session {
+    /// The side that connected. Opens streams with odd ids.
+    pub fn client<T>(io: T, config: Config) -> (Self, Driver)
+    where
+        T: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let session = Self::new(Role::Client, config);
+        let driver = Driver::new(session.handle.shared.clone(), io);
+        (session, driver)
+    }
+
+    /// The side that was connected to. Opens streams with even ids.
+    pub fn server<T>(io: T, config: Config) -> (Self, Driver)
+    where
+        T: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let session = Self::new(Role::Server, config);
+        let driver = Driver::new(session.handle.shared.clone(), io);
+        (session, driver)
+    }
+
+    /// As [`client`](Self::client), over an IO that is not `Send`.
+    pub fn client_local<T>(io: T, config: Config) -> (Self, LocalDriver)
+    where
+        T: AsyncRead + AsyncWrite + 'static,
+    {
+        let session = Self::new(Role::Client, config);
+        let driver = LocalDriver::new(session.handle.shared.clone(), io);
+        (session, driver)
+    }
+
+    /// As [`server`](Self::server), over an IO that is not `Send`.
+    pub fn server_local<T>(io: T, config: Config) -> (Self, LocalDriver)
+    where
+        T: AsyncRead + AsyncWrite + 'static,
+    {
+        let session = Self::new(Role::Server, config);
+        let driver = LocalDriver::new(session.handle.shared.clone(), io);
+        (session, driver)
+    }
+
+    fn new(role: Role, config: Config) -> Self {
+        let now = config.timer.as_ref().map_or_else(std::time::Instant::now, |timer| timer.now());
+        let core = Core::new(role, &config, now);
+        let shared = Arc::new(Shared::new(core, config.timer));
+        Self { handle: Arc::new(Handle { shared }) }
+    }
+
+    /// Opens a stream. Nothing is sent yet: SYN goes out with the first data, or by itself
+    /// before the driver next sleeps.
+    ///
+    /// Waits while `ack_backlog` streams wait for the peer's ACK or `max_outbound_streams` are
+    /// live (`spec.md §4.4`).
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if no stream can be opened on this session any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future opens nothing and gives its place in the queue to the next.
+    pub async fn open(&self) -> Result<Stream, OpenError> {
+        let shared = &self.handle.shared;
+        let opened = shared.wait(List::Open, |state| {
+            let result = match state.core.open(shared.now()) {
+                Ok(slot) => Ok(slot),
+                Err(TryOpenError::AckBacklogFull | TryOpenError::TooManyStreams) => return None,
+                Err(TryOpenError::Open(error)) => Err(error),
+            };
+            // There may be room for one more, or the same error for all.
+            state.wake_one(List::Open);
+            Some(result)
+        });
+        opened.await.map(|slot| Stream::new(shared.clone(), slot))
+    }
+
+    /// Opens a stream if that is possible now.
+    ///
+    /// # Errors
+    ///
+    /// [`TryOpenError`] if it is not.
+    pub fn try_open(&self) -> Result<Stream, TryOpenError> {
+        let shared = &self.handle.shared;
+        let slot = shared.with(|state| state.core.open(shared.now()))?;
+        Ok(Stream::new(shared.clone(), slot))
+    }
+
+    /// The next stream that the peer opened; `None` once the session ended and every stream that
+    /// waited was accepted.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no stream.
+    pub async fn accept(&self) -> Option<Stream> {
+        let shared = &self.handle.shared;
+        shared.wait(List::Accept, |state| accept(shared, state)).await
+    }
+
+    /// The streams that the peer opens, as a [`futures::Stream`].
+    pub fn incoming(&self) -> Incoming {
+        Incoming { session: self.clone(), key: None }
+    }
+
+    /// Sends a ping and measures how long the answer takes (`spec.md §7.1`).
+    ///
+    /// # Errors
+    ///
+    /// [`PingError::TimedOut`] without an answer within `ping_timeout`; the session goes on.
+    /// [`PingError::Session`] if the session ended. [`PingError::Unsupported`] without a timer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future forgets the answer.
+    pub async fn ping(&self) -> Result<Duration, PingError> {
+        let shared = &self.handle.shared;
+        if shared.timer().is_none() {
+            return Err(PingError::Unsupported);
+        }
+        let asked = shared.wait(List::Ping, |state| {
+            let value = state.core.ping(shared.now()).transpose()?;
+            Some(value.inspect(|value| state.expect_pong(*value)))
+        });
+        let question = Question { shared, value: asked.await.map_err(PingError::Session)? };
+        std::future::poll_fn(|cx| question.poll(cx)).await
+    }
+
+    /// The smallest round trip of the last seconds, if one was measured: while data flows, or by
+    /// [`ping`](Self::ping).
+    pub fn rtt(&self) -> Option<Duration> {
+        self.handle.shared.with(|state| state.core.rtt())
+    }
+
+    /// Counters, and what the session holds at this moment.
+    pub fn stats(&self) -> Stats {
+        self.handle.shared.with(|state| state.core.stats())
+    }
+
+    /// Tells the peer, now, to open no more streams, and refuses those it opens all the same.
+    /// Streams that are open go on.
+    ///
+    /// Implementations other than hashicorp's end the session at once when this arrives while
+    /// streams are open (`spec.md §8.1`); [`close`](Self::close) does not have that effect.
+    pub fn go_away(&self) {
+        self.handle.shared.with(|state| state.core.go_away());
+    }
+
+    /// Ends the session well: refuses new streams, lets live ones finish until `drain_timeout`,
+    /// says GoAway, and closes the IO.
+    ///
+    /// A second call waits for the same end.
+    ///
+    /// # Errors
+    ///
+    /// Why the session ended, if not well.
+    ///
+    /// # Cancel safety
+    ///
+    /// The end goes on if the future is dropped.
+    pub async fn close(&self) -> Result<(), SessionError> {
+        let shared = &self.handle.shared;
+        shared.with(|state| state.core.close(shared.now()));
+        self.closed().await
+    }
+
+    /// Ends the session now: every stream fails, and the peer is told `code`.
+    pub fn abort(&self, code: GoAwayCode) {
+        let shared = &self.handle.shared;
+        shared.with(|state| state.core.abort(code, shared.now()));
+    }
+
+    /// Waits for the end of the session.
+    ///
+    /// # Errors
+    ///
+    /// Why it ended, if not well.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn closed(&self) -> Result<(), SessionError> {
+        self.handle.shared.wait(List::End, |state| state.core.outcome()).await
+    }
+
+    /// Whether the session is over.
+    pub fn is_closed(&self) -> bool {
+        self.handle.shared.with(|state| state.core.outcome().is_some())
+    }
+
+    pub(crate) fn timer(&self) -> Option<&Arc<dyn Timer>> {
+        self.handle.shared.timer()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.shared.fmt(f)
+    }
+}
+
+/// The streams that the peer opens: ends when the session has.
+#[must_use = "streams do nothing unless polled"]
+pub struct Incoming {
+    session: Session,
+    key: Option<u64>,
+}
+
+impl futures::Stream for Incoming {
+    type Item = Stream;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
+        let this = &mut *self;
+        let shared = &this.session.handle.shared;
+        shared.poll_wait(List::Accept, &mut this.key, cx, |state| accept(shared, state))
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.session.handle.shared.stop_waiting(List::Accept, self.key);
+    }
+}
+
+fn accept(shared: &Arc<Shared>, state: &mut State) -> Option<Option<Stream>> {
+    match state.core.accept(shared.now()) {
+        Some(slot) => Some(Some(Stream::new(shared.clone(), slot))),
+        None if state.core.accepts_no_more() => Some(None),
+        None => None,
+    }
+}
+
+/// What all clones of a session share: gone with the last of them.
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.with(|state| state.core.handles_dropped(self.shared.now()));
+    }
+}
+
+/// A ping that waits for its pong.
+struct Question<'a> {
+    shared: &'a Shared,
+    value: u32,
+}
+
+impl Question<'_> {
+    fn poll(&self, cx: &Context<'_>) -> Poll<Result<Duration, PingError>> {
+        self.shared.with(|state| match state.poll_pong(self.value, cx) {
+            Poll::Ready(Some(rtt)) => Poll::Ready(Ok(rtt)),
+            Poll::Ready(None) => Poll::Ready(Err(PingError::TimedOut)),
+            Poll::Pending => match state.core.ended() {
+                Some(outcome) => {
+                    let error = outcome.err().unwrap_or(SessionError::Closed);
+                    Poll::Ready(Err(PingError::Session(error)))
+                }
+                None => Poll::Pending,
+            },
+        })
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.shared.with(|state| state.forget_pong(self.value));
+    }
+}

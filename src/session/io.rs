@@ -1,0 +1,173 @@
+//! The IO object and its buffers. Nothing else polls the IO.
+
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    io::IoSlice,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::io::{AsyncRead, AsyncWrite};
+
+use crate::{config::READ_BUFFER, error::SessionError, proto::Batch};
+
+/// One connection: what is being written to it, and room to read into.
+pub(super) struct Port<T> {
+    io: Pin<Box<T>>,
+    pub(super) batch: Batch,
+    flushed: bool,
+    progress: bool,
+    buffers: ReadBuffers,
+}
+
+impl<T: AsyncRead + AsyncWrite> Port<T> {
+    pub(super) fn new(io: T) -> Self {
+        Self {
+            io: Box::pin(io),
+            batch: Batch::new(),
+            flushed: true,
+            progress: false,
+            buffers: ReadBuffers::default(),
+        }
+    }
+
+    /// Writes the batch to its end and flushes the IO.
+    ///
+    /// An IO that claims to have taken more than it was given ends the session: what it would
+    /// send next is anybody's guess.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
+        while !self.batch.is_empty() {
+            self.flushed = false;
+            let written = ready!(self.poll_write_once(cx)).map_err(failed)?;
+            if written > self.batch.remaining() {
+                return Poll::Ready(Err(SessionError::IoMisbehaved));
+            }
+            if written == 0 {
+                return Poll::Ready(Err(SessionError::Io(io::ErrorKind::WriteZero)));
+            }
+            self.progress = true;
+            self.batch.advance(written);
+        }
+        if !self.flushed {
+            ready!(self.io.as_mut().poll_flush(cx)).map_err(failed)?;
+            self.flushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_once(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(bytes) = self.batch.single() {
+            return self.io.as_mut().poll_write(cx, bytes);
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let set = self.batch.slices(&mut slices);
+        self.io.as_mut().poll_write_vectored(cx, &slices[..set])
+    }
+
+    /// Whether the IO took anything since this was asked last.
+    pub(super) const fn take_progress(&mut self) -> bool {
+        std::mem::replace(&mut self.progress, false)
+    }
+
+    /// Reads once; no bytes mean the end.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, SessionError>> {
+        let mut buffer = self.buffers.take();
+        let result = self.io.as_mut().poll_read(cx, &mut buffer);
+        let read = match result {
+            Poll::Ready(Ok(read)) if read > buffer.len() => {
+                return Poll::Ready(Err(SessionError::IoMisbehaved));
+            }
+            Poll::Ready(Ok(read)) => read,
+            Poll::Ready(Err(error)) => {
+                return Poll::Ready(Err(failed(error)));
+            }
+            Poll::Pending => {
+                self.buffers.put_back(buffer);
+                return Poll::Pending;
+            }
+        };
+        Poll::Ready(Ok(self.buffers.lend(buffer, read)))
+    }
+
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
+        self.io.as_mut().poll_close(cx).map_err(failed)
+    }
+
+    /// Gives back memory that an idle connection need not hold.
+    pub(super) fn shrink(&mut self) {
+        self.batch.shrink();
+        self.buffers = ReadBuffers::default();
+    }
+}
+
+impl<T> fmt::Debug for Port<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port").field("to_write", &self.batch.remaining()).finish_non_exhaustive()
+    }
+}
+
+fn failed(error: io::Error) -> SessionError {
+    log::debug!("connection failed: {error}");
+    SessionError::Io(error.kind())
+}
+
+/// The kernel takes up to 1,024; beyond 64 a call costs more than it saves.
+const MAX_SLICES: usize = 64;
+
+/// Buffers to read into, taken back when nobody holds a slice of them any more.
+#[derive(Default)]
+struct ReadBuffers {
+    ready: Option<BytesMut>,
+    lent: VecDeque<Bytes>,
+    /// Whether the last read filled its buffer: the next may be large.
+    busy: bool,
+}
+
+impl ReadBuffers {
+    /// A buffer with every byte initialised.
+    fn take(&mut self) -> BytesMut {
+        let size = if self.busy { READ_BUFFER } else { QUIET_BUFFER };
+        if let Some(ready) = self.ready.take().filter(|ready| ready.len() >= size) {
+            return ready;
+        }
+        // Oldest first: its slices have had the longest time to go.
+        for _ in 0..self.lent.len() {
+            let Some(oldest) = self.lent.pop_front() else { break };
+            match oldest.try_into_mut() {
+                Ok(buffer) if buffer.len() >= size => return buffer,
+                Ok(_) => {}
+                Err(held) if self.lent.len() < MAX_LENT => self.lent.push_back(held),
+                Err(_) => {}
+            }
+        }
+        allocate(size)
+    }
+
+    fn put_back(&mut self, buffer: BytesMut) {
+        self.ready = Some(buffer);
+    }
+
+    /// The first `read` bytes of `buffer`; the whole comes back through [`take`](Self::take).
+    fn lend(&mut self, buffer: BytesMut, read: usize) -> Bytes {
+        self.busy = read == buffer.len() || (self.busy && read > QUIET_BUFFER / 2);
+        let whole = buffer.freeze();
+        let part = whole.slice(..read);
+        self.lent.push_back(whole);
+        part
+    }
+}
+
+/// A buffer in the form that `freeze` and `try_into_mut` convert without allocating.
+fn allocate(size: usize) -> BytesMut {
+    let mut buffer = BytesMut::zeroed(size + 1);
+    drop(buffer.split_off(size));
+    buffer
+}
+
+/// Where messages are small, so is the buffer.
+const QUIET_BUFFER: usize = 8 << 10;
+
+/// Buffers whose slices readers still hold; beyond these they are simply freed when let go.
+const MAX_LENT: usize = 8;

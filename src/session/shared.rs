@@ -1,0 +1,367 @@
+//! The core behind its lock, and who waits for it. Nothing else locks the core, and nobody is
+//! woken while it is locked.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    proto::{Core, Event, Slot},
+    runtime::Timer,
+    sync::Mutex,
+};
+
+/// What the handles and the driver of one session share.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    timer: Option<Arc<dyn Timer>>,
+}
+
+impl Shared {
+    pub(crate) fn new(core: Core, timer: Option<Arc<dyn Timer>>) -> Self {
+        Self { state: Mutex::new(State::new(core)), timer }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.timer.as_ref().map_or_else(Instant::now, |timer| timer.now())
+    }
+
+    pub(crate) const fn timer(&self) -> Option<&Arc<dyn Timer>> {
+        self.timer.as_ref()
+    }
+
+    /// Does something with the core, then wakes whom it concerns, in this order.
+    #[inline]
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock();
+        let result = act(&mut state);
+        if !state.has_news() {
+            return result;
+        }
+        let mut wakes = Wakes::default();
+        state.collect(&mut wakes);
+        drop(state);
+        while wakes.wake_all() {
+            self.state.lock().collect(&mut wakes);
+        }
+        result
+    }
+
+    /// Waits in `list` until `poll` is ready.
+    pub(crate) async fn wait<R>(
+        &self,
+        list: List,
+        mut poll: impl FnMut(&mut State) -> Option<R>,
+    ) -> R {
+        let mut ticket = Ticket { shared: self, list, key: None };
+        std::future::poll_fn(|cx| ticket.poll(cx, &mut poll)).await
+    }
+
+    /// One step of waiting, for a waiter that keeps its own key.
+    pub(crate) fn poll_wait<R>(
+        &self,
+        list: List,
+        key: &mut Option<u64>,
+        cx: &Context<'_>,
+        poll: impl FnOnce(&mut State) -> Option<R>,
+    ) -> Poll<R> {
+        self.with(|state| match poll(state) {
+            Some(result) => {
+                let waiting = state.lists.get_mut(list);
+                if let Some(key) = key.take() {
+                    waiting.waiting.remove(&key);
+                }
+                Poll::Ready(result)
+            }
+            None => {
+                state.lists.get_mut(list).register(key, cx.waker());
+                Poll::Pending
+            }
+        })
+    }
+
+    /// A waiter gives up. If it was woken and did not use that, the next one is.
+    pub(crate) fn stop_waiting(&self, list: List, key: Option<u64>) {
+        let Some(key) = key else { return };
+        self.with(|state| {
+            if state.lists.get_mut(list).waiting.remove(&key).is_none() {
+                state.wake_one(list);
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stats = self.state.lock().core.stats();
+        f.debug_struct("Session").field("stats", &stats).finish_non_exhaustive()
+    }
+}
+
+/// What the lock protects.
+pub(crate) struct State {
+    pub(crate) core: Core,
+    streams: Vec<StreamWakers>,
+    /// Present while the driver sleeps.
+    driver: Option<Waker>,
+    lists: Lists,
+    pings: HashMap<u32, PingWait>,
+    /// Wakers that an event released and that are still to be woken.
+    released: Vec<Waker>,
+}
+
+impl State {
+    fn new(core: Core) -> Self {
+        Self {
+            core,
+            streams: Vec::new(),
+            driver: None,
+            lists: Lists::default(),
+            pings: HashMap::new(),
+            released: Vec::new(),
+        }
+    }
+
+    /// Who reads `slot` waits.
+    pub(crate) fn wait_readable(&mut self, slot: Slot, cx: &Context<'_>) {
+        set(&mut self.wakers(slot).read, cx.waker());
+    }
+
+    /// Who writes `slot` waits.
+    pub(crate) fn wait_writable(&mut self, slot: Slot, cx: &Context<'_>) {
+        set(&mut self.wakers(slot).write, cx.waker());
+    }
+
+    /// A handle is gone, and with it who could have waited.
+    pub(crate) fn forget_wakers(&mut self, slot: Slot, read: bool, write: bool) {
+        if let Some(wakers) = self.streams.get_mut(slot.index()) {
+            if read {
+                wakers.read = None;
+            }
+            if write {
+                wakers.write = None;
+            }
+        }
+    }
+
+    /// The driver sleeps until someone has work for it.
+    pub(crate) fn driver_sleeps(&mut self, cx: &Context<'_>) {
+        set(&mut self.driver, cx.waker());
+    }
+
+    /// The driver is awake and will look for itself.
+    pub(crate) fn driver_runs(&mut self) {
+        self.driver = None;
+    }
+
+    pub(crate) fn expect_pong(&mut self, value: u32) {
+        self.pings.insert(value, PingWait::default());
+    }
+
+    /// The answer to a ping, once there is one; `None` inside means that it came too late.
+    pub(crate) fn poll_pong(&mut self, value: u32, cx: &Context<'_>) -> Poll<Option<Duration>> {
+        let Some(wait) = self.pings.get_mut(&value) else { return Poll::Ready(None) };
+        if let Some(answer) = wait.answer {
+            return Poll::Ready(answer);
+        }
+        set(&mut wait.waker, cx.waker());
+        Poll::Pending
+    }
+
+    pub(crate) fn forget_pong(&mut self, value: u32) {
+        self.pings.remove(&value);
+        self.core.forget_ping(value);
+        self.wake_one(List::Ping);
+    }
+
+    /// Lets the next waiter of a list look again.
+    pub(crate) fn wake_one(&mut self, list: List) {
+        let waker = self.lists.get_mut(list).waiting.pop_first().map(|(_, waker)| waker);
+        self.released.extend(waker);
+    }
+
+    fn wakers(&mut self, slot: Slot) -> &mut StreamWakers {
+        let index = slot.index();
+        if index >= self.streams.len() {
+            self.streams.resize_with(index + 1, StreamWakers::default);
+        }
+        &mut self.streams[index]
+    }
+
+    fn has_news(&self) -> bool {
+        self.core.has_news() || !self.released.is_empty()
+    }
+
+    /// Takes wakers until `wakes` is full or there is no more news.
+    fn collect(&mut self, wakes: &mut Wakes) {
+        while !wakes.is_full() {
+            if let Some(waker) = self.released.pop() {
+                wakes.push(waker);
+            } else if let Some(event) = self.core.poll_event() {
+                if let Some(waker) = self.take_waker(event) {
+                    wakes.push(waker);
+                }
+            } else {
+                if self.core.take_driver_wake()
+                    && let Some(waker) = self.driver.take()
+                {
+                    wakes.push(waker);
+                }
+                return;
+            }
+        }
+    }
+
+    fn take_waker(&mut self, event: Event) -> Option<Waker> {
+        match event {
+            Event::Readable(slot) => self.streams.get_mut(slot.index())?.read.take(),
+            Event::Writable(slot) => self.streams.get_mut(slot.index())?.write.take(),
+            Event::Acceptable => {
+                self.wake_one(List::Accept);
+                None
+            }
+            Event::Openable => {
+                self.wake_one(List::Open);
+                None
+            }
+            Event::Pong(value, answer) => {
+                self.wake_one(List::Ping);
+                let wait = self.pings.get_mut(&value)?;
+                wait.answer = Some(answer);
+                wait.waker.take()
+            }
+            Event::Ended => {
+                self.wake_everyone();
+                None
+            }
+        }
+    }
+
+    fn wake_everyone(&mut self) {
+        for list in [List::Accept, List::Open, List::Ping, List::End] {
+            let waiting = std::mem::take(&mut self.lists.get_mut(list).waiting);
+            self.released.extend(waiting.into_values());
+        }
+        self.released.extend(self.pings.values_mut().filter_map(|wait| wait.waker.take()));
+        for wakers in &mut self.streams {
+            self.released.extend(wakers.read.take());
+            self.released.extend(wakers.write.take());
+        }
+    }
+}
+
+/// Who waits for what, one waiter after the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum List {
+    Accept,
+    Open,
+    Ping,
+    End,
+}
+
+#[derive(Default)]
+struct Lists {
+    accept: WaitList,
+    open: WaitList,
+    ping: WaitList,
+    end: WaitList,
+}
+
+impl Lists {
+    const fn get_mut(&mut self, list: List) -> &mut WaitList {
+        match list {
+            List::Accept => &mut self.accept,
+            List::Open => &mut self.open,
+            List::Ping => &mut self.ping,
+            List::End => &mut self.end,
+        }
+    }
+}
+
+/// Waiters in the order in which they came. A waiter that was woken in vain keeps its place.
+#[derive(Default)]
+struct WaitList {
+    next: u64,
+    waiting: BTreeMap<u64, Waker>,
+}
+
+impl WaitList {
+    fn register(&mut self, key: &mut Option<u64>, waker: &Waker) {
+        let key = *key.get_or_insert_with(|| {
+            self.next += 1;
+            self.next
+        });
+        self.waiting.insert(key, waker.clone());
+    }
+}
+
+struct Ticket<'a> {
+    shared: &'a Shared,
+    list: List,
+    key: Option<u64>,
+}
+
+impl Ticket<'_> {
+    fn poll<R>(&mut self, cx: &Context<'_>, poll: impl FnOnce(&mut State) -> Option<R>) -> Poll<R> {
+        self.shared.poll_wait(self.list, &mut self.key, cx, poll)
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.shared.stop_waiting(self.list, self.key);
+    }
+}
+
+#[derive(Default)]
+struct StreamWakers {
+    read: Option<Waker>,
+    write: Option<Waker>,
+}
+
+#[derive(Default)]
+struct PingWait {
+    waker: Option<Waker>,
+    answer: Option<Option<Duration>>,
+}
+
+fn set(slot: &mut Option<Waker>, waker: &Waker) {
+    match slot {
+        Some(present) => present.clone_from(waker),
+        None => *slot = Some(waker.clone()),
+    }
+}
+
+/// A few wakers on the stack: no allocation between the lock and the wake.
+#[derive(Default)]
+struct Wakes {
+    wakers: [Option<Waker>; 16],
+    len: usize,
+}
+
+impl Wakes {
+    const fn is_full(&self) -> bool {
+        self.len == self.wakers.len()
+    }
+
+    fn push(&mut self, waker: Waker) {
+        self.wakers[self.len] = Some(waker);
+        self.len += 1;
+    }
+
+    /// Wakes them; returns whether there may be more.
+    fn wake_all(&mut self) -> bool {
+        let more = self.is_full();
+        for waker in &mut self.wakers[..self.len] {
+            if let Some(waker) = waker.take() {
+                waker.wake();
+            }
+        }
+        self.len = 0;
+        more
+    }
+}

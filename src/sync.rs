@@ -1,0 +1,24 @@
+//! The lock, by an alias: a randomised scheduler takes its place under `--cfg shuttle`.
+
+#[cfg(not(shuttle))]
+pub(crate) use parking_lot::Mutex;
+
+#[cfg(shuttle)]
+pub(crate) use self::scheduled::Mutex;
+
+#[cfg(shuttle)]
+mod scheduled {
+    /// `shuttle`'s lock with parking_lot's interface.
+    #[derive(Debug)]
+    pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(shuttle::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+}

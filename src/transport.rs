@@ -1,0 +1,3 @@
+//! Connections to run a session over.
+
+pub mod memory;
