@@ -386,6 +386,13 @@ impl Core {
         self.wants_driver = true;
     }
 
+    /// Nothing more is to be done with the IO.
+    fn end(&mut self) {
+        self.phase = Phase::Ended;
+        self.events.push_back(Event::Ended);
+        self.wants_driver = true;
+    }
+
     fn end_with_session(&mut self, slot: Slot) {
         let entry = &mut self.streams[slot];
         // A stream that was done keeps its clean end.

@@ -1,4 +1,5 @@
 //! A session over an in-memory connection: streams open, carry bytes, close and reset.
+#![allow(missing_docs)]
 
 use futures::{AsyncReadExt, AsyncWriteExt, executor::block_on, future, join};
 use trunkline::{Config, ResetCode, Session, StreamError, transport::memory};

@@ -24,7 +24,7 @@ impl Core {
         if let Phase::Lingering { bytes_left, .. } = &mut self.phase {
             *bytes_left = bytes_left.saturating_sub(input.len());
             if *bytes_left == 0 {
-                self.phase = Phase::Ended;
+                self.end();
             }
         }
         let events = self.events.len();
@@ -60,14 +60,14 @@ impl Core {
             now,
         );
         if let Phase::Lingering { .. } = self.phase {
-            self.phase = Phase::Ended;
+            self.end();
         }
     }
 
     /// The IO failed; nothing can be sent or received any more.
     pub fn handle_failure(&mut self, error: SessionError, now: Instant) {
         self.finish_session(Err(error), None, now);
-        self.phase = Phase::Ended;
+        self.end();
         self.staging.clear();
     }
 
@@ -75,11 +75,11 @@ impl Core {
     pub fn handle_shutdown(&mut self, now: Instant) {
         if let Phase::Finishing { .. } = self.phase {
             let linger = self.limits.linger;
-            self.phase = if self.eof || linger.is_zero() || !self.timed {
-                Phase::Ended
-            } else {
-                Phase::Lingering { until: now + linger, bytes_left: self.limits.linger_bytes }
-            };
+            if self.eof || linger.is_zero() || !self.timed {
+                return self.end();
+            }
+            let (until, bytes_left) = (now + linger, self.limits.linger_bytes);
+            self.phase = Phase::Lingering { until, bytes_left };
         }
     }
 
@@ -119,7 +119,7 @@ impl Core {
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.phase {
             Phase::Finishing { until } | Phase::Lingering { until, .. } if now >= until => {
-                self.phase = Phase::Ended;
+                self.end();
                 return;
             }
             Phase::Open | Phase::Draining { .. } => {}
@@ -426,7 +426,7 @@ impl Core {
     fn keepalive(&mut self, now: Instant) {
         if self.keepalive_sent.is_some() {
             self.finish_session(Err(SessionError::KeepaliveTimeout), None, now);
-            self.phase = Phase::Ended;
+            self.end();
             return;
         }
         self.keepalive_sent = Some(now);
