@@ -186,10 +186,7 @@ impl Core {
 
     /// Copies bytes into the staging buffer, as many as window and turn allow.
     pub fn write(&mut self, slot: Slot, bytes: &[u8]) -> Result<Written, StreamError> {
-        let room = match self.room(slot, bytes.len())? {
-            Some(room) => room,
-            None => return Ok(Written::Blocked),
-        };
+        let Some(room) = self.room(slot, bytes.len())? else { return Ok(Written::Blocked) };
         let len = bytes.len().min(room);
         self.stage_copy(slot, &bytes[..len]);
         Ok(Written::Bytes(len))

@@ -5,9 +5,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{
-    Core, Event, Input, Marks, Phase, Receiving, Slot, State, Timeout, Verdict,
-    ping::Purpose,
-    stream::{End, Entry},
+    Core, Event, Input, Marks, Phase, Receiving, Slot, State, Timeout, Verdict, ping::Purpose,
+    stream::End,
 };
 use crate::{
     config::INITIAL_WINDOW,
@@ -231,10 +230,8 @@ impl Core {
             }
         };
         self.account(empty)?;
-        if entry_is_unacked(&self.streams[slot]) {
-            // Whatever the peer sends on it, it knows the stream.
-            self.release_permit(slot);
-        }
+        // Whatever the peer sends on it, it knows the stream.
+        self.release_permit(slot);
         if flags.contains(Flags::ACK) {
             self.advance(slot, Input::Ack);
         }
@@ -243,10 +240,10 @@ impl Core {
             return self.handle_rst(slot, code, now);
         }
         match kind {
+            // FIN waits for the end of the body.
             Kind::Data if length > 0 => {
-                if self.receive(slot, length, flags.contains(Flags::FIN)) {
-                    return Ok(());
-                }
+                self.receive(slot, length, flags.contains(Flags::FIN));
+                return Ok(());
             }
             Kind::WindowUpdate if length > 0 => {
                 self.streams[slot].send.grow(length);
@@ -260,18 +257,17 @@ impl Core {
         Ok(())
     }
 
-    /// Prepares for a body. Returns whether FIN, if any, has to wait for its end.
-    fn receive(&mut self, slot: Slot, length: u32, fin: bool) -> bool {
+    /// Prepares for a body, and for the FIN that its frame may carry.
+    fn receive(&mut self, slot: Slot, length: u32, fin: bool) {
         if self.advance(slot, Input::Data) == Verdict::ResetStream {
             log::debug!("stream {}: data after FIN", self.streams[slot].id);
             self.end_stream(slot, End::Local(ResetCode::STREAM_CLOSED));
-            return true;
+            return;
         }
         let entry = &mut self.streams[slot];
         entry.marks.set(Marks::PROGRESS);
         entry.recv.receive(length);
         self.receiving = Some(Receiving { slot, fin });
-        true
     }
 
     fn handle_rst(&mut self, slot: Slot, code: ResetCode, now: Instant) -> Result<(), Violation> {
@@ -487,10 +483,6 @@ impl Core {
     pub(super) fn deadline_is(&self, slot: Slot, direction: usize, at: Instant) -> bool {
         self.user_deadlines.get(&slot.0).is_some_and(|deadlines| deadlines[direction] == Some(at))
     }
-}
-
-const fn entry_is_unacked(entry: &Entry) -> bool {
-    entry.marks.any(Marks::UNACKED)
 }
 
 /// RSTs owed to a peer that does not read them.
