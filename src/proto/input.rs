@@ -205,6 +205,9 @@ impl Core {
     fn refuse(&mut self, header: Header) -> Result<(), Violation> {
         self.stats.refused += 1;
         self.late_allowance += u64::from(INITIAL_WINDOW.saturating_sub(header.body_len()));
+        if header.flags.contains(Flags::RST) {
+            return Ok(());
+        }
         if self.refusals.len() >= MAX_REFUSALS {
             return Err(Violation::Flood(Flood::Refusals));
         }

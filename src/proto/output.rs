@@ -76,9 +76,9 @@ impl Core {
         self.events.pop_front()
     }
 
-    /// Whether there are events to poll or the driver has something to do.
-    pub fn has_news(&self) -> bool {
-        self.wants_driver || !self.events.is_empty()
+    /// Whether there are events to poll.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// Whether a command left something for the driver to do, since it last took output.

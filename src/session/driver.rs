@@ -105,7 +105,7 @@ impl<T: AsyncRead + AsyncWrite> Future for Engine<T> {
     /// can, until neither can or the budget of this poll is spent.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        this.shared.with(super::shared::State::driver_runs);
+        this.shared.with(|state| state.driver_runs(cx));
         for _ in 0..ROUNDS {
             let (read, fed) = this.read(cx);
             if fed > 1 && !this.yielded && this.shared.with(|state| state.core.staged()) < SMALL {
@@ -174,9 +174,14 @@ impl<T: AsyncRead + AsyncWrite> Engine<T> {
     /// Takes a batch if there is none, and writes it.
     fn write(&mut self, cx: &mut Context<'_>) -> Phase {
         let Some(port) = &mut self.port else { return Phase::Idle };
+        let mut shutdown = false;
         if self.writing.is_none() {
             let now = self.shared.now();
-            self.writing = self.shared.with(|state| state.core.take_output(&mut port.batch, now));
+            self.writing = self.shared.with(|state| {
+                let batch = state.core.take_output(&mut port.batch, now);
+                shutdown = state.core.io_step() == IoStep::Shutdown;
+                batch
+            });
         }
         if let Some(batch) = self.writing {
             return match port.poll_write(cx) {
@@ -190,7 +195,7 @@ impl<T: AsyncRead + AsyncWrite> Engine<T> {
                 Poll::Ready(Err(error)) => self.fail(error),
             };
         }
-        if self.write_closed || self.shared.with(|state| state.core.io_step()) != IoStep::Shutdown {
+        if !shutdown || self.write_closed {
             return Phase::Idle;
         }
         match port.poll_close(cx) {

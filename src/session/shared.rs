@@ -39,7 +39,12 @@ impl Shared {
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
         let result = act(&mut state);
-        if !state.has_news() {
+        if !state.core.has_events() && state.released.is_empty() {
+            let driver = state.take_driver();
+            drop(state);
+            if let Some(driver) = driver {
+                driver.wake();
+            }
             return result;
         }
         let mut wakes = Wakes::default();
@@ -78,7 +83,8 @@ impl Shared {
                 Poll::Ready(result)
             }
             None => {
-                state.lists.get_mut(list).register(key, cx.waker());
+                let replaced = state.lists.get_mut(list).register(key, cx.waker());
+                state.released.extend(replaced);
                 Poll::Pending
             }
         })
@@ -110,7 +116,7 @@ pub(crate) struct State {
     driver: Option<Waker>,
     lists: Lists,
     pings: HashMap<u32, PingWait>,
-    /// Wakers that an event released and that are still to be woken.
+    /// Wakers to be woken, and let go, after the lock.
     released: Vec<Waker>,
 }
 
@@ -128,34 +134,38 @@ impl State {
 
     /// Who reads `slot` waits.
     pub(crate) fn wait_readable(&mut self, slot: Slot, cx: &Context<'_>) {
-        set(&mut self.wakers(slot).read, cx.waker());
+        let replaced = set(&mut self.wakers(slot).read, cx.waker());
+        self.released.extend(replaced);
     }
 
     /// Who writes `slot` waits.
     pub(crate) fn wait_writable(&mut self, slot: Slot, cx: &Context<'_>) {
-        set(&mut self.wakers(slot).write, cx.waker());
+        let replaced = set(&mut self.wakers(slot).write, cx.waker());
+        self.released.extend(replaced);
     }
 
     /// A handle is gone, and with it who could have waited.
     pub(crate) fn forget_wakers(&mut self, slot: Slot, read: bool, write: bool) {
         if let Some(wakers) = self.streams.get_mut(slot.index()) {
             if read {
-                wakers.read = None;
+                self.released.extend(wakers.read.take());
             }
             if write {
-                wakers.write = None;
+                self.released.extend(wakers.write.take());
             }
         }
     }
 
     /// The driver sleeps until someone has work for it.
     pub(crate) fn driver_sleeps(&mut self, cx: &Context<'_>) {
-        set(&mut self.driver, cx.waker());
+        let replaced = set(&mut self.driver, cx.waker());
+        self.released.extend(replaced);
     }
 
     /// The driver is awake and will look for itself.
-    pub(crate) fn driver_runs(&mut self) {
-        self.driver = None;
+    pub(crate) fn driver_runs(&mut self, cx: &Context<'_>) {
+        let waker = self.driver.take();
+        self.released.extend(waker.filter(|waker| !waker.will_wake(cx.waker())));
     }
 
     pub(crate) fn expect_pong(&mut self, value: u32) {
@@ -168,7 +178,8 @@ impl State {
         if let Some(answer) = wait.answer {
             return Poll::Ready(answer);
         }
-        set(&mut wait.waker, cx.waker());
+        let replaced = set(&mut wait.waker, cx.waker());
+        self.released.extend(replaced);
         Poll::Pending
     }
 
@@ -192,8 +203,10 @@ impl State {
         &mut self.streams[index]
     }
 
-    fn has_news(&self) -> bool {
-        self.core.has_news() || !self.released.is_empty()
+    /// The driver, if it sleeps and has work. Awake it looks for itself before it sleeps.
+    #[inline]
+    fn take_driver(&mut self) -> Option<Waker> {
+        if self.core.take_driver_wake() { self.driver.take() } else { None }
     }
 
     /// Takes wakers until `wakes` is full or there is no more news.
@@ -206,10 +219,8 @@ impl State {
                     wakes.push(waker);
                 }
             } else {
-                if self.core.take_driver_wake()
-                    && let Some(waker) = self.driver.take()
-                {
-                    wakes.push(waker);
+                if let Some(driver) = self.take_driver() {
+                    wakes.push(driver);
                 }
                 return;
             }
@@ -290,12 +301,12 @@ struct WaitList {
 }
 
 impl WaitList {
-    fn register(&mut self, key: &mut Option<u64>, waker: &Waker) {
+    fn register(&mut self, key: &mut Option<u64>, waker: &Waker) -> Option<Waker> {
         let key = *key.get_or_insert_with(|| {
             self.next += 1;
             self.next
         });
-        self.waiting.insert(key, waker.clone());
+        self.waiting.insert(key, waker.clone()).filter(|old| !old.will_wake(waker))
     }
 }
 
@@ -329,10 +340,13 @@ struct PingWait {
     answer: Option<Option<Duration>>,
 }
 
-fn set(slot: &mut Option<Waker>, waker: &Waker) {
+/// Keeps the newest waker. One of another task is handed back, to be let go after the lock: its
+/// last owner drops the task, and with it perhaps a stream, which locks.
+#[must_use]
+fn set(slot: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
     match slot {
-        Some(present) => present.clone_from(waker),
-        None => *slot = Some(waker.clone()),
+        Some(present) if present.will_wake(waker) => None,
+        _ => slot.replace(waker.clone()),
     }
 }
 
