@@ -29,3 +29,7 @@ pub use session::{
     Dispatcher, Driver, Incoming, LocalDriver, Protocol, ProtocolError, Session, Streams,
 };
 pub use stream::{ReadHalf, ReuniteError, Stream, WriteHalf};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
