@@ -171,7 +171,8 @@ impl Core {
     /// What a reader gets where no byte is buffered.
     fn read_nothing<T>(&mut self, slot: Slot) -> Result<Read<T>, StreamError> {
         let entry = &mut self.streams[slot];
-        if entry.marks.any(Marks::REMOTE_FIN) {
+        let data_after_fin = entry.end == End::Local(ResetCode::STREAM_CLOSED);
+        if entry.marks.any(Marks::REMOTE_FIN) && !data_after_fin {
             return Ok(Read::End);
         }
         if entry.state == State::Reset {
@@ -196,7 +197,12 @@ impl Core {
     pub fn write_chunk(&mut self, slot: Slot, chunk: &mut Bytes) -> Result<Written, StreamError> {
         let mut total = 0;
         while !chunk.is_empty() {
-            let Some(room) = self.room(slot, chunk.len())? else { break };
+            let room = match self.room(slot, chunk.len()) {
+                // What was taken is reported first; the error will still be there.
+                Err(_) if total > 0 => break,
+                room => room?,
+            };
+            let Some(room) = room else { break };
             let part = chunk.split_to(chunk.len().min(room));
             total += part.len();
             if part.len() < MIN_SPLICE {
@@ -307,13 +313,13 @@ impl Core {
 
     /// Whether everything this stream staged was flushed; else [`Event::Writable`] follows.
     pub fn flush(&mut self, slot: Slot) -> Result<bool, StreamError> {
+        if self.streams[slot].state == State::Reset {
+            return Err(self.stream_error(slot));
+        }
         if self.is_flushed(slot) {
             return Ok(true);
         }
         let entry = &mut self.streams[slot];
-        if entry.state == State::Reset {
-            return Err(self.stream_error(slot));
-        }
         if entry.marks.any(Marks::WRITE_EXPIRED) {
             return Err(StreamError::TimedOut);
         }

@@ -222,16 +222,14 @@ impl Core {
         let Header { kind, flags, length, .. } = header;
         let rst = flags.contains(Flags::RST);
         let entry = &mut self.streams[slot];
-        let empty = match kind {
+        match kind {
             Kind::Data if !entry.recv.fits(length) => return Err(Violation::WindowExceeded),
             Kind::WindowUpdate if !rst && !entry.send.can_grow(length) => {
                 return Err(Violation::WindowOverflow);
             }
-            _ => {
-                length == 0
-                    && flags.0 & (Flags::SYN.0 | Flags::ACK.0 | Flags::FIN.0 | Flags::RST.0) == 0
-            }
-        };
+            _ => {}
+        }
+        let empty = length == 0 && !rst && !entry.is_moved_by(flags);
         self.account(empty)?;
         // Whatever the peer sends on it, it knows the stream.
         self.release_permit(slot);
@@ -327,7 +325,7 @@ impl Core {
     }
 
     fn handle_ping(&mut self, header: Header, now: Instant) -> Result<(), Violation> {
-        if !header.flags.contains(Flags::ACK) {
+        if header.flags.contains(Flags::SYN) {
             self.wants_driver = true;
             return if self.pings.owe(header.length) {
                 Ok(())
@@ -335,7 +333,9 @@ impl Core {
                 Err(Violation::Flood(Flood::Pings))
             };
         }
-        match self.pings.answered(header.length, now) {
+        let is_pong = header.flags.contains(Flags::ACK);
+        let answered = if is_pong { self.pings.answered(header.length, now) } else { None };
+        match answered {
             None => return self.account(true),
             Some((Purpose::User, rtt)) => {
                 self.deadlines.cancelled();
@@ -359,8 +359,18 @@ impl Core {
         if code != GoAwayCode::NORMAL {
             return self.finish_session(Err(SessionError::RemoteGoAway(code)), None, now);
         }
+        if self.remote_gone {
+            return;
+        }
         self.remote_gone = true;
         self.events.push_back(Event::Openable);
+        for slot in self.streams.slots() {
+            // `spec.md §8.1.2`: what the peer never heard of is refused as if it had.
+            if self.streams.get(slot).is_some_and(|entry| entry.marks.any(Marks::OWES_SYN)) {
+                self.end_stream(slot, End::Remote(ResetCode::REFUSED));
+                self.forget_if_over(slot);
+            }
+        }
     }
 
     fn handle_body(&mut self, body: &[u8], owner: &Bytes) {
@@ -440,7 +450,7 @@ impl Core {
             Timeout::Open(slot, id) if self.waits_for_ack(slot, id) => {
                 self.streams[slot].marks.clear(Marks::OPEN_TIMER);
                 if self.limits.open_timeout_ends_session {
-                    let code = GoAwayCode::PROTOCOL_ERROR;
+                    let code = GoAwayCode::INTERNAL_ERROR;
                     return self.finish_session(Err(SessionError::OpenTimeout), Some(code), now);
                 }
                 self.end_stream(slot, End::Local(ResetCode::OPEN_TIMEOUT));

@@ -12,7 +12,10 @@ use super::{
     state::State,
     window::{RecvWindow, SendWindow},
 };
-use crate::{error::ResetCode, frame::StreamId};
+use crate::{
+    error::ResetCode,
+    frame::{Flags, StreamId},
+};
 
 /// Where a stream lives in the table. Stays its own until its last handle is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +46,14 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) const fn stream_id(&self) -> StreamId {
         StreamId(self.id)
+    }
+
+    /// Whether a frame that carries nothing but `flags` changes anything.
+    pub(super) const fn is_moved_by(&self, flags: Flags) -> bool {
+        let acks = self.marks.any(Marks::UNACKED) || matches!(self.state, State::SynSent);
+        flags.contains(Flags::SYN)
+            || (flags.contains(Flags::ACK) && acks)
+            || (flags.contains(Flags::FIN) && self.state.can_receive())
     }
 
     /// Whether the table may forget this stream: nobody holds it and nothing is owed.

@@ -1,1 +1,14 @@
+//! The core on a virtual clock, without IO: one end against hand-written frames ([`wire::Wire`]),
+//! and two ends against each other ([`pair::Pair`]).
+#![allow(clippy::unwrap_used)]
 
+mod closing;
+mod codec;
+mod ending;
+mod flow;
+mod limits;
+mod opening;
+mod pair;
+mod states;
+mod time;
+mod wire;
