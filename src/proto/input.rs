@@ -415,11 +415,22 @@ impl Core {
         if let Some(slot) = heaviest {
             log::debug!("stream {}: receive budget spent", self.streams[slot].id);
             self.stats.overloaded += 1;
-            self.end_stream(slot, End::Local(ResetCode::OVERLOADED));
+            let entry = &mut self.streams[slot];
+            // Its end of file went with the bytes.
+            entry.marks.clear(Marks::REMOTE_FIN);
+            if entry.state.is_terminal() && !entry.marks.any(Marks::OWES) {
+                // The peer is done with it: nothing is left to reset on the wire.
+                entry.state = State::Reset;
+                entry.end = End::Local(ResetCode::OVERLOADED);
+                self.wake_stream(slot);
+            } else {
+                self.end_stream(slot, End::Local(ResetCode::OVERLOADED));
+            }
             self.drop_chunks(slot);
             if self.streams[slot].marks.take(Marks::QUEUED) {
                 self.accept_queue.retain(|queued| *queued != slot);
             }
+            self.forget_if_over(slot);
         }
     }
 
