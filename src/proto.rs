@@ -194,7 +194,7 @@ impl Core {
         self.streams.insert(Entry {
             id: 0,
             state,
-            marks,
+            marks: marks.with(Marks::COUNTED),
             send: SendWindow::initial(),
             recv: RecvWindow::new(limit, self.micros(now)),
             chunks: ChunkQueue::EMPTY,
@@ -249,7 +249,12 @@ impl Core {
                 self.owe(slot, Marks::OWES_RST);
             }
         }
-        self.unlink(slot);
+        if self.streams[slot].marks.any(Marks::OWES_RST) {
+            // The id stays in use until the peer is told (`spec.md §4.7.3`).
+            self.release_permit(slot);
+        } else {
+            self.unlink(slot);
+        }
         self.wake_stream(slot);
         self.stop_receiving(slot);
     }
@@ -259,7 +264,7 @@ impl Core {
         self.release_permit(slot);
         let entry = &mut self.streams[slot];
         if entry.id == 0 {
-            return;
+            return self.uncount_if_done(slot);
         }
         let id = entry.id;
         if self.streams.find(id) == Some(slot) {
@@ -270,6 +275,7 @@ impl Core {
         if marks.take(Marks::CLOSE_TIMER) {
             self.deadlines.cancelled();
         }
+        self.uncount_if_done(slot);
     }
 
     fn stop_receiving(&mut self, slot: Slot) {
@@ -314,6 +320,22 @@ impl Core {
         }
     }
 
+    /// A stream counts while it is live, and after that while it holds unread bytes
+    /// (`spec.md §4.4.4`).
+    fn uncount_if_done(&mut self, slot: Slot) {
+        let entry = &mut self.streams[slot];
+        let live = !entry.state.is_terminal() || entry.marks.any(Marks::OWES);
+        if live || !entry.chunks.is_empty() || !entry.marks.take(Marks::COUNTED) {
+            return;
+        }
+        if entry.marks.any(Marks::OUTBOUND) {
+            self.outbound -= 1;
+            self.tell_openers();
+        } else {
+            self.inbound -= 1;
+        }
+    }
+
     /// Removes a stream that nobody holds and that owes nothing.
     fn forget_if_over(&mut self, slot: Slot) {
         if self.streams.get(slot).is_some_and(Entry::is_over) {
@@ -330,12 +352,7 @@ impl Core {
         if entry.marks.any(Marks::HAS_DEADLINE) {
             self.user_deadlines.remove(&slot.0);
         }
-        if entry.marks.any(Marks::OUTBOUND) {
-            self.outbound -= 1;
-            self.tell_openers();
-        } else {
-            self.inbound -= 1;
-        }
+        self.uncount_if_done(slot);
         self.streams.remove(slot);
         // The last stream may be what an end waits for.
         self.wants_driver |= !matches!(self.phase, Phase::Open);
@@ -348,6 +365,7 @@ impl Core {
         let entry = &mut self.streams[slot];
         entry.chunks = chunks;
         entry.recv.consume(dropped);
+        self.uncount_if_done(slot);
     }
 
     /// Ends every stream and every wait; `GoAway` is sent unless the connection is gone.
@@ -398,10 +416,11 @@ impl Core {
         // A stream that was done keeps its clean end.
         if !entry.state.is_terminal() || entry.marks.any(Marks::OWES) {
             let clean = self.outcome.is_some_and(|outcome| outcome.is_ok()) && !self.eof;
-            self.end_stream(slot, End::Local(ResetCode::CANCELLED));
+            if entry.state != State::Reset {
+                self.end_stream(slot, End::Local(ResetCode::CANCELLED));
+                self.streams[slot].end = End::Session;
+            }
             let entry = &mut self.streams[slot];
-            entry.end = End::Session;
-            entry.state = State::Reset;
             if !clean {
                 entry.marks.clear(Marks::OWES);
             }

@@ -163,7 +163,9 @@ impl Core {
         self.buffered -= len;
         let entry = &mut self.streams[slot];
         entry.recv.consume(len);
-        if entry.recv.is_due() && entry.state.can_receive() {
+        if !entry.state.can_receive() {
+            self.uncount_if_done(slot);
+        } else if entry.recv.is_due() {
             self.owe(slot, Marks::OWES_CREDIT);
         }
     }
@@ -171,8 +173,9 @@ impl Core {
     /// What a reader gets where no byte is buffered.
     fn read_nothing<T>(&mut self, slot: Slot) -> Result<Read<T>, StreamError> {
         let entry = &mut self.streams[slot];
-        let data_after_fin = entry.end == End::Local(ResetCode::STREAM_CLOSED);
-        if entry.marks.any(Marks::REMOTE_FIN) && !data_after_fin {
+        // A reset of our own may have discarded bytes: then FIN is no end of file any more.
+        let reset_here = matches!(entry.end, End::Local(_));
+        if entry.marks.any(Marks::REMOTE_FIN) && !reset_here {
             return Ok(Read::End);
         }
         if entry.state == State::Reset {
@@ -347,10 +350,13 @@ impl Core {
         Ok(())
     }
 
-    /// Ends both directions at once; what was received can still be read.
+    /// Ends both directions at once, and discards what is unread.
     pub fn reset(&mut self, slot: Slot, code: ResetCode) {
-        if self.streams[slot].state != State::Closed || self.streams[slot].marks.any(Marks::OWES) {
+        let entry = &self.streams[slot];
+        let done = entry.state == State::Closed && !entry.marks.any(Marks::OWES);
+        if !done && entry.state != State::Reset {
             self.end_stream(slot, End::Local(code));
+            self.drop_chunks(slot);
         }
     }
 
@@ -365,7 +371,7 @@ impl Core {
         });
         if half != Half::Write {
             entry.marks.set(Marks::DISCARD);
-            entry.marks.clear(Marks::READ_WAIT);
+            entry.marks.clear(Marks::READ_WAIT.with(Marks::OWES_CREDIT));
             self.drop_chunks(slot);
         }
         if self.streams[slot].marks.any(Marks::HELD) {

@@ -51,8 +51,7 @@ impl Core {
     /// The IO will return no more bytes.
     pub fn handle_eof(&mut self, now: Instant) {
         self.eof = true;
-        let clean =
-            self.decoder.at_boundary() && self.streams.linked() == 0 && self.unnumbered == 0;
+        let clean = self.decoder.at_boundary() && !self.has_live_streams();
         self.finish_session(
             if clean { Ok(()) } else { Err(SessionError::ConnectionLost) },
             None,
@@ -61,6 +60,16 @@ impl Core {
         if let Phase::Lingering { .. } = self.phase {
             self.end();
         }
+    }
+
+    fn has_live_streams(&self) -> bool {
+        self.streams.slots().filter_map(|slot| self.streams.get(slot)).any(|entry| {
+            let done = match entry.state {
+                State::Reset => true,
+                state => state.is_terminal() && !entry.marks.any(Marks::OWES),
+            };
+            !done
+        })
     }
 
     /// The IO failed; nothing can be sent or received any more.
@@ -237,6 +246,7 @@ impl Core {
             self.advance(slot, Input::Ack);
         }
         if rst {
+            self.skip_body(slot, header.body_len());
             let code = if kind == Kind::WindowUpdate { ResetCode(length) } else { ResetCode::NONE };
             return self.handle_rst(slot, code, now);
         }
@@ -260,10 +270,16 @@ impl Core {
 
     /// Prepares for a body, and for the FIN that its frame may carry.
     fn receive(&mut self, slot: Slot, length: u32, fin: bool) {
-        if self.advance(slot, Input::Data) == Verdict::ResetStream {
-            log::debug!("stream {}: data after FIN", self.streams[slot].id);
-            self.end_stream(slot, End::Local(ResetCode::STREAM_CLOSED));
-            return;
+        match self.advance(slot, Input::Data) {
+            Verdict::Next(_) => {}
+            verdict => {
+                self.skip_body(slot, length);
+                if verdict == Verdict::ResetStream {
+                    log::debug!("stream {}: data after FIN", self.streams[slot].id);
+                    self.end_stream(slot, End::Local(ResetCode::STREAM_CLOSED));
+                }
+                return;
+            }
         }
         let entry = &mut self.streams[slot];
         entry.marks.set(Marks::PROGRESS);
@@ -271,8 +287,19 @@ impl Core {
         self.receiving = Some(Receiving { slot, fin });
     }
 
+    /// A body that counts against the window, and that nobody will read.
+    fn skip_body(&mut self, slot: Slot, length: u32) {
+        let recv = &mut self.streams[slot].recv;
+        recv.receive(length);
+        recv.consume(length as usize);
+    }
+
     fn handle_rst(&mut self, slot: Slot, code: ResetCode, now: Instant) -> Result<(), Violation> {
         self.stats.resets_received += 1;
+        if self.streams[slot].marks.take(Marks::OWES_RST) {
+            // Both sides reset it: the peer needs no telling, and may use the id again.
+            self.unlink(slot);
+        }
         self.end_stream(slot, End::Remote(code));
         if !self.streams[slot].marks.take(Marks::QUEUED) {
             self.forget_if_over(slot);
@@ -510,4 +537,4 @@ impl Core {
 }
 
 /// RSTs owed to a peer that does not read them.
-const MAX_REFUSALS: usize = 4_096;
+const MAX_REFUSALS: usize = 1_024;

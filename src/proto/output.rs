@@ -34,6 +34,10 @@ impl Core {
         self.stage_pings(now);
         self.stage_owed(now);
         self.finish_if_drained(now);
+        while self.outcome.is_some() && !self.owed.is_empty() {
+            // GoAway ends what this side has to say: resets go out before it.
+            self.stage_owed(now);
+        }
         if let Some(code) = self.go_away.take() {
             let kind = Kind::GoAway;
             self.staging.trail(Header {
@@ -248,6 +252,7 @@ impl Core {
         entry.staged_in = self.batch;
         let (kind, flags) = (Kind::WindowUpdate, Flags::RST);
         self.staging.trail(Header { kind, flags, stream, length: code.0 });
+        self.unlink(slot);
         self.forget_if_over(slot);
     }
 
@@ -289,11 +294,13 @@ impl Core {
     fn owed_credit(&mut self, slot: Slot, syn: bool, now: Instant) -> u32 {
         let entry = &self.streams[slot];
         let first = syn || entry.marks.any(Marks::ACK_NOW.with(Marks::OWES_ACK));
-        let wanted = entry.marks.any(Marks::OWES_CREDIT) || (first && entry.recv.starts_larger());
-        if !wanted || !entry.state.can_receive() {
+        let due = entry.marks.any(Marks::OWES_CREDIT);
+        if !(first || due) || !entry.state.can_receive() {
             return 0;
         }
-        self.tune_window(slot, now);
+        if due {
+            self.tune_window(slot, now);
+        }
         let entry = &mut self.streams[slot];
         entry.marks.clear(Marks::OWES_CREDIT);
         entry.recv.grant()

@@ -121,6 +121,8 @@ impl Marks {
     pub(super) const HAS_DEADLINE: Self = Self(1 << 23);
     pub(super) const CLOSE_TIMER: Self = Self(1 << 24);
     pub(super) const OPEN_TIMER: Self = Self(1 << 25);
+    /// Is one of the streams that `max_streams` or `max_outbound_streams` bounds.
+    pub(super) const COUNTED: Self = Self(1 << 26);
     /// The slot holds a stream.
     pub(super) const LIVE: Self = Self(1 << 31);
 
