@@ -1,6 +1,6 @@
 //! Bounds of the configuration and what a peer may send for nothing.
 
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use super::{
     pair::{A, B, Pair, pattern},
@@ -16,7 +16,8 @@ use crate::{
 #[test]
 fn a_value_out_of_range_is_refused_by_name() {
     let zero = Duration::ZERO;
-    let refused: [(&str, fn(ConfigBuilder) -> ConfigBuilder); 19] = [
+    type Build = fn(ConfigBuilder) -> ConfigBuilder;
+    let refused: [(&str, Build); 19] = [
         ("ack_backlog", |b| b.ack_backlog(0)),
         ("max_streams", |b| b.max_streams(0)),
         ("max_outbound_streams", |b| b.max_outbound_streams(0)),
@@ -115,11 +116,11 @@ fn frames_that_carry_nothing_are_counted() {
         wire.established();
         wire.feed(&[update(1, FIN, 0)]);
         for _ in 0..10 {
-            wire.feed(&[frame.clone()]);
+            wire.feed(slice::from_ref(&frame));
         }
         assert_eq!(wire.core.ended(), None, "{frame:?}");
         wire.expect(&[]);
-        wire.feed(&[frame.clone()]);
+        wire.feed(slice::from_ref(&frame));
         assert_eq!(wire.rule(), Some(Violation::Flood(Flood::EmptyFrames)), "{frame:?}");
         wire.expect_violation(Violation::Flood(Flood::EmptyFrames));
     }

@@ -1,6 +1,6 @@
 //! Ids, SYN, ACK and the two backlogs.
 
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use super::{
     pair::{A, B, Pair, pattern},
@@ -327,7 +327,7 @@ fn any_frame_of_a_stream_acknowledges_it() {
         let slot = wire.open();
         assert_eq!(wire.core.open(wire.now), Err(TryOpenError::AckBacklogFull));
         wire.events();
-        wire.feed(&[frame.clone()]);
+        wire.feed(slice::from_ref(&frame));
         assert_eq!(wire.core.stats().ack_backlog, 0, "{frame:?}");
         assert!(wire.events().contains(&Event::Openable), "{frame:?}");
         assert!(wire.core.open(wire.now).is_ok(), "{frame:?}");

@@ -69,7 +69,8 @@ impl Pair {
 
     fn receive(&mut self, end: usize) -> bool {
         let mut received = false;
-        while let Some((_, piece)) = self.pipes[end].pop_front_if(|(at, _)| *at <= self.now) {
+        while self.pipes[end].front().is_some_and(|(at, _)| *at <= self.now) {
+            let (_, piece) = self.pipes[end].pop_front().unwrap();
             self.ends[end].handle_input(&piece, self.now);
             received = true;
         }

@@ -181,10 +181,12 @@ fn describe(wire: &mut Wire, slot: Option<Slot>, events: &str) -> String {
         .collect();
     // A stream that was absent is looked for in the backlog.
     let slot = slot.or_else(|| wire.core.accept_queue.front().copied());
-    let state = slot.map_or("absent".to_owned(), |slot| {
-        let state = wire.core.streams.get(slot).map(|entry| entry.state);
-        state.map_or("gone".to_owned(), |state| format!("{state:?}"))
-    });
+    let entry = slot.map(|slot| wire.core.streams.get(slot).map(|entry| entry.state));
+    let state = match entry {
+        None => "absent".to_owned(),
+        Some(None) => "gone".to_owned(),
+        Some(Some(state)) => format!("{state:?}"),
+    };
     let sent = if sent.is_empty() { String::new() } else { format!(" [{}]", sent.join(", ")) };
     format!("{state}{sent}{events}")
 }

@@ -274,8 +274,8 @@ impl Wire {
     #[track_caller]
     pub(super) fn expect_alive(&mut self) {
         assert_eq!(self.core.ended(), None);
-        self.feed(&[ping(SYN, 0xA11_FE)]);
-        assert_eq!(self.sent().first(), Some(&ping(ACK, 0xA11_FE)));
+        self.feed(&[ping(SYN, 0x00A1_1FE5)]);
+        assert_eq!(self.sent().first(), Some(&ping(ACK, 0x00A1_1FE5)));
     }
 
     /// The session ended for this rule, and the peer is told so with its last frame.
