@@ -170,7 +170,7 @@ impl Buffers {
                 .iter()
                 .position(|size| bytes.try_reclaim(*size) && bytes.capacity() == *size);
             if let Some(class) = class
-                && self.spare[class].len() < SPARE
+                && self.spare[class].len() < SPARE[class]
             {
                 self.spare[class].push(bytes);
             }
@@ -187,8 +187,9 @@ const MIN_PIN: usize = READ_BUFFER / 4;
 /// Sizes of copy chunks: small for a message on an otherwise idle stream, larger behind it.
 const CLASSES: [usize; 3] = [512, 4 << 10, 16 << 10];
 
-/// Emptied copy chunks to keep, per size.
-const SPARE: usize = 64;
+/// Emptied copy chunks to keep, per size: messages on many streams reuse the small ones, at most
+/// 256 KiB of each, until the session falls idle.
+const SPARE: [usize; CLASSES.len()] = [512, 64, 16];
 
 /// A pool of more nodes than this is given back when it empties.
 const SHRINK_NODES: usize = 4_096;
