@@ -5,8 +5,8 @@ use super::{
     wire::{ACK, FIN, NONE, RST, SYN, Tail, WINDOW, Wire, data, update},
 };
 use crate::{
-    ResetCode, Role, StreamError, Violation,
-    proto::{Event, Half, Read, State, Written},
+    GoAwayCode, ResetCode, Role, StreamError, Violation,
+    proto::{Event, Half, Read, Slot, State, Written},
 };
 
 // spec.md §4.5.1, §4.5.2
@@ -380,4 +380,83 @@ fn a_reset_stream_gives_up_its_turn() {
     wire.sent();
     assert_eq!(wire.events(), [Event::Writable(second)]);
     assert_eq!(wire.core.write(second, b"x"), Ok(Written::Bytes(1)));
+}
+
+// spec.md §4.5.4, §6.2: a reset takes the place of a FIN that was not staged.
+#[test]
+fn a_reset_after_close_is_only_a_reset() {
+    let mut wire = Wire::client();
+    let slot = wire.established();
+    wire.write(slot, b"data");
+    wire.core.finish(slot).unwrap();
+    wire.core.reset(slot, ResetCode(256));
+    wire.expect(&[data(1, NONE, "data"), update(1, RST, 256)]);
+}
+
+// spec.md §6.2: after our FIN no Data follows, but credit does.
+#[test]
+fn credit_follows_fin() {
+    let mut wire = Wire::client();
+    let slot = wire.established();
+    wire.core.finish(slot).unwrap();
+    wire.expect(&[update(1, FIN, 0)]);
+    wire.feed(&[data(1, NONE, vec![0; WINDOW])]);
+    assert_eq!(wire.drain(slot).0.len(), WINDOW);
+    wire.expect(&[update(1, NONE, WINDOW as u32)]);
+}
+
+// spec.md §4.8.1: the rest of a body that was cut by a reset is skipped, and the next frame read.
+#[test]
+fn a_stream_may_end_in_the_middle_of_a_body() {
+    let ends: [fn(&mut Wire, Slot); 3] = [
+        |wire, slot| wire.core.reset(slot, ResetCode(256)),
+        |wire, slot| wire.core.release(slot, Half::Both, wire.now),
+        |wire, slot| wire.core.release(slot, Half::Read, wire.now),
+    ];
+    for end in ends {
+        let mut wire = Wire::server();
+        let slot = wire.inbound(1);
+        let frame = data(1, NONE, vec![1; 1_000]).to_bytes();
+        wire.feed_bytes(frame[..500].to_vec());
+        end(&mut wire, slot);
+        wire.sent();
+        wire.feed_bytes(frame[500..].to_vec());
+        assert_eq!(wire.core.stats().buffered, 0);
+        wire.feed(&[data(3, SYN, "next")]);
+        let next = wire.accept();
+        assert_eq!(wire.drain(next).0, b"next");
+        wire.expect_alive();
+    }
+}
+
+// spec.md §4.6.2, §3.4.1
+#[test]
+fn codes_have_their_numbers() {
+    let codes = [
+        ResetCode::NONE,
+        ResetCode::PROTOCOL_ERROR,
+        ResetCode::INTERNAL_ERROR,
+        ResetCode::REFUSED,
+        ResetCode::CANCELLED,
+        ResetCode::OVERLOADED,
+        ResetCode::OPEN_TIMEOUT,
+        ResetCode::CLOSE_TIMEOUT,
+        ResetCode::STREAM_CLOSED,
+        ResetCode::UNKNOWN_PROTOCOL,
+        ResetCode::PREFACE_TIMEOUT,
+    ];
+    assert!(codes.iter().zip(0..).all(|(code, number)| code.0 == number));
+    let codes = [GoAwayCode::NORMAL, GoAwayCode::PROTOCOL_ERROR, GoAwayCode::INTERNAL_ERROR];
+    assert!(codes.iter().zip(0..).all(|(code, number)| code.0 == number));
+}
+
+// spec.md §8.6.2, §8.6.3: a reset of our own is no end of file, though FIN came before it.
+#[test]
+fn a_reset_here_is_no_end_of_file() {
+    let mut wire = Wire::client();
+    let slot = wire.established();
+    wire.feed(&[data(1, FIN, "never read")]);
+    wire.core.reset(slot, ResetCode(256));
+    let error = StreamError::LocalReset(ResetCode(256));
+    assert_eq!(wire.drain(slot), (Vec::new(), Tail::Error(error)));
 }

@@ -22,6 +22,11 @@ impl Arbitrary for Frame {
     }
 }
 
+/// All rounds where there is time for them, else a twentieth.
+fn rounds(all: u64) -> u64 {
+    if std::env::var_os("TRUNKLINE_THOROUGH").is_some() { all } else { all / 20 }
+}
+
 /// The frames, the error that ended them, and whether the end is between two frames.
 type Decoded = (Vec<(Header, Vec<u8>)>, Option<HeaderError>, bool);
 
@@ -83,7 +88,7 @@ fn every_header_survives_encoding() {
         let header = frame.header();
         Header::decode(&header.encode()) == Ok(header)
     }
-    QuickCheck::new().tests(1_000).quickcheck(holds as fn(Frame) -> bool);
+    QuickCheck::new().tests(rounds(20_000)).quickcheck(holds as fn(Frame) -> bool);
 }
 
 // spec.md §2.2, §2.3, §9.3.1: every twelve bytes are a header or one of two errors.
@@ -102,7 +107,7 @@ fn any_twelve_bytes_decode_to_themselves_or_to_an_error() {
             Err(HeaderError::UnknownKind(kind)) => bytes[0] == 0 && kind == bytes[1] && kind > 3,
         }
     }
-    QuickCheck::new().tests(2_000).quickcheck(holds as fn(Vec<u8>) -> bool);
+    QuickCheck::new().tests(rounds(40_000)).quickcheck(holds as fn(Vec<u8>) -> bool);
 }
 
 // spec.md §2.3: version is checked before kind.
@@ -143,7 +148,7 @@ fn frames_decode_the_same_however_they_are_split() {
             .collect();
         decode(&wire, &cuts) == (expected, None, true)
     }
-    QuickCheck::new().tests(300).quickcheck(holds as fn(Vec<Frame>, Vec<usize>) -> bool);
+    QuickCheck::new().tests(rounds(6_000)).quickcheck(holds as fn(Vec<Frame>, Vec<usize>) -> bool);
 }
 
 // spec.md §2.11: every place at which a session can be cut in two.
@@ -176,7 +181,7 @@ fn the_decoder_is_total() {
         let cuts: Vec<_> = cuts.iter().map(|cut| cut % 17).collect();
         decode(&wire, &cuts) == decode(&wire, &[])
     }
-    QuickCheck::new().tests(2_000).quickcheck(holds as fn(Vec<u8>, Vec<usize>) -> bool);
+    QuickCheck::new().tests(rounds(40_000)).quickcheck(holds as fn(Vec<u8>, Vec<usize>) -> bool);
 }
 
 // spec.md §2.11: a session is the same, however its bytes are split.
@@ -261,5 +266,5 @@ fn no_input_makes_the_core_panic() {
         wire.core.ended().is_some()
     }
     let holds = holds as fn(Vec<Frame>, Vec<u8>, bool) -> bool;
-    QuickCheck::new().tests(500).quickcheck(holds);
+    QuickCheck::new().tests(rounds(10_000)).quickcheck(holds);
 }

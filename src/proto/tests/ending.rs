@@ -40,7 +40,9 @@ fn after_their_goaway_nothing_is_opened_and_streams_run_on() {
     let slot = wire.established();
     wire.feed(&[go_away(0)]);
     assert_eq!(wire.core.open(wire.now), Err(GONE));
+    assert_eq!(wire.events(), [Event::Openable]);
     wire.feed(&[go_away(0), data(1, NONE, "still here")]);
+    assert_eq!(wire.events(), [], "the second one is no news");
     assert_eq!(wire.drain(slot).0, b"still here");
     wire.write(slot, b"so am I");
     wire.expect(&[data(1, NONE, "so am I")]);
@@ -484,4 +486,24 @@ fn close_loses_no_byte() {
     let [_, b] = &mut pair.ends;
     assert_eq!(b.open(pair.now), Err(GONE));
     assert_eq!(take(b, usize::MAX, pair.now), None);
+}
+
+// spec.md §4.6.7, §4.7.6: a reset that was decided before the end keeps its code.
+#[test]
+fn the_end_does_not_change_the_code_of_a_reset() {
+    let mut wire = Wire::client();
+    let (slot, other) = (wire.established(), wire.open());
+    wire.core.close(wire.now);
+    wire.core.reset(slot, ResetCode(256));
+    wire.now += Duration::from_secs(30);
+    wire.core.handle_timeout(wire.now);
+    wire.expect(&[update(1, RST, 256), update(3, RST, 4), go_away(0)]);
+    assert_eq!(wire.drain(slot).1, Tail::Error(StreamError::LocalReset(ResetCode(256))));
+    assert_eq!(wire.drain(other).1, Tail::Error(StreamError::Session(SessionError::Closed)));
+
+    let mut wire = Wire::client();
+    let slot = wire.established();
+    wire.core.reset(slot, ResetCode(256));
+    wire.core.handle_failure(SessionError::DriverDropped, wire.now);
+    assert_eq!(wire.drain(slot).1, Tail::Error(StreamError::LocalReset(ResetCode(256))));
 }

@@ -465,3 +465,54 @@ fn opening_a_stream_measures_nothing() {
     wire.core.open(wire.now).unwrap();
     wire.expect(&[update(1, SYN, 0)]);
 }
+
+// spec.md §3.1.3, §6.7: what one stream writes in a row becomes one frame.
+#[test]
+fn small_writes_in_a_row_share_a_frame() {
+    let mut wire = Wire::client();
+    let (first, second) = (wire.core.open(wire.now).unwrap(), wire.core.open(wire.now).unwrap());
+    wire.write(first, b"a");
+    wire.write(first, b"b");
+    wire.write(second, b"c");
+    wire.write(first, b"d");
+    wire.expect(&[data(1, SYN, "ab"), data(3, SYN, "c"), data(1, NONE, "d")]);
+}
+
+// spec.md §6.9: staging holds less while the IO is slow, and more again when it is fast.
+#[test]
+fn staging_follows_the_speed_of_the_io() {
+    let mut wire = Wire::client();
+    let slot = wire.established();
+    wire.feed(&[update(1, NONE, 1 << 30)]);
+    let mut fill = |millis: u64| {
+        while wire.core.write(slot, &[0; 4_096]).unwrap() != Written::Blocked {}
+        let staged = wire.core.staged();
+        let mut batch = Batch::new();
+        let number = wire.core.take_output(&mut batch, wire.now).unwrap();
+        super::wire::empty(&mut batch, usize::MAX);
+        wire.millis(millis);
+        wire.core.handle_flushed(number, wire.now);
+        wire.sent();
+        staged
+    };
+    let fast: Vec<_> = (0..5).map(|_| fill(1)).collect();
+    assert!(fast[4] >= 256 << 10 && fast[4] <= (256 << 10) + 4_096 + 12, "{fast:?}");
+    assert!(fast.windows(2).all(|pair| pair[0] <= pair[1]), "{fast:?}");
+    let slow: Vec<_> = (0..8).map(|_| fill(100)).collect();
+    assert!(slow[7] >= 16 << 10 && slow[7] <= (16 << 10) + 4_096 + 12, "{slow:?}");
+    let again: Vec<_> = (0..8).map(|_| fill(1)).collect();
+    assert_eq!(again[7], fast[4]);
+}
+
+// spec.md §5.6.3: also a stream that nobody accepted yet may be the heaviest.
+#[test]
+fn overload_may_take_a_stream_from_the_backlog() {
+    let mut wire = Wire::new(Role::Server, |builder| builder.receive_budget(262_144));
+    wire.feed(&[data(1, SYN, vec![0; 1_000]), data(3, SYN, vec![0; 261_144])]);
+    wire.expect(&[update(3, RST, 5)]);
+    let slot = wire.accept();
+    assert_eq!(wire.drain(slot).0.len(), 1_000);
+    assert_eq!(wire.core.accept(wire.now), None);
+    assert_eq!(wire.core.live_streams(), 1);
+    wire.expect_alive();
+}
