@@ -113,7 +113,7 @@ impl Arbitrary for Step {
             53 => Op::Ping,
             54 => Op::Deadline { direction: Direction::Read, after: time },
             55 => Op::Deadline { direction: Direction::Write, after: time },
-            56 if chunk && len % 8 == 0 => Op::GoAway,
+            56 if chunk && len.is_multiple_of(8) => Op::GoAway,
             _ => Op::Pass(time),
         };
         Self { end: usize::from(bool::arbitrary(g)), stream: usize::arbitrary(g), op }
@@ -444,7 +444,7 @@ impl World {
 
     fn read_all(&mut self, end: usize, index: usize) {
         while self.streams[end][index].can_read() && !self.streams[end][index].read_waits {
-            self.read(end, index, 100_000, index % 2 == 0);
+            self.read(end, index, 100_000, index.is_multiple_of(2));
         }
     }
 

@@ -338,6 +338,10 @@ impl Core {
         if length == 0 {
             log::trace!("late frame: {header}");
             self.stats.late_frames += 1;
+            if header.flags.contains(Flags::RST) {
+                // A refusal that is still owed would answer it, or hit the next use of the id.
+                self.refusals.retain(|(refused, _)| *refused != header.stream);
+            }
             return self.account(true);
         }
         if !opened {
@@ -367,19 +371,13 @@ impl Core {
             Some((Purpose::User, rtt)) => {
                 self.deadlines.cancelled();
                 self.events.push_back(Event::Pong(header.length, Some(rtt)));
-                self.note_round_trip(now, rtt);
+                self.round_trip.sample(now, rtt);
             }
-            Some((Purpose::Keepalive | Purpose::RoundTrip, rtt)) => self.note_round_trip(now, rtt),
+            Some((Purpose::Keepalive | Purpose::RoundTrip, rtt)) => {
+                self.round_trip.sample(now, rtt)
+            }
         }
         Ok(())
-    }
-
-    fn note_round_trip(&mut self, now: Instant, rtt: std::time::Duration) {
-        if self.round_trip.sample(now, rtt) {
-            for slot in self.streams.slots() {
-                self.streams[slot].recv.forget_baseline();
-            }
-        }
     }
 
     fn handle_go_away(&mut self, code: GoAwayCode, now: Instant) {

@@ -124,9 +124,7 @@ impl RoundTrip {
         self.samples.iter().map(|(_, rtt)| *rtt).min()
     }
 
-    /// Notes a sample; returns whether the smallest changed by more than a quarter.
-    pub(super) fn sample(&mut self, now: Instant, rtt: Duration) -> bool {
-        let before = self.smallest();
+    pub(super) fn sample(&mut self, now: Instant, rtt: Duration) {
         self.samples.push_back((now, rtt));
         while self.samples.len() > MAX_SAMPLES
             || self
@@ -138,8 +136,6 @@ impl RoundTrip {
         }
         let pause = if self.samples.len() < QUICK_SAMPLES { Duration::ZERO } else { PROBE_PAUSE };
         self.next_probe = Some(now + pause);
-        let (Some(before), Some(after)) = (before, self.smallest()) else { return true };
-        before.abs_diff(after) > before / 4
     }
 
     /// Whether data that flows now should be accompanied by a probe.
@@ -155,6 +151,6 @@ const QUICK_SAMPLES: usize = 4;
 const PROBE_PAUSE: Duration = Duration::from_millis(500);
 
 /// A path may change: older samples are forgotten.
-const SAMPLE_LIFE: Duration = Duration::from_secs(10);
+const SAMPLE_LIFE: Duration = Duration::from_secs(5);
 
 const MAX_SAMPLES: usize = 20;

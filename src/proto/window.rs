@@ -46,12 +46,22 @@ pub(super) struct RecvWindow {
     epoch: u64,
     /// The rate at the last growth, in bytes per millisecond; 0 before the first.
     baseline: u32,
+    /// The round trip at that time, in microseconds.
+    baseline_rtt: u32,
 }
 
 impl RecvWindow {
     /// A window of 256 KiB on the wire that grows to `limit` with the first frame we send.
     pub(super) const fn new(limit: u32, now_us: u64) -> Self {
-        Self { credit: INITIAL_WINDOW, unread: 0, limit, taken: 0, epoch: now_us, baseline: 0 }
+        Self {
+            credit: INITIAL_WINDOW,
+            unread: 0,
+            limit,
+            taken: 0,
+            epoch: now_us,
+            baseline: 0,
+            baseline_rtt: 0,
+        }
     }
 
     pub(super) const fn fits(&self, len: u32) -> bool {
@@ -104,9 +114,13 @@ impl RecvWindow {
 
     /// How much the limit should grow, judged by what one round trip carried.
     ///
-    /// The limit follows twice the bandwidth-delay product, and only while growing has helped: a
-    /// window beyond what the path holds makes queues, which lengthen the round trip, which would
-    /// ask for more window.
+    /// Credit is granted by half windows, so with bad luck only half of the limit travels in one
+    /// round trip: a limit of twice the bandwidth-delay product is never in the way, and one that
+    /// is in the way is filled to half. The target is a little more than that, or a limit that
+    /// holds the stream back would look like one that is just right.
+    ///
+    /// A limit grows only while growing has helped: a window beyond what the path holds makes
+    /// queues, which lengthen the round trip, which would ask for more window.
     pub(super) fn growth(&mut self, now_us: u64, rtt_us: u64, max: u32) -> u32 {
         let elapsed = now_us.saturating_sub(self.epoch);
         if elapsed < rtt_us.max(MIN_EPOCH_US) {
@@ -116,26 +130,32 @@ impl RecvWindow {
         self.taken = 0;
         self.epoch = now_us;
         let rate = u32::try_from(taken * 1_000 / elapsed).unwrap_or(u32::MAX);
-        let target = (2 * taken).saturating_mul(rtt_us) / elapsed;
+        let target = (5 * taken).saturating_mul(rtt_us) / (2 * elapsed);
         let target =
             u32::try_from(target).unwrap_or(u32::MAX).min(self.limit.saturating_mul(2)).min(max);
-        let helped = self.baseline == 0 || rate >= self.baseline.saturating_add(self.baseline / 4);
-        // A little more is not worth a change: growth comes in eighths at least.
-        if !helped || target < self.limit.saturating_add(self.limit / 8) {
+        // A little more is not worth a change: growth comes in eighths at least, and so does help.
+        if target < self.limit.saturating_add(self.limit / 8) {
+            return 0;
+        }
+        let helped = rate >= self.baseline.saturating_add(self.baseline / 8);
+        if !helped && !self.is_longer_path(rate, rtt_us) {
             return 0;
         }
         self.baseline = rate.max(1);
+        self.baseline_rtt = u32::try_from(rtt_us).unwrap_or(u32::MAX);
         target - self.limit
+    }
+
+    /// Whether the path has changed since the last growth. Queues of our own also lengthen the
+    /// round trip, but carry no less.
+    fn is_longer_path(&self, rate: u32, rtt_us: u64) -> bool {
+        let longer = rtt_us > u64::from(self.baseline_rtt) * 5 / 4;
+        longer && rate < self.baseline - self.baseline / 8
     }
 
     /// Raises the limit by what [`growth`](Self::growth) asked for and the budget allowed.
     pub(super) const fn raise(&mut self, by: u32) {
         self.limit = self.limit.saturating_add(by);
-    }
-
-    /// The path changed: what was learned about growth no longer holds.
-    pub(super) const fn forget_baseline(&mut self) {
-        self.baseline = 0;
     }
 
     pub(super) const fn unread(&self) -> u32 {
