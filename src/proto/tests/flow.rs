@@ -516,3 +516,15 @@ fn overload_may_take_a_stream_from_the_backlog() {
     assert_eq!(wire.core.live_streams(), 1);
     wire.expect_alive();
 }
+
+// spec.md §4.3.3, §6.4: an ACK that waits for company goes with credit.
+#[test]
+fn an_ack_rides_on_credit() {
+    let mut wire = Wire::server();
+    wire.feed(&[data(1, SYN, vec![0; WINDOW])]);
+    let slot = wire.accept();
+    assert_eq!(wire.drain(slot).0.len(), WINDOW);
+    wire.expect(&[update(1, ACK, WINDOW as u32)]);
+    wire.secs(1);
+    wire.expect(&[]);
+}

@@ -427,3 +427,43 @@ fn a_write_reports_what_it_staged() {
     assert_eq!(wire.core.write(slot, b"room is room"), Ok(Written::Bytes(12)));
     wire.expect(&[data(1, NONE, "room is room")]);
 }
+
+// spec.md §7.6.1: a deadline wakes a write, and a flush, that waits.
+#[test]
+fn a_write_deadline_wakes_writes_and_flushes() {
+    let mut wire = Wire::client();
+    let (writer, flusher) = (wire.established(), wire.open());
+    wire.write(flusher, b"x");
+    assert_eq!(wire.core.flush(flusher), Ok(false));
+    while wire.core.write(writer, &[0; 60_000]).unwrap() != Written::Blocked {}
+    let at = wire.now + Duration::from_secs(1);
+    for slot in [writer, flusher] {
+        wire.core.set_deadline(slot, Direction::Write, Some(at), wire.now);
+        let woken = wire.events();
+        assert_eq!(woken, [Event::Writable(slot)], "to look at its deadline");
+    }
+    assert_eq!(wire.core.write(writer, b"x"), Ok(Written::Blocked));
+    assert_eq!(wire.core.flush(flusher), Ok(false));
+    wire.secs(1);
+    let woken = wire.events();
+    assert!(woken.contains(&Event::Writable(writer)), "{woken:?}");
+    assert!(woken.contains(&Event::Writable(flusher)), "{woken:?}");
+    assert_eq!(wire.core.write(writer, b"x"), Err(StreamError::TimedOut));
+    assert_eq!(wire.core.flush(flusher), Err(StreamError::TimedOut));
+    wire.sent();
+    assert_eq!(wire.core.flush(flusher), Ok(true), "it is flushed by now");
+}
+
+// spec.md §7: a timeout that is looked at too early, or again, changes nothing.
+#[test]
+fn the_clock_may_be_read_at_any_time() {
+    let mut wire = Wire::new(Role::Client, keepalive);
+    wire.open();
+    for _ in 0..100 {
+        wire.core.handle_timeout(wire.now);
+        wire.now += Duration::from_millis(100);
+    }
+    wire.expect(&[]);
+    assert_eq!(wire.core.ended(), None);
+    assert_eq!(wire.core.stats().ack_backlog, 1);
+}
