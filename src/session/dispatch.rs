@@ -150,13 +150,17 @@ impl Dispatcher {
             };
             let accepted = match select(pin!(accept), next).await {
                 Either::Left((Some(stream), _)) => stream,
-                Either::Left((None, _)) => return,
+                Either::Left((None, _)) => break,
                 Either::Right((named, _)) => {
                     deliver(&mut self.queues, named);
                     continue;
                 }
             };
             pending.push(Box::pin(name(accepted, self.session.clone(), self.preface_timeout)));
+        }
+        // Nothing waits any more: what has its preface is still worth reading.
+        while let Some(named) = pending.next().await {
+            deliver(&mut self.queues, named);
         }
     }
 }

@@ -1,0 +1,74 @@
+//! What an idle stream costs in memory. One test, since it counts what the process allocates.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{alloc::System, time::Duration};
+
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use support::{Sim, count};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Bytes on the heap at this moment.
+fn held() -> i64 {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated as i64 - stats.bytes_deallocated as i64
+}
+
+#[test]
+fn an_idle_stream_holds_at_most_256_bytes_on_each_side() {
+    let streams = count(100_000) as usize;
+    let mut sim = Sim::new(4);
+    let config = sim
+        .config()
+        .max_streams(200_000)
+        .max_outbound_streams(200_000)
+        .keepalive(Some(Duration::from_secs(30)))
+        .build()
+        .unwrap();
+    let (client, server) = sim.pair_with(1 << 16, config.clone(), config);
+    let mut near = Vec::with_capacity(streams);
+    let mut far = Vec::with_capacity(streams);
+    let before = held();
+    while near.len() < streams {
+        for _ in 0..200 {
+            near.push(client.try_open().unwrap());
+        }
+        sim.settle();
+        while let Some(Some(stream)) = server.accept().now_or_never() {
+            far.push(stream);
+        }
+        sim.advance(Duration::from_millis(10));
+    }
+    assert_eq!((near.len(), far.len()), (streams, streams));
+    sim.advance(Duration::from_secs(120));
+    let after = held();
+    let each = (after - before) / (2 * streams as i64);
+    println!("{each} bytes per idle stream and side, {streams} streams");
+    assert!(each <= 256, "{each} bytes per idle stream and side");
+
+    // And after they spoke once.
+    for (near, far) in near.iter_mut().zip(&mut far) {
+        near.write_all(&[1; 100]).now_or_never();
+        far.write_all(&[1; 100]).now_or_never();
+    }
+    sim.settle();
+    let full = held();
+    let mut buffer = [0; 100];
+    for stream in near.iter_mut().chain(&mut far) {
+        let _ = stream.read(&mut buffer).now_or_never();
+    }
+    sim.advance(Duration::from_secs(200));
+    let each = (held() - before) / (2 * streams as i64);
+    println!("{each} bytes after a message each way, {full} in all while unread");
+    assert!(each <= 256, "{each} bytes per stream and side after a message");
+
+    drop((near, far));
+    sim.advance(Duration::from_secs(200));
+    let left = held() - before;
+    println!("{left} bytes when all are gone");
+    assert_eq!((client.stats().outbound_streams, server.stats().inbound_streams), (0, 0));
+}

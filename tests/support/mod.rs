@@ -1,0 +1,519 @@
+//! A deterministic executor on a virtual clock, IO objects with bad habits, and raw frames: what
+//! the tests of sessions share.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::Future,
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker, ready},
+    time::Duration,
+};
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite};
+use trunkline::{
+    Config, ConfigBuilder, ResetCode, Session, SessionError, StreamError,
+    runtime::{ManualTimer, Timer},
+    transport::memory::{self, Duplex},
+};
+
+/// `full` with `TRUNKLINE_THOROUGH=1`, a twentieth of it otherwise.
+pub fn count(full: u64) -> u64 {
+    if std::env::var_os("TRUNKLINE_THOROUGH").is_some() { full } else { full.div_ceil(20) }
+}
+
+/// SplitMix64: the same numbers for the same seed.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
+/// Bytes that are unlike their neighbours, different for every seed.
+pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
+    let mut random = Random(seed);
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        bytes.extend(random.next().to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// The [`StreamError`] in an `io::Error` (`spec.md §11.1`).
+pub fn inner(error: &io::Error) -> StreamError {
+    *error.get_ref().expect("a StreamError").downcast_ref::<StreamError>().expect("a StreamError")
+}
+
+/// An executor that polls woken tasks in random order, knows when everyone sleeps, and then moves
+/// the virtual clock. A lost wake is a panic, not a hang.
+pub struct Sim {
+    timer: Arc<ManualTimer>,
+    random: Random,
+    tasks: Vec<Task>,
+    polls_left: u64,
+}
+
+struct Task {
+    future: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    flag: Arc<Flag>,
+}
+
+/// A waker that notes that it was woken.
+#[derive(Debug, Default)]
+pub struct Flag {
+    woken: AtomicBool,
+    wakes: AtomicU64,
+}
+
+impl Flag {
+    pub fn take(&self) -> bool {
+        self.woken.swap(false, Ordering::SeqCst)
+    }
+
+    pub fn wakes(&self) -> u64 {
+        self.wakes.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+        self.wakes.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// The output of a spawned task, once it is there.
+pub struct Output<T>(Rc<RefCell<Option<T>>>);
+
+impl<T> Output<T> {
+    pub fn take(&self) -> Option<T> {
+        self.0.borrow_mut().take()
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+}
+
+impl Sim {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            timer: Arc::new(ManualTimer::new()),
+            random: Random(seed),
+            tasks: Vec::new(),
+            polls_left: 50_000_000,
+        }
+    }
+
+    /// A configuration on the virtual clock.
+    pub fn config(&self) -> ConfigBuilder {
+        Config::builder().timer(self.timer.clone()).seed(Some(1))
+    }
+
+    pub fn timer(&self) -> Arc<ManualTimer> {
+        self.timer.clone()
+    }
+
+    pub fn now(&self) -> std::time::Instant {
+        self.timer.now()
+    }
+
+    pub fn spawn<F>(&mut self, future: F) -> Output<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let (_, output) = self.spawn_flagged(future);
+        output
+    }
+
+    /// As [`spawn`](Self::spawn); the number serves [`drop_task`](Self::drop_task).
+    pub fn spawn_flagged<F>(&mut self, future: F) -> (usize, Output<F::Output>)
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let output = Rc::new(RefCell::new(None));
+        let slot = output.clone();
+        let future = Box::pin(async move {
+            let done = future.await;
+            *slot.borrow_mut() = Some(done);
+        });
+        let flag = Arc::new(Flag::default());
+        flag.woken.store(true, Ordering::SeqCst);
+        self.tasks.push(Task { future: Some(future), flag });
+        (self.tasks.len() - 1, Output(output))
+    }
+
+    /// Cancels a task.
+    pub fn drop_task(&mut self, number: usize) {
+        self.tasks[number].future = None;
+    }
+
+    /// Two joined sessions over a pipe, their drivers spawned.
+    pub fn pair(&mut self, capacity: usize) -> (Session, Session) {
+        let config = self.config().build().unwrap();
+        self.pair_with(capacity, config.clone(), config)
+    }
+
+    pub fn pair_with(
+        &mut self,
+        capacity: usize,
+        client: Config,
+        server: Config,
+    ) -> (Session, Session) {
+        let (left, right) = memory::duplex(capacity);
+        self.pair_over(left, right, client, server)
+    }
+
+    pub fn pair_over<A, B>(
+        &mut self,
+        left: A,
+        right: B,
+        client: Config,
+        server: Config,
+    ) -> (Session, Session)
+    where
+        A: AsyncRead + AsyncWrite + 'static,
+        B: AsyncRead + AsyncWrite + 'static,
+    {
+        let (client, driver) = Session::client_local(left, client);
+        let (server, peer) = Session::server_local(right, server);
+        self.spawn(driver);
+        self.spawn(peer);
+        (client, server)
+    }
+
+    /// A server, and the other end of its pipe for raw frames.
+    pub fn server_with_peer(&mut self, config: Config) -> (Session, Raw) {
+        let (left, right) = memory::duplex(1 << 20);
+        let (server, driver) = Session::server_local(right, config);
+        self.spawn(driver);
+        (server, Raw { io: left })
+    }
+
+    /// A client, and the other end of its pipe for raw frames.
+    pub fn client_with_peer(&mut self, config: Config) -> (Session, Raw) {
+        let (left, right) = memory::duplex(1 << 20);
+        let (client, driver) = Session::client_local(left, config);
+        self.spawn(driver);
+        (client, Raw { io: right })
+    }
+
+    /// Runs until everyone sleeps; the clock stands still.
+    pub fn settle(&mut self) {
+        while self.step() {}
+    }
+
+    /// Lets time pass, timer by timer, and runs what that wakes.
+    pub fn advance(&mut self, by: Duration) {
+        let end = self.now() + by;
+        self.settle();
+        while let Some(due) = self.timer.next_due().filter(|due| *due <= end) {
+            self.timer.advance(due.saturating_duration_since(self.now()));
+            self.settle();
+        }
+        self.timer.advance(end.saturating_duration_since(self.now()));
+        self.settle();
+    }
+
+    /// Runs `work` to its end. Where everyone sleeps the clock moves on, by a second in total.
+    pub fn run<F>(&mut self, work: F) -> F::Output
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        self.run_for(Duration::from_secs(1), work)
+    }
+
+    pub fn run_for<F>(&mut self, patience: Duration, work: F) -> F::Output
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let end = self.now() + patience;
+        let output = self.spawn(work);
+        loop {
+            if let Some(done) = output.take() {
+                return done;
+            }
+            if self.step() {
+                continue;
+            }
+            let due = self.timer.next_due();
+            let due = due.filter(|due| *due <= end).expect("everyone sleeps, nothing will wake");
+            self.timer.advance(due.saturating_duration_since(self.now()));
+        }
+    }
+
+    /// Polls one woken task; false if there is none.
+    pub fn step(&mut self) -> bool {
+        let len = self.tasks.len();
+        if len == 0 {
+            return false;
+        }
+        let start = self.random.below(len);
+        for offset in 0..len {
+            let task = &mut self.tasks[(start + offset) % len];
+            let Some(future) = &mut task.future else { continue };
+            if !task.flag.take() {
+                continue;
+            }
+            self.polls_left = self.polls_left.checked_sub(1).expect("no busy loop");
+            let waker = Waker::from(task.flag.clone());
+            if future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                task.future = None;
+            }
+            return true;
+        }
+        false
+    }
+}
+
+/// A peer made by hand: it sends and reads frames.
+pub struct Raw {
+    pub io: Duplex,
+}
+
+/// A frame as it was read: kind, flags, stream, length and body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u16,
+    pub stream: u32,
+    pub length: u32,
+    pub body: Vec<u8>,
+}
+
+pub const DATA: u8 = 0;
+pub const WINDOW: u8 = 1;
+pub const PING: u8 = 2;
+pub const GO_AWAY: u8 = 3;
+pub const SYN: u16 = 1;
+pub const ACK: u16 = 2;
+pub const FIN: u16 = 4;
+pub const RST: u16 = 8;
+
+/// The bytes of a header (`spec.md §2.1`).
+pub fn header(kind: u8, flags: u16, stream: u32, length: u32) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[1] = kind;
+    bytes[2..4].copy_from_slice(&flags.to_be_bytes());
+    bytes[4..8].copy_from_slice(&stream.to_be_bytes());
+    bytes[8..].copy_from_slice(&length.to_be_bytes());
+    bytes
+}
+
+/// A Data frame.
+pub fn data(flags: u16, stream: u32, body: &[u8]) -> Vec<u8> {
+    let mut bytes = header(DATA, flags, stream, body.len() as u32).to_vec();
+    bytes.extend(body);
+    bytes
+}
+
+/// Splits bytes into frames; panics if they are not whole frames.
+pub fn frames(mut bytes: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while !bytes.is_empty() {
+        let int = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+        assert_eq!(bytes[0], 0, "version");
+        let (kind, flags) = (bytes[1], u16::from_be_bytes(bytes[2..4].try_into().unwrap()));
+        let (stream, length) = (int(4), int(8));
+        let end = 12 + if kind == DATA { length as usize } else { 0 };
+        frames.push(Frame { kind, flags, stream, length, body: bytes[12..end].to_vec() });
+        bytes = &bytes[end..];
+    }
+    frames
+}
+
+impl Raw {
+    /// Writes as much as the pipe takes, which is all of it.
+    pub fn send(&mut self, bytes: &[u8]) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let written = Pin::new(&mut self.io).poll_write(&mut cx, bytes);
+        assert!(matches!(written, Poll::Ready(Ok(len)) if len == bytes.len()));
+    }
+
+    /// Everything that has arrived, and whether the end followed.
+    pub fn receive(&mut self) -> (Vec<Frame>, bool) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut all = Vec::new();
+        let mut buffer = vec![0; 65_536];
+        loop {
+            match Pin::new(&mut self.io).poll_read(&mut cx, &mut buffer) {
+                Poll::Ready(Ok(0)) => return (frames(&all), true),
+                Poll::Ready(read) => all.extend(&buffer[..read.unwrap()]),
+                Poll::Pending => return (frames(&all), false),
+            }
+        }
+    }
+}
+
+/// An IO that takes and gives no more than `most` bytes at a time.
+pub struct Trickle<T> {
+    pub io: T,
+    pub most: usize,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Trickle<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let most = self.most.min(out.len());
+        Pin::new(&mut self.io).poll_read(cx, &mut out[..most])
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Trickle<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let most = self.most.min(bytes.len());
+        Pin::new(&mut self.io).poll_write(cx, &bytes[..most])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_close(cx)
+    }
+}
+
+/// An IO that keeps what is written to itself until it is flushed, as a TLS or compressing one.
+pub struct FlushGate<T> {
+    io: T,
+    kept: VecDeque<u8>,
+}
+
+impl<T> FlushGate<T> {
+    pub fn new(io: T) -> Self {
+        Self { io, kept: VecDeque::new() }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for FlushGate<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_read(cx, out)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for FlushGate<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.kept.extend(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        while !this.kept.is_empty() {
+            let written = ready!(Pin::new(&mut this.io).poll_write(cx, this.kept.as_slices().0))?;
+            this.kept.drain(..written);
+        }
+        Pin::new(&mut this.io).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        Pin::new(&mut self.io).poll_close(cx)
+    }
+}
+
+/// An IO that counts how often it is polled.
+pub struct Counted<T> {
+    pub io: T,
+    pub polls: Arc<AtomicU64>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        Pin::new(&mut self.io).poll_read(cx, out)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        Pin::new(&mut self.io).poll_close(cx)
+    }
+}
+
+/// Waits until every other task had a few turns.
+pub async fn pause(turns: usize) {
+    for _ in 0..turns {
+        let mut first = true;
+        std::future::poll_fn(|cx| {
+            if std::mem::take(&mut first) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+/// Reads to the end, and tells how that ended.
+pub async fn read_all<R: AsyncRead + Unpin>(reader: &mut R) -> (Vec<u8>, Option<StreamError>) {
+    let mut all = Vec::new();
+    let result = reader.read_to_end(&mut all).await;
+    (all, result.err().map(|error| inner(&error)))
+}
+
+/// The error of a stream whose peer went away.
+pub const CANCELLED: StreamError = StreamError::Reset(ResetCode::CANCELLED);
+
+/// The error of a stream whose session ended.
+pub const fn session_ended(error: SessionError) -> StreamError {
+    StreamError::Session(error)
+}
