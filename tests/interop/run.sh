@@ -113,6 +113,7 @@ set_command() {
 start_server() {
   local log=$1 i
   shift
+  : >"$log.out" # it is read before the server may have started
   "$@" >"$log.out" 2>"$log.err" &
   server_pid=$!
   for ((i = 0; i < 100; i++)); do
