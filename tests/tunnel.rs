@@ -116,12 +116,15 @@ async fn a_reset_after_a_half_close_is_still_a_reset() {
 }
 
 #[tokio::test]
-async fn who_half_closed_and_then_reset_is_met_by_the_next_write() {
-    let tunnel = Tunnel::start().await;
+async fn who_half_closed_and_then_reset_is_noticed_and_met_by_the_next_write() {
+    let mut tunnel = Tunnel::start().await;
     let (mut near, mut far) = tunnel.connection().await;
     near.shutdown().await.unwrap();
     assert_eq!(to_end(&mut far).await.unwrap(), b"");
+    let name = near.local_addr().unwrap().to_string();
     reset(near);
+    // Nothing is written that would find out.
+    tunnel.client.note(&name).await;
     let writes = async {
         loop {
             if let Err(error) = far.write_all(&[0; 1000]).await {
@@ -230,6 +233,31 @@ async fn a_connection_nobody_reads_holds_up_no_other() {
     assert!(!flood.is_finished());
     reset(unread);
     assert_eq!(within(flood).await.unwrap().kind(), io::ErrorKind::ConnectionReset);
+}
+
+// spec.md §5.2.1: at a window of 0 the sender waits.
+#[tokio::test]
+async fn a_slow_reader_misses_nothing() {
+    let tunnel = Tunnel::start().await;
+    let (mut near, mut far) = tunnel.connection().await;
+    let (block, blocks) = (noise(4, 1 << 20), 24);
+    let send = async {
+        for _ in 0..blocks {
+            near.write_all(&block).await.unwrap();
+        }
+        near.shutdown().await.unwrap();
+    };
+    // Takes little at a time, so that every buffer on the way fills up.
+    let receive = async {
+        let (mut got, mut piece) = (Vec::new(), [0; 4096]);
+        while let read @ 1.. = within(far.read(&mut piece)).await.unwrap() {
+            got.extend_from_slice(&piece[..read]);
+        }
+        got
+    };
+    let ((), got) = join!(send, receive);
+    assert_eq!(got.len(), blocks * block.len());
+    assert!(got.chunks(block.len()).all(|chunk| chunk == block));
 }
 
 #[cfg(unix)]
