@@ -1,9 +1,67 @@
 //! Many independent, flow-controlled byte streams over one connection, on any async runtime.
 //!
-//! Trunkline speaks yamux. A [`Session`] takes any [`AsyncRead`](futures::io::AsyncRead) `+`
-//! [`AsyncWrite`](futures::io::AsyncWrite) (TCP, TLS, a WebSocket, a serial line), and gives out
-//! [`Stream`]s that read and write like connections of their own.
-#![warn(missing_docs)]
+//! Trunkline speaks [yamux]. A [`Session`] takes any [`AsyncRead`] `+` [`AsyncWrite`] (TCP, TLS,
+//! a WebSocket, a serial line), and gives out [`Stream`]s that read and write like connections of
+//! their own: each with its own window, half close, reset and deadlines.
+//!
+//! # In five minutes
+//!
+//! 1. Make a session of each end of a connection. You get a handle and a [`Driver`].
+//! 2. Spawn the driver on your runtime. It is the only thing that moves bytes.
+//! 3. [`open`](Session::open) streams on either side, [`accept`](Session::accept) them on the
+//!    other.
+//! 4. Close what you finish: a stream that is dropped without close is reset.
+//!
+//! ```
+//! use futures::{AsyncReadExt, AsyncWriteExt};
+//! use trunkline::{Config, Session};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! smol::block_on(async {
+//!     let listener = smol::net::TcpListener::bind("127.0.0.1:0").await?;
+//!     let dialled = smol::net::TcpStream::connect(listener.local_addr()?).await?;
+//!     let (accepted, _) = listener.accept().await?;
+//!
+//!     let (client, driver) = Session::client(dialled, Config::default());
+//!     smol::spawn(driver).detach();
+//!     let (server, driver) = Session::server(accepted, Config::default());
+//!     smol::spawn(driver).detach();
+//!
+//!     let mut stream = client.open().await?;
+//!     stream.write_all(b"one of many").await?;
+//!     stream.close().await?;
+//!
+//!     let mut other = server.accept().await.expect("the session lives");
+//!     let mut text = String::new();
+//!     other.read_to_string(&mut text).await?;
+//!     assert_eq!(text, "one of many");
+//!     other.close().await?;
+//!     client.close().await?;
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! With the feature `tokio`, `trunkline::tokio::client` and `server` take a tokio connection and
+//! spawn the driver; streams implement tokio's traits too.
+//!
+//! # Where things are
+//!
+//! | You want | Look at |
+//! |---|---|
+//! | streams over a connection | [`Session`], [`Stream`], [`ReadHalf`], [`WriteHalf`] |
+//! | limits and times, each by name | [`Config`] |
+//! | why something ended | [`SessionError`], [`StreamError`], [`Violation`], [`ResetCode`] |
+//! | several protocols on one session | [`Dispatcher`] |
+//! | the bytes on the wire, for tools and fuzzing | [`frame`], and `spec.md` in the repository |
+//! | your runtime's clock, or a clock for tests | [`runtime`] |
+//! | connections within a process | [`transport::memory`] |
+//!
+//! Rules are cited by their number in `spec.md`, which ships with the crate.
+//!
+//! [yamux]: https://github.com/hashicorp/yamux/blob/master/spec.md
+//! [`AsyncRead`]: futures::io::AsyncRead
+//! [`AsyncWrite`]: futures::io::AsyncWrite
 
 mod config;
 mod error;
