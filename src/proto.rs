@@ -321,11 +321,14 @@ impl Core {
     }
 
     /// A stream counts while it is live, and after that while it holds unread bytes
-    /// (`spec.md §4.4.4`).
+    /// (`spec.md §4.4.4`); its window takes from the budget only while it is live (`§5.6.2`).
     fn uncount_if_done(&mut self, slot: Slot) {
         let entry = &mut self.streams[slot];
-        let live = !entry.state.is_terminal() || entry.marks.any(Marks::OWES);
-        if live || !entry.chunks.is_empty() || !entry.marks.take(Marks::COUNTED) {
+        if !entry.state.is_terminal() || entry.marks.any(Marks::OWES) {
+            return;
+        }
+        self.extra_credit -= entry.recv.give_back();
+        if !entry.chunks.is_empty() || !entry.marks.take(Marks::COUNTED) {
             return;
         }
         if entry.marks.any(Marks::OUTBOUND) {
@@ -347,12 +350,10 @@ impl Core {
         self.unlink(slot);
         self.drop_chunks(slot);
         self.stop_receiving(slot);
-        let entry = &self.streams[slot];
-        self.extra_credit -= entry.recv.beyond_initial();
-        if entry.marks.any(Marks::HAS_DEADLINE) {
+        self.uncount_if_done(slot);
+        if self.streams[slot].marks.any(Marks::HAS_DEADLINE) {
             self.user_deadlines.remove(&slot.0);
         }
-        self.uncount_if_done(slot);
         self.streams.remove(slot);
         // The last stream may be what an end waits for.
         self.wants_driver |= !matches!(self.phase, Phase::Open);

@@ -77,6 +77,13 @@ impl RecvWindow {
         self.limit.saturating_sub(INITIAL_WINDOW) as usize
     }
 
+    /// The stream is over: hands back what its limit took from the session's budget.
+    pub(super) fn give_back(&mut self) -> usize {
+        let extra = self.beyond_initial();
+        self.limit = self.limit.min(INITIAL_WINDOW);
+        extra
+    }
+
     /// A header announced `len` bytes, which the caller knows to fit.
     pub(super) fn receive(&mut self, len: u32) {
         debug_assert!(self.fits(len), "received beyond the window");

@@ -460,3 +460,28 @@ fn a_reset_here_is_no_end_of_file() {
     let error = StreamError::LocalReset(ResetCode(256));
     assert_eq!(wire.drain(slot), (Vec::new(), Tail::Error(error)));
 }
+
+// spec.md §4.5.2, §4.7.6: a reader that waits is told of the end of file.
+#[test]
+fn fin_wakes_the_reader() {
+    let mut wire = Wire::client();
+    let slot = wire.established();
+    assert_eq!(wire.drain(slot).1, Tail::Blocked);
+    wire.events();
+    wire.feed(&[update(1, FIN, 0)]);
+    assert_eq!(wire.events(), [Event::Readable(slot)]);
+    assert_eq!(wire.drain(slot).1, Tail::Eof);
+}
+
+// spec.md §4.1.6: the highest id stays the highest, whatever comes after it.
+#[test]
+fn late_data_of_the_highest_id_is_late_though_lower_ids_came_after() {
+    let mut wire = Wire::server();
+    for id in [9, 3] {
+        let slot = wire.inbound(id);
+        wire.core.reset(slot, ResetCode::CANCELLED);
+        wire.sent();
+    }
+    wire.feed(&[data(9, NONE, "late"), data(3, NONE, "late"), data(5, NONE, "so it seems")]);
+    wire.expect_alive();
+}

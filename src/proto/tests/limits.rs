@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Config, ConfigBuilder, Flood, ResetCode, Role, Violation,
     frame::Frame,
-    proto::{Half, Slot},
+    proto::{Half, Read, Slot},
 };
 
 // spec.md §9.1.1
@@ -256,7 +256,7 @@ fn chunks_keep_their_bytes_and_an_empty_stream_holds_none() {
     let mut read = Vec::new();
     for max in [1, 7, 100, 5_000, 20_000].into_iter().cycle() {
         match wire.core.read_chunk(slot, max).unwrap() {
-            crate::proto::Read::Data(chunk) => {
+            Read::Data(chunk) => {
                 assert!(!chunk.is_empty() && chunk.len() <= max);
                 read.extend_from_slice(&chunk);
             }
@@ -315,6 +315,16 @@ fn the_budget_gets_back_what_streams_took() {
         wire.sent();
         assert_eq!(wire.core.stats().extra_credit, 0);
     }
+    // A stream that is over takes nothing, though it is held and has unread bytes.
+    let slot = wire.established();
+    let id = wire.core.id(slot).unwrap().0;
+    wire.core.finish(slot).unwrap();
+    wire.sent();
+    wire.feed(&[data(id, FIN, "unread")]);
+    let stats = wire.core.stats();
+    assert_eq!((stats.extra_credit, stats.buffered, stats.outbound_streams), (0, 6, 1));
+    assert_eq!(wire.drain(slot), (b"unread".to_vec(), Tail::Eof));
+    assert_eq!(wire.core.stats().outbound_streams, 0);
 }
 
 // spec.md §6.8: everything owed is staged in bounded batches, and all of it in the end.
@@ -347,4 +357,19 @@ fn late_bytes_of_many_streams_share_one_allowance() {
     wire.expect_alive();
     wire.feed(&[data(3, NONE, "x")]);
     wire.expect_violation(Violation::LateData);
+}
+
+// spec.md §5.6.5: a chunk is no longer than was asked for.
+#[test]
+fn a_chunk_is_no_longer_than_asked() {
+    for len in [5_usize, 700, 20_000] {
+        let mut wire = Wire::server();
+        let slot = wire.inbound(1);
+        wire.feed(&[data(1, NONE, pattern(len))]);
+        let first = wire.core.read_chunk(slot, len - 1).unwrap();
+        let second = wire.core.read_chunk(slot, len - 1).unwrap();
+        let Read::Data(first) = first else { panic!("{first:?}") };
+        assert_eq!(first, pattern(len)[..len - 1]);
+        assert_eq!(second, Read::Data(pattern(len)[len - 1..].to_vec().into()));
+    }
 }
