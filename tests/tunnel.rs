@@ -15,7 +15,7 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     join,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     process::{Child, Command},
     sync::mpsc,
     task::JoinSet,
@@ -138,10 +138,9 @@ async fn who_half_closed_and_then_reset_is_noticed_and_met_by_the_next_write() {
 
 #[tokio::test]
 async fn a_refused_target_resets_the_local_side_and_is_explained() {
-    let mut tunnel = Tunnel::start().await;
-    tunnel.listener = None;
-    let mut near = TcpStream::connect(tunnel.local).await.unwrap();
-    assert_reset(&mut near).await;
+    let target = reserve();
+    let mut tunnel = Tunnel::start_to(target.local_addr().unwrap(), None, 30).await;
+    assert_reset_from_the_start(tunnel.local).await;
     tunnel.server.note("refused").await;
     tunnel.client.note("code 0x100").await;
 }
@@ -189,8 +188,7 @@ async fn without_a_link_new_connections_are_reset_and_told_why() {
     let mut tunnel = Tunnel::start_waiting(0).await;
     tunnel.server.kill().await;
     tunnel.client.note("closed the link").await;
-    let mut near = TcpStream::connect(tunnel.local).await.unwrap();
-    assert_reset(&mut near).await;
+    assert_reset_from_the_start(tunnel.local).await;
     tunnel.client.note("there is no link").await;
     // The port stayed the client's, and the link comes back.
     tunnel.restart_server().await;
@@ -322,6 +320,8 @@ struct Tunnel {
     local: SocketAddr,
     target: String,
     listener: Option<TcpListener>,
+    /// Keeps the server's port from others while it is killed.
+    _reserved: TcpSocket,
 }
 
 impl Tunnel {
@@ -332,15 +332,21 @@ impl Tunnel {
     /// With a client whose connections wait so many seconds for a link.
     async fn start_waiting(seconds: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = listener.local_addr().unwrap().to_string();
-        let mut server = Process::start(&["server", "127.0.0.1:0", "--to", &target]);
-        let server_addr = server.announced("listening").await;
+        Self::start_to(listener.local_addr().unwrap(), Some(listener), seconds).await
+    }
+
+    async fn start_to(target: SocketAddr, listener: Option<TcpListener>, seconds: u32) -> Self {
+        let reserved = reserve();
+        let (server_addr, target) =
+            (reserved.local_addr().unwrap().to_string(), target.to_string());
+        let mut server = Process::start(&["server", &server_addr, "--to", &target]);
+        assert_eq!(server.announced("listening").await, server_addr);
         let wait = seconds.to_string();
         let mut client =
             Process::start(&["client", &server_addr, "--listen", "127.0.0.1:0", "--wait", &wait]);
         let local = client.announced("listening").await.parse().unwrap();
         assert_eq!(client.announced("connected").await, server_addr);
-        Self { client, server, server_addr, local, target, listener: Some(listener) }
+        Self { client, server, server_addr, local, target, listener, _reserved: reserved }
     }
 
     async fn restart_server(&mut self) {
@@ -454,6 +460,14 @@ fn lines(pipe: impl AsyncRead + Unpin + Send + 'static) -> mpsc::UnboundedReceiv
     receiver
 }
 
+/// A port that nobody is given and nobody listens on, unless by name.
+fn reserve() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    socket
+}
+
 async fn within<F: Future>(work: F) -> F::Output {
     timeout(PATIENCE, work).await.expect("nothing happens any more")
 }
@@ -479,6 +493,14 @@ async fn to_end(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
 async fn assert_reset(tcp: &mut TcpStream) {
     match to_end(tcp).await {
         Ok(got) => panic!("a clean end after {} bytes", got.len()),
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+    }
+}
+
+/// The reset may be there before the connection is seen to be.
+async fn assert_reset_from_the_start(addr: SocketAddr) {
+    match TcpStream::connect(addr).await {
+        Ok(mut tcp) => assert_reset(&mut tcp).await,
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
     }
 }
