@@ -7,13 +7,12 @@
 use std::{
     error::Error,
     io::{self, ErrorKind, IsTerminal, Write},
-    iter,
     time::{Duration, Instant},
 };
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, join, stream::FuturesUnordered, try_join};
 use smol::net::{TcpListener, TcpStream};
-use trunkline::{Config, ResetCode, Session, Stream, StreamError};
+use trunkline::{Config, ReadHalf, ResetCode, Session, Stream, StreamError};
 
 /// Streams echoed side by side, and bytes on each.
 const STREAMS: usize = 1_000;
@@ -39,15 +38,15 @@ fn main() -> Result<()> {
         let bytes = ours.bytes_received + theirs.bytes_received;
         let rate = mib(echo.bytes as u64) / echo.took.as_secs_f64();
         println!();
-        row("streams", &STREAMS.to_string(), "open at the same time");
+        row("streams", &grouped(STREAMS as u64), "open at the same time");
         row("data", &format!("{:.1} MiB", mib(bytes)), "both ways, every byte compared");
         row("throughput", &format!("{rate:.0} MiB/s"), "while the streams echoed");
-        row("frames", &(ours.frames_received + theirs.frames_received).to_string(), "received");
-        row("round trip", &micros(rtt), "the best of 20 pings");
+        row("frames", &grouped(ours.frames_received + theirs.frames_received), "received");
+        row("round trip", &format!("{rtt:.1?}"), "the best of 20 pings");
         row("resets", &theirs.resets_received.to_string(), &format!("received: {code}"));
         let offered = format!("of {} MiB taken before the writer had to wait", FLOOD >> 20);
         row("back-pressure", &format!("{} KiB", slow.held >> 10), &offered);
-        row("beside it", &micros(slow.beside), "for another stream's 98 KiB and back");
+        row("beside it", &format!("{:.1?}", slow.beside), "for another stream's 98 KiB and back");
         row("time", &format!("{:.2} s", started.elapsed().as_secs_f64()), "from connect to close");
         Ok(())
     })
@@ -118,11 +117,18 @@ async fn call(stream: Stream, seed: usize) -> Result<()> {
     let sent = payload(seed, BYTES);
     let write = async {
         writer.write_all(&sent).await?;
-        writer.close().await
+        Result::Ok(writer.close().await?)
     };
-    let mut got = Vec::new();
-    try_join!(write, reader.read_to_end(&mut got))?;
-    ensure(got == sent, "a stream came back changed")
+    try_join!(write, compare(&mut reader, &sent))?;
+    Ok(())
+}
+
+/// Reads to the end, which must bring what was sent.
+async fn compare(reader: &mut ReadHalf, mut sent: &[u8]) -> Result<()> {
+    while let Some(chunk) = reader.read_chunk(usize::MAX).await? {
+        sent = sent.strip_prefix(&chunk[..]).ok_or("other bytes arrived than were sent")?;
+    }
+    ensure(sent.is_empty(), "fewer bytes arrived than were sent")
 }
 
 /// The client says all it has to say and closes; the answer comes after that.
@@ -168,7 +174,7 @@ async fn ping(client: &Session) -> Result<Duration> {
     for _ in 0..20 {
         best = best.min(client.ping().await?);
     }
-    done("ping", &format!("there and back in {}", micros(best)));
+    done("ping", &format!("there and back in {best:.1?}"));
     Ok(best)
 }
 
@@ -193,7 +199,7 @@ async fn slow_reader(client: &Session, server: &Session) -> Result<Slow> {
     };
     ensure(stopped.kind() == ErrorKind::TimedOut, "the writer was not held back")?;
     writer.set_write_deadline(None)?;
-    let mut reader = accept(server).await?;
+    let (mut reader, mut answer) = accept(server).await?.into_split();
 
     let started = Instant::now();
     let serve = async { Result::Ok(echo(accept(server).await?).await?) };
@@ -203,12 +209,10 @@ async fn slow_reader(client: &Session, server: &Session) -> Result<Slow> {
     // Now it reads, and the writer goes on where it was.
     let finish = async {
         writer.write_all(&sent[held..]).await?;
-        writer.close().await
+        Result::Ok(writer.close().await?)
     };
-    let mut got = Vec::new();
-    try_join!(finish, reader.read_to_end(&mut got))?;
-    reader.close().await?;
-    ensure(got == sent, "what the slow reader got was changed")?;
+    try_join!(finish, compare(&mut reader, &sent))?;
+    answer.close().await?;
     done("slow reader", "held its writer back and no other stream, then got everything");
     Ok(Slow { held, beside })
 }
@@ -246,20 +250,22 @@ fn ensure(holds: bool, otherwise: &str) -> Result<()> {
 /// SplitMix64: bytes that differ for every stream.
 fn payload(seed: usize, len: usize) -> Vec<u8> {
     let mut state = seed as u64;
-    let words = iter::repeat_with(|| {
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)).to_le_bytes()
-    });
-    words.flatten().take(len).collect()
+        bytes.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
 }
 
 // --- What is printed ---
 
 /// A line that grows while a person watches.
 fn progress(what: &str, now: usize, all: usize) {
-    if io::stdout().is_terminal() && now % (all / 100) == 0 {
+    if io::stdout().is_terminal() && now.is_multiple_of(all / 100) {
         let bar = "#".repeat(40 * now / all);
         print!("\r  {what:<14}{bar:.<40} {now} of {all}");
         let _ = io::stdout().flush();
@@ -279,6 +285,10 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / 1_048_576.0
 }
 
-fn micros(time: Duration) -> String {
-    format!("{:.0} µs", time.as_secs_f64() * 1e6)
+/// With a comma after every three digits.
+fn grouped(number: u64) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", grouped(number / 1_000), number % 1_000),
+    }
 }
