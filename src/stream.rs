@@ -223,6 +223,21 @@ macro_rules! writing {
                 self.handle.poll_write_chunk(cx, chunk)
             }
 
+            /// Waits until the stream is over: until both directions were finished, or it ended
+            /// early. What was received stays readable. A writer with nothing to write learns
+            /// here that its peer is gone.
+            ///
+            /// # Errors
+            ///
+            /// Why it ended early: the peer's reset, or the end of the session.
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropping the future has no effect.
+            pub async fn ended(&mut self) -> Result<(), StreamError> {
+                std::future::poll_fn(|cx| self.handle.poll_ended(cx)).await
+            }
+
             /// Writes, flushes and closes that still wait at `at` fail with
             /// [`StreamError::TimedOut`]; the stream stays usable. `None` waits forever.
             ///
@@ -381,6 +396,16 @@ impl Handle {
                     Poll::Pending
                 }
                 Err(error) => Poll::Ready(Err(error.into())),
+            }
+        })
+    }
+
+    fn poll_ended(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.shared.with(|state| match state.core.ended_stream(self.slot) {
+            Some(result) => Poll::Ready(result),
+            None => {
+                state.wait_writable(self.slot, cx);
+                Poll::Pending
             }
         })
     }

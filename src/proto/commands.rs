@@ -334,6 +334,19 @@ impl Core {
         Ok(false)
     }
 
+    /// How the stream ended, once both directions have; else [`Event::Writable`] follows.
+    pub fn ended_stream(&mut self, slot: Slot) -> Option<Result<(), StreamError>> {
+        let entry = &mut self.streams[slot];
+        match entry.state {
+            State::Reset => Some(Err(self.stream_error(slot))),
+            State::Closed if !entry.marks.any(Marks::OWES) => Some(Ok(())),
+            _ => {
+                entry.marks.set(Marks::WRITE_WAIT);
+                None
+            }
+        }
+    }
+
     pub(super) fn is_flushed(&self, slot: Slot) -> bool {
         let entry = &self.streams[slot];
         !entry.marks.any(Marks::OWES) && entry.staged_in <= self.flushed

@@ -325,6 +325,7 @@ impl Core {
         let done = entry.state == State::Closed && !entry.marks.any(Marks::OWES);
         self.wake_reader(slot);
         if done {
+            self.wake_writer(slot);
             self.unlink(slot);
             self.forget_if_over(slot);
         }

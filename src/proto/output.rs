@@ -339,6 +339,7 @@ impl Core {
         let stream = entry.stream_id();
         self.staging.trail(Header { kind: Kind::WindowUpdate, flags, stream, length: 0 });
         if self.streams[slot].state == State::Closed {
+            self.wake_writer(slot);
             self.unlink(slot);
             self.forget_if_over(slot);
         } else {
