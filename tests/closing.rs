@@ -13,7 +13,7 @@ use std::{
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt, join};
 use support::{
-    FIN, GO_AWAY, RST, SYN, Sim, WINDOW, data, frames, header, inner, read_all, session_ended,
+    ACK, FIN, GO_AWAY, RST, SYN, Sim, WINDOW, data, frames, header, inner, read_all, session_ended,
 };
 use trunkline::{
     Config, OpenError, ResetCode, Session, SessionError, StreamError, Violation, runtime::Timer,
@@ -206,6 +206,33 @@ fn a_dropped_driver_wakes_everyone() {
     assert!(client.is_closed());
     // And the IO is gone.
     drop(right);
+}
+
+#[test]
+fn openers_at_the_stream_limit_learn_of_the_end() {
+    // spec.md §8.5.3: no place is freed that would wake them.
+    let mut sim = Sim::new(3);
+    let config = sim.config().max_outbound_streams(1).build().unwrap();
+    let (client, mut raw) = sim.client_with_peer(config);
+    let held = client.try_open().unwrap();
+    sim.settle();
+    raw.send(&header(WINDOW, ACK, 1, 0));
+    sim.settle();
+    let opens: Vec<_> = (0..3)
+        .map(|_| {
+            let client = client.clone();
+            sim.spawn(async move { client.open().await.map(drop) })
+        })
+        .collect();
+    sim.settle();
+    assert!(opens.iter().all(|open| !open.is_ready()));
+    drop(raw);
+    sim.settle();
+    let lost = OpenError::Session(SessionError::ConnectionLost);
+    for open in opens {
+        assert_eq!(open.take(), Some(Err(lost)));
+    }
+    drop(held);
 }
 
 #[test]

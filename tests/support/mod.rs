@@ -119,7 +119,7 @@ impl Sim {
             timer: Arc::new(ManualTimer::new()),
             random: Random(seed),
             tasks: Vec::new(),
-            polls_left: 50_000_000,
+            polls_left: 3_000_000,
         }
     }
 
