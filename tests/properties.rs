@@ -21,7 +21,7 @@ use trunkline::{
 
 #[test]
 fn whatever_users_do_streams_carry_their_bytes_and_end() {
-    let cases = scaled(2_000);
+    let cases = scaled(4_000);
     QuickCheck::new().tests(cases).max_tests(cases).quickcheck(holds as fn(Scenario) -> bool);
 }
 
@@ -487,6 +487,11 @@ impl World {
             // spec.md §5.6.3: below the budget and one body.
             assert!(stats.buffered < self.budget + (64 << 10), "{stats:?}");
             assert!(stats.extra_credit <= self.budget, "{stats:?}");
+            // spec.md §5.6.1: unread bytes and credit in the peer's hands.
+            let core = &self.sim.ends[end].core;
+            let held = self.streams[end].iter().filter(|stream| stream.held());
+            let credit: usize = held.map(|s| core.receive_window(s.slot).0 as usize).sum();
+            assert!(stats.buffered + credit <= (10 + 12) * 262_144 + self.budget, "{stats:?}");
             assert!(stats.accept_backlog <= 8 && stats.ack_backlog <= 6, "{stats:?}");
             assert!(stats.inbound_streams <= 10 && stats.outbound_streams <= 12, "{stats:?}");
         }

@@ -274,10 +274,10 @@ fn a_smaller_path_gets_a_smaller_window() {
 fn a_deep_queue_does_not_grow_the_window_that_fills_it() {
     let rate = mbit(10);
     let mut trace = Trace::one(path(rate, 40 * MS, 4 << 20), Pace::Full, Pace::Full);
-    let settled = trace.rate_over(30 * SECOND) / rate as f64;
+    let settled = trace.rate_over(120 * SECOND) / rate as f64;
     let limit = trace.limit();
     println!("10 Mbit/s behind a queue of 4 MiB: {settled:.3} of it; window {limit}");
-    assert!(settled > 0.9 && limit <= MIB, "{settled} {limit}");
+    assert!(settled > 0.9 && limit <= MIB / 2, "{settled} {limit}");
 }
 
 /// spec.md §5.5.3.
@@ -324,7 +324,7 @@ fn a_path_that_becomes_longer_is_filled_again() {
     let near = trace.rate_over(2 * SECOND) / rate as f64;
     let before = trace.limit();
     trace.sim.set_path(path(rate, 50 * MS, 512 << 10));
-    let took = trace.time_until(0.9 * rate as f64, 50 * MS, 14 * SECOND);
+    let took = trace.time_until(0.9 * rate as f64, 50 * MS, 8 * SECOND);
     let settled = trace.rate_over(SECOND) / rate as f64;
     let after = trace.limit();
     println!("5 ms: {near:.3}, window {before}; at 50 ms again 0.9 after {took:?}, {after}");
