@@ -63,6 +63,7 @@
 //! [`AsyncRead`]: futures::io::AsyncRead
 //! [`AsyncWrite`]: futures::io::AsyncWrite
 
+mod chance;
 mod config;
 mod error;
 pub mod frame;

@@ -1,9 +1,19 @@
 //! The session without IO, clock or waker: bytes and `now` in, staged bytes and events out.
 //!
-//! [`Core`]'s methods sort by direction. *Input* (`input.rs`): `handle_*` take what came from the
-//! IO or from the clock. *Commands* (`commands.rs`): what a user does with a session or a stream.
-//! *Output* (`output.rs`): `take_output`, `poll_event`, `poll_timeout` and getters. Mutate, then
-//! drain the output.
+//! [`Core`]'s methods sort by direction: *input* (`handle_*`) takes what came from the IO or the
+//! clock; *commands* are what a user does with a session or a stream; *output* (`take_output`,
+//! `poll_*` and getters) is what the shell does about it. Mutate, then drain the output.
+//!
+//! | Room | What it is for |
+//! |---|---|
+//! | `input` | frames, from the header to what they change |
+//! | `commands` | open, accept, read, finish, reset, release, ping |
+//! | `writing` | from a writer into the staging buffer: window, turn, frame |
+//! | `output` | what is owed becomes frames; batches, events, counters |
+//! | `timing` | deadlines, keepalive, stalls |
+//! | `ending` | how a session ends, in which steps |
+//! | `state` | the life of a stream, as one table |
+//! | `stream`, `window`, `buffer`, `staging`, `ping`, `budget`, `deadline` | the parts, each with its own invariant |
 //!
 //! This module is public only for fuzzing and is not covered by semantic versioning.
 
@@ -11,6 +21,7 @@ mod budget;
 mod buffer;
 mod commands;
 pub(crate) mod deadline;
+mod ending;
 mod event;
 mod input;
 mod output;
@@ -21,7 +32,9 @@ mod stats;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod window;
+mod writing;
 
 pub use commands::{Direction, Half, Read, Written};
 pub use event::Event;
@@ -40,15 +53,18 @@ use self::{
     budget::{Balance, RateLimit},
     buffer::{Buffers, ChunkQueue},
     deadline::DeadlineQueue,
+    ending::Phase,
     ping::{Pings, RoundTrip},
     staging::Staging,
     stream::{End, Entry, Marks, Streams},
+    timing::Timeout,
     window::{RecvWindow, SendWindow},
 };
 use crate::{
+    chance::Chance,
     config::{Config, INITIAL_WINDOW, Limits},
-    error::{GoAwayCode, OpenError, ResetCode, SessionError, Violation},
-    frame::{Decoder, Header, StreamId},
+    error::{GoAwayCode, OpenError, ResetCode, SessionError},
+    frame::{Decoder, StreamId},
 };
 
 /// Which end of the connection this is; decides the parity of the ids it opens.
@@ -243,7 +259,7 @@ impl Core {
         if never_sent {
             self.unnumbered -= 1;
         }
-        if let End::Local(_) = end {
+        if let End::Local(_) | End::User(_) = end {
             self.stats.resets_sent += u64::from(!never_sent);
             if !never_sent {
                 self.owe(slot, Marks::OWES_RST);
@@ -369,82 +385,6 @@ impl Core {
         self.uncount_if_done(slot);
     }
 
-    /// Ends every stream and every wait; `GoAway` is sent unless the connection is gone.
-    fn finish_session(
-        &mut self,
-        outcome: Result<(), SessionError>,
-        code: Option<GoAwayCode>,
-        now: Instant,
-    ) {
-        if self.outcome.is_some() {
-            return;
-        }
-        if let Err(error) = &outcome {
-            log::debug!("session ends: {error}");
-        }
-        self.outcome = Some(outcome);
-        let patience = if outcome.is_ok() {
-            self.limits.linger.max(self.limits.drain_timeout)
-        } else {
-            self.staging.clear();
-            self.pings = Pings::new();
-            self.refusals.clear();
-            self.limits.linger
-        };
-        self.phase = Phase::Finishing { until: now + patience };
-        self.go_away = code;
-        for slot in self.streams.slots() {
-            if self.streams.get(slot).is_some() {
-                self.end_with_session(slot);
-            }
-        }
-        self.receiving = None;
-        self.deadlines.clear();
-        self.ack_due = None;
-        self.events.push_back(Event::Ended);
-        self.wants_driver = true;
-    }
-
-    /// Nothing more is to be done with the IO.
-    fn end(&mut self) {
-        self.phase = Phase::Ended;
-        self.events.push_back(Event::Ended);
-        self.wants_driver = true;
-    }
-
-    fn end_with_session(&mut self, slot: Slot) {
-        let entry = &mut self.streams[slot];
-        // A stream that was done keeps its clean end.
-        if !entry.state.is_terminal() || entry.marks.any(Marks::OWES) {
-            let clean = self.outcome.is_some_and(|outcome| outcome.is_ok()) && !self.eof;
-            if entry.state != State::Reset {
-                self.end_stream(slot, End::Local(ResetCode::CANCELLED));
-                self.streams[slot].end = End::Session;
-            }
-            let entry = &mut self.streams[slot];
-            if !clean {
-                entry.marks.clear(Marks::OWES);
-            }
-        }
-        self.forget_if_over(slot);
-    }
-
-    fn violation(&mut self, rule: Violation, frame: Option<Header>, now: Instant) {
-        let error = SessionError::Violation { rule, frame };
-        self.finish_session(Err(error), Some(GoAwayCode::PROTOCOL_ERROR), now);
-    }
-
-    /// The last `Session` handle is gone, or `close` was called: when no stream is left, end.
-    fn finish_if_drained(&mut self, now: Instant) {
-        let Phase::Draining { until } = self.phase else { return };
-        let overdue = until.is_some_and(|until| now >= until);
-        let idle =
-            self.streams.linked() == 0 && self.unnumbered == 0 && self.accept_queue.is_empty();
-        if idle || overdue {
-            self.finish_session(Ok(()), Some(GoAwayCode::NORMAL), now);
-        }
-    }
-
     fn open_error(&self) -> Option<OpenError> {
         if let Some(outcome) = self.outcome {
             return Some(OpenError::Session(outcome.err().unwrap_or(SessionError::Closed)));
@@ -472,26 +412,6 @@ impl Core {
     }
 }
 
-/// How far the session is on its way to the end (`spec.md §8`).
-#[derive(Clone, Copy, Debug)]
-enum Phase {
-    Open,
-    /// No new streams; ends when none is left, or at `until`.
-    Draining {
-        until: Option<Instant>,
-    },
-    /// The outcome is decided; GoAway and what is staged goes out.
-    Finishing {
-        until: Instant,
-    },
-    /// Our side is closed; input is discarded until the peer closes its own.
-    Lingering {
-        until: Instant,
-        bytes_left: usize,
-    },
-    Ended,
-}
-
 /// The body that is arriving.
 #[derive(Clone, Copy, Debug)]
 struct Receiving {
@@ -499,44 +419,5 @@ struct Receiving {
     fin: bool,
 }
 
-/// What a deadline is for. A key is valid while its stream has that id and still waits.
-#[derive(Clone, Copy, Debug)]
-enum Timeout {
-    Open(Slot, u32),
-    Close(Slot, u32),
-    Read(Slot, Instant),
-    Write(Slot, Instant),
-    Ping(u32),
-}
-
 /// Until batches have shown how fast the IO is, no more than this is staged.
 const FIRST_STAGING_LIMIT: usize = 64 << 10;
-
-/// On a slow IO no less than this is staged.
-const MIN_STAGING_LIMIT: usize = 16 << 10;
-
-/// A batch that the IO takes longer for halves the limit.
-const SLOW_BATCH: Duration = Duration::from_millis(50);
-
-/// Randomness for jitter and hashing: not for secrets.
-struct Chance(u64);
-
-impl Chance {
-    fn new(seed: Option<u64>) -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        Self(seed.unwrap_or_else(|| RandomState::new().hash_one(0)))
-    }
-
-    /// SplitMix64.
-    const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn between(&mut self, low: f64, high: f64) -> f64 {
-        let unit = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
-        low + unit * (high - low)
-    }
-}

@@ -4,12 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{
-    Core, Event, Input, Marks, Phase, Slot, State, Timeout, Verdict, ping::Purpose, stream::End,
-};
+use super::{Core, Input, Marks, Slot, State, Timeout, Verdict, ping::Purpose, stream::End};
 use crate::{
-    error::{GoAwayCode, OpenError, ResetCode, SessionError, StreamError, TryOpenError},
-    frame::{Flags, StreamId},
+    error::{OpenError, ResetCode, SessionError, StreamError, TryOpenError},
+    frame::StreamId,
 };
 
 /// What a read found.
@@ -174,7 +172,7 @@ impl Core {
     fn read_nothing<T>(&mut self, slot: Slot) -> Result<Read<T>, StreamError> {
         let entry = &mut self.streams[slot];
         // A reset of our own may have discarded bytes: then FIN is no end of file any more.
-        let reset_here = matches!(entry.end, End::Local(_));
+        let reset_here = matches!(entry.end, End::Local(_) | End::User(_));
         if entry.marks.any(Marks::REMOTE_FIN) && !reset_here {
             return Ok(Read::End);
         }
@@ -188,152 +186,6 @@ impl Core {
         Ok(Read::Blocked)
     }
 
-    /// Copies bytes into the staging buffer, as many as window and turn allow.
-    pub fn write(&mut self, slot: Slot, bytes: &[u8]) -> Result<Written, StreamError> {
-        let Some(room) = self.room(slot, bytes.len())? else { return Ok(Written::Blocked) };
-        let len = bytes.len().min(room);
-        self.stage_copy(slot, &bytes[..len]);
-        Ok(Written::Bytes(len))
-    }
-
-    /// Moves bytes from the front of `chunk` into staging, large ones without copying.
-    pub fn write_chunk(&mut self, slot: Slot, chunk: &mut Bytes) -> Result<Written, StreamError> {
-        let mut total = 0;
-        while !chunk.is_empty() {
-            let room = match self.room(slot, chunk.len()) {
-                // What was taken is reported first; the error will still be there.
-                Err(_) if total > 0 => break,
-                room => room?,
-            };
-            let Some(room) = room else { break };
-            let part = chunk.split_to(chunk.len().min(room));
-            total += part.len();
-            if part.len() < MIN_SPLICE {
-                self.stage_copy(slot, &part);
-            } else {
-                self.stage_splice(slot, part);
-            }
-        }
-        Ok(if total == 0 && !chunk.is_empty() { Written::Blocked } else { Written::Bytes(total) })
-    }
-
-    /// How many bytes may be staged now. `None`: the stream waits, for its window or its turn.
-    fn room(&mut self, slot: Slot, wanted: usize) -> Result<Option<usize>, StreamError> {
-        let entry = &mut self.streams[slot];
-        if entry.state == State::Reset {
-            return Err(self.stream_error(slot));
-        }
-        if !entry.state.can_write() {
-            return Err(StreamError::Finished);
-        }
-        if wanted == 0 {
-            return Ok(Some(0));
-        }
-        let window = entry.send.available();
-        let staged = self.staging_limit.saturating_sub(self.staging.data_len());
-        let has_turn = entry.marks.any(Marks::TURN) || self.line.is_empty();
-        if window > 0 && staged > 0 && has_turn {
-            entry.marks.clear(Marks::TURN);
-            return Ok(Some(wanted.min(window).min(staged).min(self.limits.max_frame as usize)));
-        }
-        if entry.marks.any(Marks::WRITE_EXPIRED) {
-            return Err(StreamError::TimedOut);
-        }
-        entry.marks.set(Marks::WRITE_WAIT);
-        if window > 0 && !entry.marks.any(Marks::IN_LINE) {
-            entry.marks.set(Marks::IN_LINE);
-            self.line.push_back(slot);
-        }
-        Ok(None)
-    }
-
-    fn stage_copy(&mut self, slot: Slot, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        let id = self.streams[slot].stream_id();
-        let extensible = self.staging.extensible(id, self.limits.max_frame as usize);
-        if id != StreamId::SESSION && extensible.is_some_and(|room| room >= bytes.len()) {
-            self.staging.extend(bytes);
-        } else {
-            let (id, flags) = self.data_header(slot);
-            self.staging.data(id, flags, bytes);
-        }
-        self.note_staged(slot, bytes.len());
-    }
-
-    fn stage_splice(&mut self, slot: Slot, bytes: Bytes) {
-        let len = bytes.len();
-        let (id, flags) = self.data_header(slot);
-        self.staging.splice(id, flags, bytes);
-        self.note_staged(slot, len);
-    }
-
-    /// The id and flags of a Data frame: SYN and ACK ride on it if they are still owed.
-    fn data_header(&mut self, slot: Slot) -> (StreamId, Flags) {
-        let mut flags = Flags::NONE;
-        if self.streams[slot].marks.any(Marks::OWES_SYN) {
-            flags = flags.with(Flags::SYN);
-            self.stage_syn(slot);
-            if self.streams[slot].recv.starts_larger() {
-                self.owe(slot, Marks::OWES_CREDIT);
-            }
-        }
-        if self.streams[slot].marks.any(Marks::OWES_ACK) {
-            flags = flags.with(Flags::ACK);
-            self.stage_ack(slot);
-            if self.streams[slot].recv.starts_larger() {
-                self.owe(slot, Marks::OWES_CREDIT);
-            }
-        }
-        (self.streams[slot].stream_id(), flags)
-    }
-
-    /// The stream gets its id, so that ids go out in order.
-    pub(super) fn stage_syn(&mut self, slot: Slot) {
-        let id = self.next_id;
-        self.next_id += 2;
-        self.unnumbered -= 1;
-        let entry = &mut self.streams[slot];
-        entry.id = id;
-        entry.marks.clear(Marks::OWES_SYN);
-        self.streams.link(id, slot);
-        self.advance(slot, Input::SynStaged);
-    }
-
-    pub(super) fn stage_ack(&mut self, slot: Slot) {
-        self.streams[slot].marks.clear(Marks::OWES_ACK.with(Marks::ACK_NOW));
-        self.advance(slot, Input::AckStaged);
-    }
-
-    fn note_staged(&mut self, slot: Slot, len: usize) {
-        self.stats.bytes_sent += len as u64;
-        let entry = &mut self.streams[slot];
-        entry.send.take(len);
-        entry.staged_in = self.batch;
-        self.wants_driver = true;
-    }
-
-    /// Whether everything this stream staged was flushed; else [`Event::Writable`] follows.
-    pub fn flush(&mut self, slot: Slot) -> Result<bool, StreamError> {
-        if self.streams[slot].state == State::Reset {
-            return Err(self.stream_error(slot));
-        }
-        if self.is_flushed(slot) {
-            return Ok(true);
-        }
-        let entry = &mut self.streams[slot];
-        if entry.marks.any(Marks::WRITE_EXPIRED) {
-            return Err(StreamError::TimedOut);
-        }
-        entry.marks.set(Marks::WRITE_WAIT);
-        if !entry.marks.any(Marks::IN_FLUSH) {
-            entry.marks.set(Marks::IN_FLUSH);
-            self.flush_waiters.push(slot);
-        }
-        Ok(false)
-    }
-
     /// How the stream ended, once both directions have; else [`Event::Writable`] follows.
     pub fn ended_stream(&mut self, slot: Slot) -> Option<Result<(), StreamError>> {
         let entry = &mut self.streams[slot];
@@ -345,11 +197,6 @@ impl Core {
                 None
             }
         }
-    }
-
-    pub(super) fn is_flushed(&self, slot: Slot) -> bool {
-        let entry = &self.streams[slot];
-        !entry.marks.any(Marks::OWES) && entry.staged_in <= self.flushed
     }
 
     /// This side writes no more. FIN follows what is staged. A second time does nothing.
@@ -368,7 +215,7 @@ impl Core {
         let entry = &self.streams[slot];
         let done = entry.state == State::Closed && !entry.marks.any(Marks::OWES);
         if !done && entry.state != State::Reset {
-            self.end_stream(slot, End::Local(code));
+            self.end_stream(slot, End::User(code));
             self.drop_chunks(slot);
         }
     }
@@ -420,59 +267,6 @@ impl Core {
         self.arm_close_timeout(slot, now);
     }
 
-    pub(super) fn arm_close_timeout(&mut self, slot: Slot, now: Instant) {
-        let entry = &mut self.streams[slot];
-        if !self.timed || entry.id == 0 || entry.marks.any(Marks::CLOSE_TIMER) {
-            return;
-        }
-        entry.marks.set(Marks::CLOSE_TIMER);
-        entry.marks.clear(Marks::PROGRESS);
-        self.deadlines.push(now + self.limits.close_timeout, Timeout::Close(slot, entry.id));
-        self.wants_driver = true;
-    }
-
-    /// Sets or clears a deadline; a call that waits is woken to see it. False without a timer.
-    pub fn set_deadline(
-        &mut self,
-        slot: Slot,
-        direction: Direction,
-        at: Option<Instant>,
-        now: Instant,
-    ) -> bool {
-        if !self.timed {
-            return at.is_none();
-        }
-        let expired = match direction {
-            Direction::Read => Marks::READ_EXPIRED,
-            Direction::Write => Marks::WRITE_EXPIRED,
-        };
-        let marks = &mut self.streams[slot].marks;
-        marks.clear(expired);
-        marks.set(Marks::HAS_DEADLINE);
-        let deadlines = self.user_deadlines.entry(slot.0).or_default();
-        let before = std::mem::replace(&mut deadlines[direction as usize], at);
-        if before.is_some() {
-            self.deadlines.cancelled();
-        }
-        match at {
-            Some(at) if at <= now => marks.set(expired),
-            Some(at) => self.deadlines.push(
-                at,
-                match direction {
-                    Direction::Read => Timeout::Read(slot, at),
-                    Direction::Write => Timeout::Write(slot, at),
-                },
-            ),
-            None => {}
-        }
-        match direction {
-            Direction::Read => self.wake_reader(slot),
-            Direction::Write => self.wake_writer(slot),
-        }
-        self.wants_driver = true;
-        true
-    }
-
     /// Asks the peer for a sign of life; [`Event::Pong`] follows. `None` while too many such
     /// questions are open.
     pub fn ping(&mut self, now: Instant) -> Result<Option<u32>, SessionError> {
@@ -494,58 +288,15 @@ impl Core {
         }
     }
 
-    /// Tells the peer at once to open no more streams, and refuses those it opens all the same.
-    pub fn go_away(&mut self) {
-        if self.outcome.is_none() && !self.refuse_inbound {
-            self.refuse_inbound = true;
-            self.go_away = Some(GoAwayCode::NORMAL);
-            self.wants_driver = true;
-            self.events.push_back(Event::Openable);
-        }
-    }
-
-    /// Refuses new streams, lets live ones finish until the drain deadline, then ends.
-    pub fn close(&mut self, now: Instant) {
-        let patience = self.timed.then(|| now + self.limits.drain_timeout);
-        self.drain(patience);
-        self.finish_if_drained(now);
-    }
-
-    /// Nobody holds the session: no stream can be opened or accepted any more.
-    pub fn handles_dropped(&mut self, now: Instant) {
-        self.drain(None);
-        while let Some(slot) = self.accept_queue.pop_front() {
-            self.streams[slot].marks.clear(Marks::QUEUED);
-            self.end_stream(slot, End::Local(ResetCode::REFUSED));
-            self.drop_chunks(slot);
-            self.forget_if_over(slot);
-        }
-        self.finish_if_drained(now);
-    }
-
-    fn drain(&mut self, until: Option<Instant>) {
-        if let Phase::Open | Phase::Draining { until: None } = self.phase {
-            self.phase = Phase::Draining { until };
-            self.refuse_inbound = true;
-            self.wants_driver = true;
-            self.events.push_back(Event::Openable);
-        }
-    }
-
-    /// Ends now. The peer is told the code.
-    pub fn abort(&mut self, code: GoAwayCode, now: Instant) {
-        self.finish_session(Err(SessionError::Aborted(code)), Some(code), now);
-    }
-
     /// Why a stream in [`State::Reset`] is there.
-    fn stream_error(&self, slot: Slot) -> StreamError {
+    pub(super) fn stream_error(&self, slot: Slot) -> StreamError {
         match self.streams[slot].end {
             End::Remote(code) => StreamError::Reset(code),
             End::Local(ResetCode::OPEN_TIMEOUT) => StreamError::OpenTimeout,
             End::Local(ResetCode::CLOSE_TIMEOUT) => StreamError::CloseTimeout,
             End::Local(ResetCode::OVERLOADED) => StreamError::Overloaded,
             End::Local(ResetCode::STREAM_CLOSED) => StreamError::DataAfterFin,
-            End::Local(code) => StreamError::LocalReset(code),
+            End::Local(code) | End::User(code) => StreamError::LocalReset(code),
             End::Session | End::None => {
                 let outcome = self.outcome.unwrap_or(Ok(()));
                 StreamError::Session(outcome.err().unwrap_or(SessionError::Closed))
@@ -558,6 +309,3 @@ impl Core {
         self.round_trip.smallest()
     }
 }
-
-/// Smaller chunks are copied: that costs less than a slice of their own in a vectored write.
-const MIN_SPLICE: usize = 2 << 10;

@@ -5,8 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{
-    Core, Event, Input, Marks, Phase, Receiving, Slot, State, Timeout, Verdict, ping::Purpose,
-    stream::End,
+    Core, Event, Input, Marks, Phase, Receiving, Slot, State, Verdict, ping::Purpose, stream::End,
 };
 use crate::{
     config::INITIAL_WINDOW,
@@ -48,49 +47,6 @@ impl Core {
         self.events.len() - events
     }
 
-    /// The IO will return no more bytes.
-    pub fn handle_eof(&mut self, now: Instant) {
-        self.eof = true;
-        let clean = self.decoder.at_boundary() && !self.has_live_streams();
-        self.finish_session(
-            if clean { Ok(()) } else { Err(SessionError::ConnectionLost) },
-            None,
-            now,
-        );
-        if let Phase::Lingering { .. } = self.phase {
-            self.end();
-        }
-    }
-
-    fn has_live_streams(&self) -> bool {
-        self.streams.slots().filter_map(|slot| self.streams.get(slot)).any(|entry| {
-            let done = match entry.state {
-                State::Reset => true,
-                state => state.is_terminal() && !entry.marks.any(Marks::OWES),
-            };
-            !done
-        })
-    }
-
-    /// The IO failed; nothing can be sent or received any more.
-    pub fn handle_failure(&mut self, error: SessionError, now: Instant) {
-        self.finish_session(Err(error), None, now);
-        self.end();
-        self.staging.clear();
-    }
-
-    /// The IO closed its writing side, as [`IoStep::Shutdown`](super::IoStep) asked.
-    pub fn handle_shutdown(&mut self, now: Instant) {
-        if let Phase::Finishing { .. } = self.phase {
-            let linger = self.limits.linger;
-            if self.eof || linger.is_zero() || !self.timed {
-                return self.end();
-            }
-            let (until, bytes_left) = (now + linger, self.limits.linger_bytes);
-            self.phase = Phase::Lingering { until, bytes_left };
-        }
-    }
-
     /// Everything of batches up to `batch` was taken by the IO, and the IO was flushed.
     pub fn handle_flushed(&mut self, batch: u64, now: Instant) {
         self.flushed = self.flushed.max(batch);
@@ -113,41 +69,6 @@ impl Core {
             !done
         });
         self.flush_waiters = waiters;
-    }
-
-    /// The IO takes no more bytes for now. `progress` says whether it took some since the last
-    /// call.
-    pub fn handle_blocked(&mut self, progress: bool, now: Instant) {
-        if progress || self.blocked_since.is_none() {
-            self.blocked_since = Some(now);
-        }
-    }
-
-    /// The clock reached [`poll_timeout`](Self::poll_timeout), or went past it.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Finishing { until } | Phase::Lingering { until, .. } if now >= until => {
-                self.end();
-                return;
-            }
-            Phase::Open | Phase::Draining { .. } => {}
-            Phase::Finishing { .. } | Phase::Lingering { .. } | Phase::Ended => return,
-        }
-        if self.stall_due().is_some_and(|due| now >= due) {
-            return self.handle_failure(SessionError::WriteStall, now);
-        }
-        if self.keepalive_due().is_some_and(|due| now >= due) {
-            self.keepalive(now);
-        }
-        if self.ack_due.is_some_and(|due| now >= due) {
-            self.send_acks();
-        }
-        while self.outcome.is_none()
-            && let Some(timeout) = self.deadlines.pop_due(now)
-        {
-            self.expire(timeout, now);
-        }
-        self.finish_if_drained(now);
     }
 
     fn handle_header(&mut self, header: Header, now: Instant) -> Result<(), Violation> {
@@ -467,71 +388,6 @@ impl Core {
             return Err(Violation::Flood(Flood::EmptyFrames));
         }
         Ok(())
-    }
-
-    fn keepalive(&mut self, now: Instant) {
-        if self.keepalive_sent.is_some() {
-            self.finish_session(Err(SessionError::KeepaliveTimeout), None, now);
-            self.end();
-            return;
-        }
-        self.keepalive_sent = Some(now);
-        if !self.pings.is_asking(Purpose::Keepalive) {
-            self.pings.ask(Purpose::Keepalive);
-        }
-        self.wants_driver = true;
-    }
-
-    fn expire(&mut self, timeout: Timeout, now: Instant) {
-        match timeout {
-            Timeout::Open(slot, id) if self.waits_for_ack(slot, id) => {
-                self.streams[slot].marks.clear(Marks::OPEN_TIMER);
-                if self.limits.open_timeout_ends_session {
-                    let code = GoAwayCode::INTERNAL_ERROR;
-                    return self.finish_session(Err(SessionError::OpenTimeout), Some(code), now);
-                }
-                self.end_stream(slot, End::Local(ResetCode::OPEN_TIMEOUT));
-            }
-            Timeout::Close(slot, id) if self.is_half_closed(slot, id) => {
-                let held = self.streams[slot].marks.any(Marks::HELD);
-                if held && self.streams[slot].marks.take(Marks::PROGRESS) {
-                    self.deadlines.push(now + self.limits.close_timeout, timeout);
-                    return;
-                }
-                self.streams[slot].marks.clear(Marks::CLOSE_TIMER);
-                self.end_stream(slot, End::Local(ResetCode::CLOSE_TIMEOUT));
-            }
-            Timeout::Read(slot, at) if self.deadline_is(slot, 0, at) => {
-                self.streams[slot].marks.set(Marks::READ_EXPIRED);
-                self.wake_reader(slot);
-            }
-            Timeout::Write(slot, at) if self.deadline_is(slot, 1, at) => {
-                self.streams[slot].marks.set(Marks::WRITE_EXPIRED);
-                self.wake_writer(slot);
-            }
-            Timeout::Ping(value) => {
-                if self.pings.forget(value) {
-                    self.events.push_back(Event::Pong(value, None));
-                }
-            }
-            Timeout::Open(..) | Timeout::Close(..) | Timeout::Read(..) | Timeout::Write(..) => {}
-        }
-    }
-
-    pub(super) fn waits_for_ack(&self, slot: Slot, id: u32) -> bool {
-        self.streams
-            .get(slot)
-            .is_some_and(|entry| entry.id == id && entry.marks.any(Marks::OPEN_TIMER))
-    }
-
-    pub(super) fn is_half_closed(&self, slot: Slot, id: u32) -> bool {
-        self.streams
-            .get(slot)
-            .is_some_and(|entry| entry.id == id && entry.marks.any(Marks::CLOSE_TIMER))
-    }
-
-    pub(super) fn deadline_is(&self, slot: Slot, direction: usize, at: Instant) -> bool {
-        self.user_deadlines.get(&slot.0).is_some_and(|deadlines| deadlines[direction] == Some(at))
     }
 }
 

@@ -1,11 +1,8 @@
 //! Output: batches for the IO, events for the waiters, the next deadline, and getters.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{
-    Batch, Core, Event, MIN_STAGING_LIMIT, Marks, Phase, SLOW_BATCH, Slot, State, Stats, Timeout,
-    ping::Purpose,
-};
+use super::{Batch, Core, Event, Marks, Slot, State, Stats, ping::Purpose};
 use crate::{
     error::{ResetCode, SessionError},
     frame::{Flags, Header, Kind, StreamId},
@@ -90,44 +87,6 @@ impl Core {
         std::mem::replace(&mut self.wants_driver, false)
     }
 
-    /// What the shell is to do with the IO.
-    pub fn io_step(&self) -> IoStep {
-        match self.phase {
-            Phase::Open | Phase::Draining { .. } => IoStep::Run,
-            Phase::Finishing { .. } => IoStep::Shutdown,
-            Phase::Lingering { .. } => IoStep::Linger,
-            Phase::Ended => IoStep::Done(self.outcome.unwrap_or(Ok(()))),
-        }
-    }
-
-    /// Whether the session is over, and how it ended.
-    pub fn outcome(&self) -> Option<Result<(), SessionError>> {
-        matches!(self.phase, Phase::Ended).then(|| self.outcome.unwrap_or(Ok(())))
-    }
-
-    /// How the session ends, from when that is decided on; the IO may still be busy with it.
-    pub const fn ended(&self) -> Option<Result<(), SessionError>> {
-        self.outcome
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
-    pub fn poll_timeout(&mut self) -> Option<Instant> {
-        if !self.timed {
-            return None;
-        }
-        let phase = match self.phase {
-            Phase::Finishing { until } | Phase::Lingering { until, .. } => return Some(until),
-            Phase::Ended => return None,
-            Phase::Draining { until } => until,
-            Phase::Open => None,
-        };
-        self.sweep_deadlines();
-        [phase, self.ack_due, self.keepalive_due(), self.stall_due(), self.deadlines.next()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
     /// Whether nothing came for so long that a keepalive ping is under way.
     pub const fn is_idle(&self) -> bool {
         self.keepalive_sent.is_some()
@@ -166,41 +125,6 @@ impl Core {
     pub fn receive_window(&self, slot: Slot) -> (u32, u32) {
         let recv = &self.streams[slot].recv;
         (recv.credit(), recv.limit())
-    }
-
-    pub(super) fn keepalive_due(&self) -> Option<Instant> {
-        let interval = self.keepalive_interval.filter(|_| self.timed)?;
-        match self.keepalive_sent {
-            Some(sent) => Some(sent + self.limits.ping_timeout),
-            None => Some(self.last_received + interval),
-        }
-    }
-
-    pub(super) fn stall_due(&self) -> Option<Instant> {
-        let timeout = self.limits.write_timeout.filter(|_| self.timed)?;
-        Some(self.blocked_since? + timeout)
-    }
-
-    /// A batch that takes long on the wire holds up control behind it: keep the next one smaller
-    /// (`spec.md §6`).
-    pub(super) fn adapt_staging(&mut self, took: Duration, len: usize) {
-        if took > SLOW_BATCH {
-            self.staging_limit = (self.staging_limit / 2).max(MIN_STAGING_LIMIT);
-        } else if len >= self.staging_limit {
-            self.staging_limit = (self.staging_limit * 2).min(self.limits.staging_limit);
-        }
-    }
-
-    fn sweep_deadlines(&mut self) {
-        let mut deadlines = std::mem::replace(&mut self.deadlines, super::DeadlineQueue::new());
-        deadlines.sweep(|timeout| match timeout {
-            Timeout::Open(slot, id) => self.waits_for_ack(slot, id),
-            Timeout::Close(slot, id) => self.is_half_closed(slot, id),
-            Timeout::Read(slot, at) => self.deadline_is(slot, 0, at),
-            Timeout::Write(slot, at) => self.deadline_is(slot, 1, at),
-            Timeout::Ping(_) => true,
-        });
-        self.deadlines = deadlines;
     }
 
     /// Pings and pongs overtake everything (`spec.md §6`).
@@ -243,7 +167,7 @@ impl Core {
         let entry = &mut self.streams[slot];
         entry.marks.clear(Marks::OWES_RST);
         let code = match entry.end {
-            super::stream::End::Local(code) => code,
+            super::stream::End::Local(code) | super::stream::End::User(code) => code,
             super::stream::End::None
             | super::stream::End::Remote(_)
             | super::stream::End::Session => ResetCode::CANCELLED,
@@ -344,29 +268,6 @@ impl Core {
             self.forget_if_over(slot);
         } else {
             self.arm_close_timeout(slot, now);
-        }
-    }
-
-    fn arm_open_timeout(&mut self, slot: Slot, now: Instant) {
-        let entry = &mut self.streams[slot];
-        let Some(timeout) = self.limits.open_timeout.filter(|_| self.timed) else { return };
-        if entry.id != 0 && entry.marks.any(Marks::UNACKED) && !entry.marks.any(Marks::OPEN_TIMER) {
-            entry.marks.set(Marks::OPEN_TIMER);
-            self.deadlines.push(now + timeout, Timeout::Open(slot, entry.id));
-        }
-    }
-
-    /// The batch is gone, so there is room: whoever waited longest may fill it.
-    fn grant_turns(&mut self) {
-        let mut granted = 0;
-        while granted < self.staging_limit {
-            let Some(slot) = self.line.pop_front() else { return };
-            self.streams[slot].marks.clear(Marks::IN_LINE);
-            if self.streams.get(slot).is_some() {
-                self.streams[slot].marks.set(Marks::TURN);
-                self.wake_writer(slot);
-                granted += self.limits.max_frame as usize;
-            }
         }
     }
 }

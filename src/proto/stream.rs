@@ -69,7 +69,10 @@ pub(super) enum End {
     /// It is not.
     None,
     Remote(ResetCode),
+    /// The core reset it, for the reason that the code gives.
     Local(ResetCode),
+    /// The user reset it; whatever the code, that is all it says.
+    User(ResetCode),
     Session,
 }
 

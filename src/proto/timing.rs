@@ -1,0 +1,223 @@
+//! Time (`spec.md §7`): what is due when, and what happens then. Time comes in as an argument.
+
+use std::time::Instant;
+
+use super::{Core, Direction, Event, Marks, Phase, Slot, ping::Purpose, stream::End};
+use crate::error::{GoAwayCode, ResetCode, SessionError};
+
+/// What a deadline is for. A key is valid while its stream has that id and still waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Timeout {
+    Open(Slot, u32),
+    Close(Slot, u32),
+    Read(Slot, Instant),
+    Write(Slot, Instant),
+    Ping(u32),
+}
+
+impl Core {
+    /// The clock reached [`poll_timeout`](Self::poll_timeout), or went past it.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Finishing { until } | Phase::Lingering { until, .. } if now >= until => {
+                self.end();
+                return;
+            }
+            Phase::Open | Phase::Draining { .. } => {}
+            Phase::Finishing { .. } | Phase::Lingering { .. } | Phase::Ended => return,
+        }
+        if self.stall_due().is_some_and(|due| now >= due) {
+            return self.handle_failure(SessionError::WriteStall, now);
+        }
+        if self.keepalive_due().is_some_and(|due| now >= due) {
+            self.keepalive(now);
+        }
+        if self.ack_due.is_some_and(|due| now >= due) {
+            self.send_acks();
+        }
+        while self.outcome.is_none()
+            && let Some(timeout) = self.deadlines.pop_due(now)
+        {
+            self.expire(timeout, now);
+        }
+        self.finish_if_drained(now);
+    }
+
+    /// The IO takes no more bytes for now. `progress` says whether it took some since the last
+    /// call.
+    pub fn handle_blocked(&mut self, progress: bool, now: Instant) {
+        if progress || self.blocked_since.is_none() {
+            self.blocked_since = Some(now);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        if !self.timed {
+            return None;
+        }
+        let phase = match self.phase {
+            Phase::Finishing { until } | Phase::Lingering { until, .. } => return Some(until),
+            Phase::Ended => return None,
+            Phase::Draining { until } => until,
+            Phase::Open => None,
+        };
+        self.sweep_deadlines();
+        [phase, self.ack_due, self.keepalive_due(), self.stall_due(), self.deadlines.next()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Sets or clears a deadline; a call that waits is woken to see it. False without a timer.
+    pub fn set_deadline(
+        &mut self,
+        slot: Slot,
+        direction: Direction,
+        at: Option<Instant>,
+        now: Instant,
+    ) -> bool {
+        if !self.timed {
+            return at.is_none();
+        }
+        let expired = match direction {
+            Direction::Read => Marks::READ_EXPIRED,
+            Direction::Write => Marks::WRITE_EXPIRED,
+        };
+        let marks = &mut self.streams[slot].marks;
+        marks.clear(expired);
+        marks.set(Marks::HAS_DEADLINE);
+        let deadlines = self.user_deadlines.entry(slot.0).or_default();
+        let before = std::mem::replace(&mut deadlines[direction as usize], at);
+        if before.is_some() {
+            self.deadlines.cancelled();
+        }
+        match at {
+            Some(at) if at <= now => marks.set(expired),
+            Some(at) => self.deadlines.push(
+                at,
+                match direction {
+                    Direction::Read => Timeout::Read(slot, at),
+                    Direction::Write => Timeout::Write(slot, at),
+                },
+            ),
+            None => {}
+        }
+        match direction {
+            Direction::Read => self.wake_reader(slot),
+            Direction::Write => self.wake_writer(slot),
+        }
+        self.wants_driver = true;
+        true
+    }
+
+    fn keepalive_due(&self) -> Option<Instant> {
+        let interval = self.keepalive_interval.filter(|_| self.timed)?;
+        match self.keepalive_sent {
+            Some(sent) => Some(sent + self.limits.ping_timeout),
+            None => Some(self.last_received + interval),
+        }
+    }
+
+    fn stall_due(&self) -> Option<Instant> {
+        let timeout = self.limits.write_timeout.filter(|_| self.timed)?;
+        Some(self.blocked_since? + timeout)
+    }
+
+    fn keepalive(&mut self, now: Instant) {
+        if self.keepalive_sent.is_some() {
+            self.finish_session(Err(SessionError::KeepaliveTimeout), None, now);
+            self.end();
+            return;
+        }
+        self.keepalive_sent = Some(now);
+        if !self.pings.is_asking(Purpose::Keepalive) {
+            self.pings.ask(Purpose::Keepalive);
+        }
+        self.wants_driver = true;
+    }
+
+    fn expire(&mut self, timeout: Timeout, now: Instant) {
+        match timeout {
+            Timeout::Open(slot, id) if self.waits_for_ack(slot, id) => {
+                self.streams[slot].marks.clear(Marks::OPEN_TIMER);
+                if self.limits.open_timeout_ends_session {
+                    let code = GoAwayCode::INTERNAL_ERROR;
+                    return self.finish_session(Err(SessionError::OpenTimeout), Some(code), now);
+                }
+                self.end_stream(slot, End::Local(ResetCode::OPEN_TIMEOUT));
+            }
+            Timeout::Close(slot, id) if self.is_half_closed(slot, id) => {
+                let held = self.streams[slot].marks.any(Marks::HELD);
+                if held && self.streams[slot].marks.take(Marks::PROGRESS) {
+                    self.deadlines.push(now + self.limits.close_timeout, timeout);
+                    return;
+                }
+                self.streams[slot].marks.clear(Marks::CLOSE_TIMER);
+                self.end_stream(slot, End::Local(ResetCode::CLOSE_TIMEOUT));
+            }
+            Timeout::Read(slot, at) if self.deadline_is(slot, 0, at) => {
+                self.streams[slot].marks.set(Marks::READ_EXPIRED);
+                self.wake_reader(slot);
+            }
+            Timeout::Write(slot, at) if self.deadline_is(slot, 1, at) => {
+                self.streams[slot].marks.set(Marks::WRITE_EXPIRED);
+                self.wake_writer(slot);
+            }
+            Timeout::Ping(value) => {
+                if self.pings.forget(value) {
+                    self.events.push_back(Event::Pong(value, None));
+                }
+            }
+            Timeout::Open(..) | Timeout::Close(..) | Timeout::Read(..) | Timeout::Write(..) => {}
+        }
+    }
+
+    pub(super) fn arm_open_timeout(&mut self, slot: Slot, now: Instant) {
+        let entry = &mut self.streams[slot];
+        let Some(timeout) = self.limits.open_timeout.filter(|_| self.timed) else { return };
+        if entry.id != 0 && entry.marks.any(Marks::UNACKED) && !entry.marks.any(Marks::OPEN_TIMER) {
+            entry.marks.set(Marks::OPEN_TIMER);
+            self.deadlines.push(now + timeout, Timeout::Open(slot, entry.id));
+        }
+    }
+
+    pub(super) fn arm_close_timeout(&mut self, slot: Slot, now: Instant) {
+        let entry = &mut self.streams[slot];
+        if !self.timed || entry.id == 0 || entry.marks.any(Marks::CLOSE_TIMER) {
+            return;
+        }
+        entry.marks.set(Marks::CLOSE_TIMER);
+        entry.marks.clear(Marks::PROGRESS);
+        self.deadlines.push(now + self.limits.close_timeout, Timeout::Close(slot, entry.id));
+        self.wants_driver = true;
+    }
+
+    fn sweep_deadlines(&mut self) {
+        let mut deadlines = std::mem::replace(&mut self.deadlines, super::DeadlineQueue::new());
+        deadlines.sweep(|timeout| match timeout {
+            Timeout::Open(slot, id) => self.waits_for_ack(slot, id),
+            Timeout::Close(slot, id) => self.is_half_closed(slot, id),
+            Timeout::Read(slot, at) => self.deadline_is(slot, 0, at),
+            Timeout::Write(slot, at) => self.deadline_is(slot, 1, at),
+            Timeout::Ping(_) => true,
+        });
+        self.deadlines = deadlines;
+    }
+
+    fn waits_for_ack(&self, slot: Slot, id: u32) -> bool {
+        self.streams
+            .get(slot)
+            .is_some_and(|entry| entry.id == id && entry.marks.any(Marks::OPEN_TIMER))
+    }
+
+    fn is_half_closed(&self, slot: Slot, id: u32) -> bool {
+        self.streams
+            .get(slot)
+            .is_some_and(|entry| entry.id == id && entry.marks.any(Marks::CLOSE_TIMER))
+    }
+
+    fn deadline_is(&self, slot: Slot, direction: usize, at: Instant) -> bool {
+        self.user_deadlines.get(&slot.0).is_some_and(|deadlines| deadlines[direction] == Some(at))
+    }
+}

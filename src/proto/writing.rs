@@ -1,0 +1,197 @@
+//! From a writer into the staging buffer: window, turn, frame (`spec.md §5.2`, `§6`).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Core, Input, Marks, Slot, State, Written};
+use crate::{
+    error::StreamError,
+    frame::{Flags, StreamId},
+};
+
+impl Core {
+    /// Copies bytes into the staging buffer, as many as window and turn allow.
+    pub fn write(&mut self, slot: Slot, bytes: &[u8]) -> Result<Written, StreamError> {
+        let Some(room) = self.room(slot, bytes.len())? else { return Ok(Written::Blocked) };
+        let len = bytes.len().min(room);
+        self.stage_copy(slot, &bytes[..len]);
+        Ok(Written::Bytes(len))
+    }
+
+    /// Moves bytes from the front of `chunk` into staging, large ones without copying.
+    pub fn write_chunk(&mut self, slot: Slot, chunk: &mut Bytes) -> Result<Written, StreamError> {
+        let mut total = 0;
+        while !chunk.is_empty() {
+            let room = match self.room(slot, chunk.len()) {
+                // What was taken is reported first; the error will still be there.
+                Err(_) if total > 0 => break,
+                room => room?,
+            };
+            let Some(room) = room else { break };
+            let part = chunk.split_to(chunk.len().min(room));
+            total += part.len();
+            if part.len() < MIN_SPLICE {
+                self.stage_copy(slot, &part);
+            } else {
+                self.stage_splice(slot, part);
+            }
+        }
+        Ok(if total == 0 && !chunk.is_empty() { Written::Blocked } else { Written::Bytes(total) })
+    }
+
+    /// Whether everything this stream staged was flushed; else [`Event::Writable`] follows.
+    pub fn flush(&mut self, slot: Slot) -> Result<bool, StreamError> {
+        if self.streams[slot].state == State::Reset {
+            return Err(self.stream_error(slot));
+        }
+        if self.is_flushed(slot) {
+            return Ok(true);
+        }
+        let entry = &mut self.streams[slot];
+        if entry.marks.any(Marks::WRITE_EXPIRED) {
+            return Err(StreamError::TimedOut);
+        }
+        entry.marks.set(Marks::WRITE_WAIT);
+        if !entry.marks.any(Marks::IN_FLUSH) {
+            entry.marks.set(Marks::IN_FLUSH);
+            self.flush_waiters.push(slot);
+        }
+        Ok(false)
+    }
+
+    /// How many bytes may be staged now. `None`: the stream waits, for its window or its turn.
+    fn room(&mut self, slot: Slot, wanted: usize) -> Result<Option<usize>, StreamError> {
+        let entry = &mut self.streams[slot];
+        if entry.state == State::Reset {
+            return Err(self.stream_error(slot));
+        }
+        if !entry.state.can_write() {
+            return Err(StreamError::Finished);
+        }
+        if wanted == 0 {
+            return Ok(Some(0));
+        }
+        let window = entry.send.available();
+        let staged = self.staging_limit.saturating_sub(self.staging.data_len());
+        let has_turn = entry.marks.any(Marks::TURN) || self.line.is_empty();
+        if window > 0 && staged > 0 && has_turn {
+            entry.marks.clear(Marks::TURN);
+            return Ok(Some(wanted.min(window).min(staged).min(self.limits.max_frame as usize)));
+        }
+        if entry.marks.any(Marks::WRITE_EXPIRED) {
+            return Err(StreamError::TimedOut);
+        }
+        entry.marks.set(Marks::WRITE_WAIT);
+        if window > 0 && !entry.marks.any(Marks::IN_LINE) {
+            entry.marks.set(Marks::IN_LINE);
+            self.line.push_back(slot);
+        }
+        Ok(None)
+    }
+
+    fn stage_copy(&mut self, slot: Slot, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let id = self.streams[slot].stream_id();
+        let extensible = self.staging.extensible(id, self.limits.max_frame as usize);
+        if id != StreamId::SESSION && extensible.is_some_and(|room| room >= bytes.len()) {
+            self.staging.extend(bytes);
+        } else {
+            let (id, flags) = self.data_header(slot);
+            self.staging.data(id, flags, bytes);
+        }
+        self.note_staged(slot, bytes.len());
+    }
+
+    fn stage_splice(&mut self, slot: Slot, bytes: Bytes) {
+        let len = bytes.len();
+        let (id, flags) = self.data_header(slot);
+        self.staging.splice(id, flags, bytes);
+        self.note_staged(slot, len);
+    }
+
+    /// The id and flags of a Data frame: SYN and ACK ride on it if they are still owed.
+    fn data_header(&mut self, slot: Slot) -> (StreamId, Flags) {
+        let mut flags = Flags::NONE;
+        if self.streams[slot].marks.any(Marks::OWES_SYN) {
+            flags = flags.with(Flags::SYN);
+            self.stage_syn(slot);
+            if self.streams[slot].recv.starts_larger() {
+                self.owe(slot, Marks::OWES_CREDIT);
+            }
+        }
+        if self.streams[slot].marks.any(Marks::OWES_ACK) {
+            flags = flags.with(Flags::ACK);
+            self.stage_ack(slot);
+            if self.streams[slot].recv.starts_larger() {
+                self.owe(slot, Marks::OWES_CREDIT);
+            }
+        }
+        (self.streams[slot].stream_id(), flags)
+    }
+
+    /// The stream gets its id, so that ids go out in order.
+    pub(super) fn stage_syn(&mut self, slot: Slot) {
+        let id = self.next_id;
+        self.next_id += 2;
+        self.unnumbered -= 1;
+        let entry = &mut self.streams[slot];
+        entry.id = id;
+        entry.marks.clear(Marks::OWES_SYN);
+        self.streams.link(id, slot);
+        self.advance(slot, Input::SynStaged);
+    }
+
+    pub(super) fn stage_ack(&mut self, slot: Slot) {
+        self.streams[slot].marks.clear(Marks::OWES_ACK.with(Marks::ACK_NOW));
+        self.advance(slot, Input::AckStaged);
+    }
+
+    fn note_staged(&mut self, slot: Slot, len: usize) {
+        self.stats.bytes_sent += len as u64;
+        let entry = &mut self.streams[slot];
+        entry.send.take(len);
+        entry.staged_in = self.batch;
+        self.wants_driver = true;
+    }
+
+    pub(super) fn is_flushed(&self, slot: Slot) -> bool {
+        let entry = &self.streams[slot];
+        !entry.marks.any(Marks::OWES) && entry.staged_in <= self.flushed
+    }
+
+    /// The batch is gone, so there is room: whoever waited longest may fill it.
+    pub(super) fn grant_turns(&mut self) {
+        let mut granted = 0;
+        while granted < self.staging_limit {
+            let Some(slot) = self.line.pop_front() else { return };
+            self.streams[slot].marks.clear(Marks::IN_LINE);
+            if self.streams.get(slot).is_some() {
+                self.streams[slot].marks.set(Marks::TURN);
+                self.wake_writer(slot);
+                granted += self.limits.max_frame as usize;
+            }
+        }
+    }
+
+    /// A batch that takes long on the wire holds up control behind it: keep the next one smaller
+    /// (`spec.md §6`).
+    pub(super) fn adapt_staging(&mut self, took: Duration, len: usize) {
+        if took > SLOW_BATCH {
+            self.staging_limit = (self.staging_limit / 2).max(MIN_STAGING_LIMIT);
+        } else if len >= self.staging_limit {
+            self.staging_limit = (self.staging_limit * 2).min(self.limits.staging_limit);
+        }
+    }
+}
+
+/// On a slow IO no less than this is staged.
+const MIN_STAGING_LIMIT: usize = 16 << 10;
+
+/// A batch that the IO takes longer for halves the limit.
+const SLOW_BATCH: Duration = Duration::from_millis(50);
+
+/// Smaller chunks are copied: that costs less than a slice of their own in a vectored write.
+const MIN_SPLICE: usize = 2 << 10;
