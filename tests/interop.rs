@@ -434,19 +434,28 @@ async fn call(stream: Channel, seed: u64, size: usize) {
     assert_eq!(read_all(&mut reader).await, b"");
 }
 
-/// Sends everything back until the end, then finishes.
-async fn echo(mut stream: Channel) {
-    let mut buf = vec![0; 64 << 10];
-    let mut stream = pin!(&mut stream);
-    loop {
-        let len = stream.read(&mut buf).await.unwrap();
-        if len == 0 {
-            break;
+/// Sends everything back until the end, then finishes. Reads all the while: a tokio-yamux stream
+/// that waits for credit does not see it arrive unless it is read.
+async fn echo(stream: Channel) {
+    let (mut reader, mut writer) = stream.split();
+    let (queue, mut queued) = mpsc::unbounded_channel();
+    let read = async move {
+        let mut buf = vec![0; 64 << 10];
+        loop {
+            match reader.read(&mut buf).await.unwrap() {
+                0 => break,
+                len => queue.send(buf[..len].to_vec()).unwrap(),
+            }
         }
-        stream.write_all(&buf[..len]).await.unwrap();
-        stream.flush().await.unwrap();
-    }
-    stream.close().await.unwrap();
+    };
+    let write = async {
+        while let Some(chunk) = queued.recv().await {
+            writer.write_all(&chunk).await.unwrap();
+            writer.flush().await.unwrap();
+        }
+        writer.close().await.unwrap();
+    };
+    join!(read, write);
 }
 
 /// Writes while a read waits: without one, tokio-yamux does not see the credit it waits for.
