@@ -278,7 +278,9 @@ fn openers_that_wait_are_woken_and_dropped_ones_pass_it_on() {
                     accept.await.unwrap();
                 }
                 for driver in drivers {
-                    driver.await.unwrap().unwrap();
+                    // Without a timer the client does not linger: what the server still had to
+                    // say may fail (spec.md §7.0, §8.3.3).
+                    let _ = driver.await.unwrap();
                 }
             });
         },
