@@ -8,6 +8,9 @@ use crate::runtime::{DefaultTimer, Timer};
 /// cannot be expressed in the protocol.
 pub(crate) const INITIAL_WINDOW: u32 = 256 * 1024;
 
+/// Longer than any session, and short enough for every platform's clock.
+pub(crate) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// The size of a read from the IO, in bytes.
 pub(crate) const READ_BUFFER: usize = 64 * 1024;
 
@@ -76,6 +79,24 @@ pub(crate) struct Limits {
     pub(crate) max_early_resets: u32,
     pub(crate) early_reset_interval: Duration,
     pub(crate) seed: Option<u64>,
+}
+
+impl Limits {
+    /// `Duration::MAX` means forever, and must not overflow the clock.
+    fn cap_times(&mut self) {
+        let set = [&mut self.keepalive, &mut self.write_timeout, &mut self.open_timeout];
+        let always = [
+            &mut self.ping_timeout,
+            &mut self.close_timeout,
+            &mut self.drain_timeout,
+            &mut self.linger,
+            &mut self.ack_delay,
+            &mut self.early_reset_interval,
+        ];
+        for time in set.into_iter().flatten().chain(always) {
+            *time = (*time).min(FOREVER);
+        }
+    }
 }
 
 impl Default for Limits {
@@ -242,10 +263,12 @@ impl ConfigBuilder {
             ("max_early_resets", l.max_early_resets >= 1, "at least 1"),
             ("early_reset_interval", !l.early_reset_interval.is_zero(), "more than zero"),
         ];
-        match checks.into_iter().find(|(_, holds, _)| !holds) {
-            Some((field, _, range)) => Err(ConfigError { field, range }),
-            None => Ok(self.config),
+        if let Some((field, _, range)) = checks.into_iter().find(|(_, holds, _)| !holds) {
+            return Err(ConfigError { field, range });
         }
+        let mut config = self.config;
+        config.limits.cap_times();
+        Ok(config)
     }
 }
 

@@ -17,7 +17,7 @@ use futures::{
 };
 
 use super::Session;
-use crate::{error::ResetCode, stream::Stream};
+use crate::{config::FOREVER, error::ResetCode, stream::Stream};
 
 /// What the streams of a shared session can speak: a number and its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,8 +103,8 @@ impl Dispatcher {
 
     /// How long a stream may take to name its protocol. Default 10 s.
     #[must_use]
-    pub const fn preface_timeout(mut self, timeout: Duration) -> Self {
-        self.preface_timeout = timeout;
+    pub fn preface_timeout(mut self, timeout: Duration) -> Self {
+        self.preface_timeout = timeout.min(FOREVER);
         self
     }
 
