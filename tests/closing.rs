@@ -504,6 +504,64 @@ fn close_ends_in_time_though_the_peer_reads_nothing() {
     assert!(timer.now() - start <= Duration::from_secs(62));
 }
 
+/// Reads what the peer sent before it went; nobody takes what is written.
+struct Gone {
+    input: futures::io::Cursor<Vec<u8>>,
+}
+
+impl AsyncRead for Gone {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.input).poll_read(cx, out)
+    }
+}
+
+impl AsyncWrite for Gone {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+// spec.md §8.6.1: what the peer sent before it went is not lost to a write that fails.
+#[test]
+fn a_failed_write_does_not_lose_what_was_sent_before() {
+    // More than the driver reads before it writes for the first time.
+    let mut input = Vec::new();
+    for id in (2..=64).step_by(2) {
+        input.extend(data(SYN, id, &[9; 200_000]));
+        input.extend(header(1, FIN, id, 0));
+    }
+    let mut sim = Sim::new(7);
+    let config = sim.config().build().unwrap();
+    let (client, driver) = Session::client(Gone { input: futures::io::Cursor::new(input) }, config);
+    let stream = client.try_open().unwrap();
+    let ended = sim.spawn(driver);
+    sim.settle();
+    assert_eq!(ended.take(), Some(Err(SessionError::ConnectionLost)));
+    let lengths = sim.run(async move {
+        let mut lengths = Vec::new();
+        while let Some(mut accepted) = client.accept().await {
+            let mut got = Vec::new();
+            accepted.read_to_end(&mut got).await.unwrap();
+            lengths.push(got.len());
+        }
+        lengths
+    });
+    assert_eq!(lengths, [200_000; 32]);
+    drop(stream);
+}
+
 #[test]
 fn without_a_timer_a_session_ends_well_too() {
     // spec.md §7.0

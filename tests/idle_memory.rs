@@ -70,5 +70,7 @@ fn an_idle_stream_holds_at_most_256_bytes_on_each_side() {
     sim.advance(Duration::from_secs(200));
     let left = held() - before;
     println!("{left} bytes when all are gone");
+    // spec.md §5.6.4: the tables go too.
+    assert!(left < 300_000, "{left} bytes held by sessions without a stream");
     assert_eq!((client.stats().outbound_streams, server.stats().inbound_streams), (0, 0));
 }

@@ -1,6 +1,6 @@
 //! Output: batches for the IO, events for the waiters, the next deadline, and getters.
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 use super::{Batch, Core, Event, Marks, Slot, State, Stats, ping::Purpose};
 use crate::{
@@ -44,6 +44,7 @@ impl Core {
                 length: code.0,
             });
         }
+        self.release_tables();
         if self.staging.is_empty() {
             // Turns given out and not used lapse: the next in line must not wait for them.
             self.grant_turns();
@@ -99,6 +100,18 @@ impl Core {
         }
         if self.buffered == 0 {
             self.buffers.shrink();
+        }
+    }
+
+    /// Gives back the tables of a session that had many streams and has none.
+    fn release_tables(&mut self) {
+        let listed = self.owed.len() + self.line.len() + self.acks.len() + self.flush_waiters.len();
+        if self.streams.live() == 0 && listed == 0 && self.streams.is_large() {
+            self.streams.release();
+            self.owed = VecDeque::new();
+            self.line = VecDeque::new();
+            self.acks = Vec::new();
+            self.events.shrink_to(0);
         }
     }
 

@@ -228,6 +228,20 @@ impl Streams {
         self.entries.get(slot.index()).filter(|entry| entry.marks.any(Marks::LIVE))
     }
 
+    /// Whether the table has grown beyond what is worth keeping when it is empty.
+    pub(super) const fn is_large(&self) -> bool {
+        self.entries.capacity() > KEEP
+    }
+
+    /// Gives back an empty table. No list may hold a slot of it.
+    pub(super) fn release(&mut self) {
+        debug_assert!(self.live == 0, "a table in use");
+        self.entries = Vec::new();
+        self.free = NIL;
+        self.ids = HashMap::default();
+        self.last = (0, NIL);
+    }
+
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
         (0..self.entries.len() as u32).map(Slot)
     }
@@ -262,3 +276,6 @@ impl IndexMut<Slot> for Streams {
 }
 
 const NIL: u32 = u32::MAX;
+
+/// Entries that an empty table keeps: 100 KiB.
+const KEEP: usize = 1_024;

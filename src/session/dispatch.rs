@@ -87,18 +87,12 @@ pub struct Dispatcher {
     session: Session,
     queues: HashMap<Protocol, mpsc::Sender<Stream>>,
     preface_timeout: Duration,
-    max_pending: usize,
 }
 
 impl Dispatcher {
     /// A dispatcher that serves nothing yet.
     pub fn new(session: Session) -> Self {
-        Self {
-            session,
-            queues: HashMap::new(),
-            preface_timeout: PREFACE_TIMEOUT,
-            max_pending: MAX_PENDING,
-        }
+        Self { session, queues: HashMap::new(), preface_timeout: PREFACE_TIMEOUT }
     }
 
     /// How long a stream may take to name its protocol. Default 10 s.
@@ -136,14 +130,12 @@ impl Dispatcher {
     }
 
     /// Accepts and dispatches until the session ends. Spawn it.
+    ///
+    /// As many prefaces may be awaited at once as the session has inbound streams: `max_streams`.
     pub async fn run(mut self) {
         let mut pending = FuturesUnordered::new();
         loop {
-            let accept = if pending.len() < self.max_pending {
-                self.session.accept().left_future()
-            } else {
-                std::future::pending().right_future()
-            };
+            let accept = self.session.accept();
             let next = match pending.is_empty() {
                 false => pending.select_next_some().left_future(),
                 true => std::future::pending().right_future(),
@@ -164,9 +156,6 @@ impl Dispatcher {
         }
     }
 }
-
-/// Pending prefaces hold a stream each; beyond this many the accept backlog fills up.
-const MAX_PENDING: usize = 256;
 
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -192,7 +192,7 @@ impl<T: AsyncRead + AsyncWrite> Engine<T> {
                     self.shared.with(|state| state.core.handle_flushed(batch, now));
                     Phase::Busy
                 }
-                Poll::Ready(Err(error)) => self.fail(error),
+                Poll::Ready(Err(error)) => self.fail(error, cx),
             };
         }
         if !shutdown || self.write_closed {
@@ -210,9 +210,17 @@ impl<T: AsyncRead + AsyncWrite> Engine<T> {
         }
     }
 
-    fn fail(&mut self, error: SessionError) -> Phase {
-        let now = self.shared.now();
+    /// Nothing more can be written; what the peer sent before that is still worth reading, and
+    /// may say that this is a good end.
+    fn fail(&mut self, error: SessionError, cx: &mut Context<'_>) -> Phase {
         self.writing = None;
+        for _ in 0..READS_AT_THE_END {
+            let before = self.read_ended;
+            if self.read(cx).0 == Phase::Idle && before == self.read_ended {
+                break;
+            }
+        }
+        let now = self.shared.now();
         self.shared.with(|state| state.core.handle_failure(error, now));
         Phase::Busy
     }
@@ -302,6 +310,9 @@ const ROUNDS: usize = 16;
 
 /// Reads of one round: 1 MiB.
 const READS: usize = 16;
+
+/// Rounds of reading after the IO stopped writing: as much as a large kernel buffer holds.
+const READS_AT_THE_END: usize = 16;
 
 /// With less than this staged it pays to wait for the answers of those just woken.
 const SMALL: usize = 16 << 10;

@@ -144,6 +144,13 @@ impl State {
         self.released.extend(replaced);
     }
 
+    /// With no stream there is nobody to wake.
+    fn release_wakers(&mut self) {
+        if self.streams.len() > KEEP && self.core.live_streams() == 0 {
+            self.streams = Vec::new();
+        }
+    }
+
     /// A handle is gone, and with it who could have waited.
     pub(crate) fn forget_wakers(&mut self, slot: Slot, read: bool, write: bool) {
         if let Some(wakers) = self.streams.get_mut(slot.index()) {
@@ -158,6 +165,7 @@ impl State {
 
     /// The driver sleeps until someone has work for it.
     pub(crate) fn driver_sleeps(&mut self, cx: &Context<'_>) {
+        self.release_wakers();
         let replaced = set(&mut self.driver, cx.waker());
         self.released.extend(replaced);
     }
@@ -349,6 +357,9 @@ fn set(slot: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
         _ => slot.replace(waker.clone()),
     }
 }
+
+/// Waker slots that a session without streams keeps.
+const KEEP: usize = 1_024;
 
 /// A few wakers on the stack: no allocation between the lock and the wake.
 #[derive(Default)]
