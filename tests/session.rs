@@ -630,25 +630,23 @@ fn a_dropped_open_passes_its_turn_on() {
     let config = sim.config().ack_backlog(1).build().unwrap();
     let other = sim.config().build().unwrap();
     let (client, server) = sim.pair_with(4096, config, other);
-    sim.run(async move {
-        let held = client.open().await.unwrap();
-        let mut first = Box::pin(client.open());
-        let mut second = Box::pin(client.open());
-        assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
-        let _accepted = server.accept().await.unwrap();
-        while client.stats().ack_backlog > 0 {
-            support::pause(1).await;
-            if client.stats().ack_backlog > 0 {
-                // Only the ack delay is left to wait for.
-                assert!(poll!(&mut second).is_pending());
-                futures::pending!();
-            }
-        }
-        // The first was woken, and is dropped before it looks.
-        drop(first);
-        second.await.unwrap();
-        drop(held);
-    });
+    let held = client.try_open().unwrap();
+    let mut first = Box::pin(client.open());
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    let waiting = client.clone();
+    let second = sim.spawn(async move { waiting.open().await.is_ok() });
+    sim.settle();
+    assert!(!second.is_ready());
+
+    // The permit comes free and wakes the first, which is dropped before it looks.
+    let accepted = sim.run(async move { server.accept().await });
+    sim.advance(Duration::from_millis(10));
+    assert!(!second.is_ready());
+    drop(first);
+    sim.settle();
+    assert_eq!(second.take(), Some(true));
+    drop((held, accepted));
 }
 
 #[test]
