@@ -368,7 +368,8 @@ impl Core {
         self.stop_receiving(slot);
         self.uncount_if_done(slot);
         if self.streams[slot].marks.any(Marks::HAS_DEADLINE) {
-            self.user_deadlines.remove(&slot.0);
+            let deadlines = self.user_deadlines.remove(&slot.0).unwrap_or_default();
+            deadlines.iter().flatten().for_each(|_| self.deadlines.cancelled());
         }
         self.streams.remove(slot);
         // The last stream may be what an end waits for.

@@ -467,3 +467,19 @@ fn the_clock_may_be_read_at_any_time() {
     assert_eq!(wire.core.ended(), None);
     assert_eq!(wire.core.stats().ack_backlog, 1);
 }
+
+// spec.md §9.1.1: what waits for the clock is bounded by the streams there are.
+#[test]
+fn deadlines_of_dropped_streams_do_not_pile_up() {
+    let mut wire = Wire::client();
+    let at = wire.now + Duration::from_secs(3_600);
+    for _ in 0..1_000 {
+        let slot = wire.core.open(wire.now).unwrap();
+        wire.core.set_deadline(slot, Direction::Read, Some(at), wire.now);
+        wire.core.set_deadline(slot, Direction::Write, Some(at), wire.now);
+        wire.core.release(slot, Half::Both, wire.now);
+        wire.core.poll_timeout();
+    }
+    let held = format!("{:?}", wire.core).matches("Deadline {").count();
+    assert!(held < 200, "{held} deadlines of no stream");
+}
