@@ -217,13 +217,15 @@ impl Play {
         let count = usize::from(cursor.u16() % 8_193);
         let stride = cursor.pick(&[0, 2, 1, 4, 0x1_0000]);
         let size = 12 + frame.body().min(MAX_BODY);
+        let mut wire = Vec::new();
         for _ in 0..count.min(1 + (1 << 20) / size) {
-            self.send_whole(frame);
+            push_whole(&mut wire, frame);
             frame.stream = frame.stream.wrapping_add(stride);
             if frame.kind == PING {
                 frame.length = frame.length.wrapping_add(stride);
             }
         }
+        self.send_wire(&wire, frame);
     }
 
     fn choose_frame(&mut self, cursor: &mut Cursor<'_>) -> Fields {
@@ -250,15 +252,17 @@ impl Play {
         Fields { kind, flags, stream, length }
     }
 
-    /// A header, with all of its body unless that is very long.
     fn send_whole(&mut self, frame: Fields) {
-        let mut wire = frame.wire();
-        if frame.body() <= MAX_BODY {
-            wire.resize(12 + frame.body(), fill(frame.stream));
-        }
-        // A body is left open, or this frame lands in one.
+        let mut wire = Vec::new();
+        push_whole(&mut wire, frame);
+        self.send_wire(&wire, frame);
+    }
+
+    /// Sends frames like `frame`.
+    fn send_wire(&mut self, wire: &[u8], frame: Fields) {
+        // Unless a body is left open, or they land in one.
         self.pure &= frame.body() <= MAX_BODY && self.splitter.missing() == Some(0);
-        self.send(&wire);
+        self.send(wire);
     }
 
     fn send_raw(&mut self, cursor: &mut Cursor<'_>) {
@@ -738,6 +742,14 @@ impl Play {
         assert_eq!(left, [0; 6], "{stats:?}");
         self.deliver(&[0; 12]);
         assert_eq!(self.core.outcome(), Some(outcome), "ended twice");
+    }
+}
+
+/// A header, with all of its body unless that is very long.
+fn push_whole(wire: &mut Vec<u8>, frame: Fields) {
+    wire.extend(frame.wire());
+    if frame.body() <= MAX_BODY {
+        wire.resize(wire.len() + frame.body(), fill(frame.stream));
     }
 }
 

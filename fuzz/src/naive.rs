@@ -19,11 +19,10 @@ impl Fields {
     }
 
     pub(crate) fn wire(self) -> Vec<u8> {
-        let mut wire = vec![0, self.kind];
-        wire.extend(self.flags.to_be_bytes());
-        wire.extend(self.stream.to_be_bytes());
-        wire.extend(self.length.to_be_bytes());
-        wire
+        let [f0, f1] = self.flags.to_be_bytes();
+        let [s0, s1, s2, s3] = self.stream.to_be_bytes();
+        let [l0, l1, l2, l3] = self.length.to_be_bytes();
+        vec![0, self.kind, f0, f1, s0, s1, s2, s3, l0, l1, l2, l3]
     }
 }
 
