@@ -19,7 +19,7 @@ use super::{
     cursor::Cursor,
     memory,
     monitor::Monitor,
-    naive::{DATA, Fields, GO_AWAY, Malformed, PING, SYN, Splitter, WINDOW_SIZE},
+    naive::{DATA, Fields, GO_AWAY, Malformed, PING, RST, SYN, Splitter, WINDOW, WINDOW_SIZE},
 };
 
 /// Plays `data` against a core.
@@ -355,6 +355,11 @@ impl Play {
             PING => false,
             _ if frame.stream == 0 => true,
             DATA if frame.has(SYN) && frame.length > WINDOW_SIZE => true,
+            WINDOW
+                if frame.has(SYN) && !frame.has(RST) && frame.length > u32::MAX - WINDOW_SIZE =>
+            {
+                true
+            }
             _ => frame.has(SYN) && ours,
         }
     }
@@ -365,13 +370,13 @@ impl Play {
             Violation::ZeroStreamId => frame.stream == 0 && frame.kind < PING,
             Violation::WrongParity => frame.has(SYN) && ours && frame.kind < PING,
             Violation::DuplicateStream => frame.has(SYN) && !ours && frame.kind < PING,
-            Violation::WindowOverflow => frame.kind == 1 && frame.length > 0,
+            Violation::WindowOverflow => frame.kind == WINDOW && frame.length > 0,
             Violation::WindowExceeded => frame.kind == DATA && frame.length > 0,
             Violation::LateData | Violation::NeverOpened => {
                 frame.kind == DATA && frame.length > 0 && !frame.has(SYN)
             }
             Violation::Flood(Flood::EmptyFrames) => frame.kind != GO_AWAY,
-            Violation::Flood(Flood::EarlyResets) => frame.has(8) && frame.kind < PING,
+            Violation::Flood(Flood::EarlyResets) => frame.has(RST) && frame.kind < PING,
             Violation::Flood(Flood::Pings) => frame.kind == PING && frame.has(SYN),
             Violation::Flood(Flood::Refusals) => frame.has(SYN) && !ours,
             _ => false,

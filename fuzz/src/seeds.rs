@@ -158,6 +158,15 @@ fn hostile_windows() -> Vec<Seed> {
             .frame(Fields { flags: SYN, ..full })
             .frame(data)
             .seed("a-byte-over-the-window", EXCEEDED),
+        // A refused stream is judged like any other.
+        Hostile::client()
+            .many(syn, 4, 2)
+            .frame(Fields { flags: SYN, stream: 10, ..credit })
+            .seed("window-overflow-on-a-refused-syn", OVERFLOW),
+        Hostile::client()
+            .many(syn, 4, 2)
+            .frame(Fields { flags: SYN, stream: 10, length: WINDOW_SIZE + 1, ..data })
+            .seed("refused-syn-with-a-body-over-the-window", EXCEEDED),
         Hostile::client()
             .frame(syn)
             .raw(&Fields { length: u32::MAX, ..data }.wire())
