@@ -28,8 +28,6 @@ pub struct Args {
     pub job: Job,
     /// Threads of the runtime on each side, where the user says so.
     pub workers: Option<usize>,
-    /// Whether workloads are cut short to see that they run.
-    pub quick: bool,
 }
 
 /// What is measured.
@@ -61,7 +59,10 @@ impl Args {
                 "--impl" => (reader.contestants, partial) = (select_contestants(value()?)?, true),
                 "--pinned" => (reader.unpinned, partial) = (false, true),
                 "--unpinned" => (reader.pinned, partial) = (None, true),
-                "--quick" => (reader.quick, partial) = (true, true),
+                "--quick" => {
+                    reader.hurry();
+                    partial = true;
+                }
                 "--workers" => (reader.workers, partial) = (Some(parse(option, value()?)?), true),
                 "--write" => write = true,
                 "--output" => reader.output = Some(value()?.into()),
@@ -69,11 +70,9 @@ impl Args {
                 "--instructions" => reader.mode = Mode::Instructions,
                 "--list" => reader.mode = Mode::List,
                 "--help" | "-h" => reader.mode = Mode::Help,
-                _ => reader.set(option, value()?)?,
+                name if VALUED.contains(&name) => reader.set(name, value()?)?,
+                _ => return Err(format!("no option is called {option}; see --help")),
             }
-        }
-        if reader.quick {
-            reader.hurry();
         }
         // Part of the truth must not replace the whole.
         if partial && !write {
@@ -93,7 +92,6 @@ impl Args {
             output: Some(env!("CARGO_MANIFEST_DIR").into()),
             job: Job::default(),
             workers: None,
-            quick: false,
         })
     }
 
@@ -104,7 +102,7 @@ impl Args {
             "--core" => self.pinned = Some(parse(option, value)?),
             "--wan-window" => self.job.long_path_window = parse::<u32>(option, value)? << 20,
             "--idle-streams" => self.job.idle_streams = parse(option, value)?,
-            _ => return Err(format!("no option is called {option}; see --help")),
+            _ => unreachable!("not in the list of options with a value"),
         }
         Ok(())
     }
@@ -139,6 +137,9 @@ fn last_core() -> Result<usize, String> {
     Ok(cores.get() - 1)
 }
 
+/// The options that [`Args::set`] knows.
+const VALUED: [&str; 5] = ["--rounds", "--seconds", "--core", "--wan-window", "--idle-streams"];
+
 /// What `--help` shows.
 pub const USAGE: &str = "\
 versus: trunkline beside its peers and raw TCP
@@ -153,7 +154,7 @@ versus: trunkline beside its peers and raw TCP
   --workers N         a runtime with N workers on each side (the current thread)
   --wan-window MIB    how large windows may get on the long path, for everyone who has the setting (128)
   --idle-streams N    streams of the workload `idle` (100000)
-  --quick             one short round, to see that everything runs
+  --quick             one short round, to see that everything runs; later options override
   --syscalls          count system calls per unit instead (perf, or else strace)
   --instructions      count user-space instructions per unit instead (valgrind)
   --output DIR        where results go (this folder)

@@ -113,3 +113,37 @@ const SMALL: usize = 64;
 
 /// The room for one read of a bulk stream.
 const READ: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::contestant::Contestant;
+    use crate::impls;
+    use crate::workload::{ALL, Workload};
+
+    /// A few operations of every task, to a clean end.
+    async fn run_through(contestant: &Contestant, workload: &Workload) -> io::Result<()> {
+        let load = workload.load.with_idle_streams(20);
+        let plan = Plan { load, limit: 3, long_path_window: workload.relayed.then_some(1 << 20) };
+        let lobby = Lobby::open(workload.ports(), workload.tuning())?;
+        let site = Site::new(lobby.addresses()?, workload.tuning());
+        tokio::spawn(contestant.server(lobby, plan));
+        tokio::spawn(contestant.client(site, plan, Stage::unattended())).await?
+    }
+
+    #[tokio::test]
+    async fn every_contestant_gets_through_every_workload() {
+        // Streams that end while the next contestant runs are no failure.
+        stage::quit();
+        for contestant in impls::all() {
+            for workload in ALL.iter().filter(|workload| contestant.enters(workload)) {
+                let run = run_through(&contestant, workload);
+                let ended = tokio::time::timeout(Duration::from_secs(30), run).await;
+                let what = format!("{} {}", contestant.name, workload.name);
+                ended.expect(&what).expect(&what);
+            }
+        }
+    }
+}

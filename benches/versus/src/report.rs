@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::args::{Args, Mode};
-use crate::harness::Group;
+use crate::harness::{Group, Row};
+use crate::impls;
 
 /// Prints the results and writes them where `args` say.
 pub fn publish(args: &Args, groups: &[Group]) -> Result<(), String> {
@@ -25,6 +26,13 @@ pub fn publish(args: &Args, groups: &[Group]) -> Result<(), String> {
             write(folder, "results.svg", &svg::chart(groups))
         }
     }
+}
+
+/// The contestants with a row that is wanted, each once, in the order of their list.
+fn names(groups: &[Group], wanted: impl Fn(&Row) -> bool) -> Vec<&'static str> {
+    let rows = || groups.iter().flat_map(|group| &group.rows).filter(|row| wanted(row));
+    let all = impls::all().into_iter().map(|contestant| contestant.name);
+    all.filter(|name| rows().any(|row| row.name == *name)).collect()
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> Result<(), String> {

@@ -143,11 +143,10 @@ fn evaluate(workload: &Workload, before: &Look, after: &Look, sample: &mut Sampl
         true => after.server.at - before.server.at,
         false => after.client.at - before.client.at,
     };
-    let mut units = done(after) - done(before);
-    if let (true, Some(streams)) = (workload.ends(), sample.get(key::STREAMS)) {
-        units = streams;
-    }
-    sample.put(key::TOTAL_UNITS, done(after));
+    // Where the work is to open streams, the workload itself says how many.
+    let streams = sample.get(key::STREAMS).filter(|_| workload.ends());
+    let units = streams.unwrap_or_else(|| done(after) - done(before));
+    sample.put(key::TOTAL_UNITS, streams.unwrap_or_else(|| done(after)));
     sample.put(key::RATE, units / seconds.as_secs_f64());
 
     let cpu = used(before, after, |snapshot| snapshot.cpu.as_secs_f64());

@@ -14,25 +14,50 @@ use http::{Method, Request, Response, Uri};
 use crate::mux::{Mux, Opener, Pipe, Shape};
 use crate::net::{Lobby, Site};
 
-/// h2 as it comes (64 KiB windows for a stream and for all of them), and with large windows.
+/// h2 as it comes (64 KiB windows for a stream and for all of them, frames of 16 KiB), and with large sizes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum H2 {
     Default,
     Large,
 }
 
-/// The windows a row asks for; `None` leaves the default.
+/// What the second row asks for.
 #[derive(Clone, Copy)]
-struct Windows {
+struct Sizes {
     stream: u32,
     connection: u32,
 }
 
 impl H2 {
-    fn windows(self, shape: Shape) -> Option<Windows> {
+    /// `None` leaves the defaults.
+    fn sizes(self, shape: Shape) -> Option<Sizes> {
         let stream = shape.long_path_window.unwrap_or(LARGE_STREAM_WINDOW);
-        let large = Windows { stream, connection: stream.max(LARGE_CONNECTION_WINDOW) };
+        let large = Sizes { stream, connection: stream.max(LARGE_CONNECTION_WINDOW) };
         (self == Self::Large).then_some(large)
+    }
+
+    fn client(self, shape: Shape) -> h2::client::Builder {
+        let mut builder = h2::client::Builder::new();
+        builder.enable_push(false).data_frame_budget(usize::MAX);
+        if let Some(sizes) = self.sizes(shape) {
+            builder
+                .initial_window_size(sizes.stream)
+                .initial_connection_window_size(sizes.connection)
+                .max_frame_size(LARGE_FRAME);
+        }
+        builder
+    }
+
+    fn server(self, shape: Shape) -> h2::server::Builder {
+        let mut builder = h2::server::Builder::new();
+        builder.data_frame_budget(usize::MAX);
+        if let Some(sizes) = self.sizes(shape) {
+            builder
+                .initial_window_size(sizes.stream)
+                .initial_connection_window_size(sizes.connection)
+                .max_frame_size(LARGE_FRAME);
+        }
+        builder
     }
 }
 
@@ -48,14 +73,7 @@ impl Mux for H2 {
     }
 
     async fn connect(&self, site: Arc<Site>, shape: Shape) -> io::Result<Requests> {
-        let mut builder = h2::client::Builder::new();
-        builder.enable_push(false).data_frame_budget(usize::MAX);
-        if let Some(windows) = self.windows(shape) {
-            builder
-                .initial_window_size(windows.stream)
-                .initial_connection_window_size(windows.connection);
-        }
-        let handshake = builder.handshake(site.connect().await?);
+        let handshake = self.client(shape).handshake(site.connect().await?);
         let (requests, connection) = handshake.await.map_err(io::Error::other)?;
         tokio::spawn(connection);
         Ok(Requests(requests))
@@ -67,14 +85,7 @@ impl Mux for H2 {
         shape: Shape,
         mut on_stream: impl FnMut(Self::Stream) + Send + 'static,
     ) -> io::Result<()> {
-        let mut builder = h2::server::Builder::new();
-        builder.data_frame_budget(usize::MAX);
-        if let Some(windows) = self.windows(shape) {
-            builder
-                .initial_window_size(windows.stream)
-                .initial_connection_window_size(windows.connection);
-        }
-        let handshake = builder.handshake(lobby.accept().await?);
+        let handshake = self.server(shape).handshake(lobby.accept().await?);
         let mut connection = handshake.await.map_err(io::Error::other)?;
         while let Some(request) = connection.accept().await {
             let (request, mut respond) = request.map_err(io::Error::other)?;
@@ -193,3 +204,6 @@ fn request() -> Request<()> {
 /// Large enough never to wait on loopback, small enough to stay in the cache.
 const LARGE_STREAM_WINDOW: u32 = 1 << 20;
 const LARGE_CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// The size of a bulk message: a third of the system calls of the default.
+const LARGE_FRAME: u32 = 64 << 10;

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::format::{figure_key, ratio};
+use super::names;
 use crate::harness::{Group, Row};
 use crate::mux::Standing;
 use crate::workload::Figure;
@@ -13,7 +14,7 @@ use crate::workload::Figure;
 /// The chart of all groups that compare with raw TCP.
 pub(super) fn chart(groups: &[Group]) -> String {
     let sections = sections(groups);
-    let names = names(&sections);
+    let names = names(groups, |row| sections.iter().any(|section| section.has(row.name)));
     let scale = Scale::over(
         sections
             .iter()
@@ -64,6 +65,10 @@ fn sections(groups: &[Group]) -> Vec<Section> {
 }
 
 impl Section {
+    fn has(&self, name: &str) -> bool {
+        self.bars.iter().any(|bar| bar.name == name)
+    }
+
     fn enter(&mut self, group: &Group, row: &Row) {
         if matches!(row.standing, Standing::Baseline | Standing::Reference) {
             return;
@@ -87,16 +92,6 @@ fn speed(group: &Group, row: &Row) -> Option<f64> {
     Some(if group.workload.more_is_better() { ratio } else { 1.0 / ratio })
 }
 
-fn names(sections: &[Section]) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    for bar in sections.iter().flat_map(|section| &section.bars) {
-        if !names.contains(&bar.name) {
-            names.push(bar.name);
-        }
-    }
-    names
-}
-
 /// Ratios to positions, logarithmically.
 struct Scale {
     low: f64,
@@ -110,12 +105,14 @@ impl Scale {
             low = low.min(ratio);
             high = high.max(ratio);
         }
-        // Room for the figures beyond the ends of the bars.
-        Self { low: low / 1.5, high: high * 1.5 }
+        // Room for the figures beyond the ends of the bars. What is far slower than raw TCP is cut off: its figure says
+        // how slow, and the others keep their width.
+        Self { low: low.max(SLOWEST) / 1.5, high: high * 1.5 }
     }
 
     fn x(&self, ratio: f64) -> f64 {
-        LEFT + (ratio / self.low).ln() / (self.high / self.low).ln() * (WIDTH - RIGHT - LEFT)
+        LEFT + (ratio.max(self.low * 1.5) / self.low).ln() / (self.high / self.low).ln()
+            * (WIDTH - RIGHT - LEFT)
     }
 
     fn ticks(&self) -> impl Iterator<Item = f64> {
@@ -135,7 +132,7 @@ fn legend(out: &mut String, names: &[&str]) -> f64 {
     );
     y += 24.0;
     for name in names {
-        let width = 26.0 + 7.2 * name.len() as f64;
+        let width = 34.0 + 7.6 * name.len() as f64;
         if x + width > WIDTH - MARGIN {
             (x, y) = (MARGIN, y + 20.0);
         }
@@ -260,6 +257,9 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 }
 </style>
 ";
+
+/// The slowest that is drawn to scale.
+const SLOWEST: f64 = 0.1;
 
 const WIDTH: f64 = 960.0;
 const MARGIN: f64 = 16.0;

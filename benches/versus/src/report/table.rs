@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::fs;
 
 use super::format::{duration, figure_key, or_dash, rate, ratio, significant};
+use super::names;
 use crate::args::{Args, Mode};
 use crate::harness::{Group, Row};
-use crate::impls;
 use crate::mux::Standing;
 use crate::sample::key;
 use crate::workload::{Figure, Workload};
@@ -55,9 +55,7 @@ fn machine() -> String {
 
 /// A row per workload, a column per contestant.
 fn overview(groups: &[Group]) -> String {
-    let mut names = names(groups);
-    names.retain(|(_, standing)| *standing != Standing::Baseline);
-    let names: Vec<_> = names.into_iter().map(|(name, _)| name).collect();
+    let names = names(groups, |row| row.standing != Standing::Baseline);
     let mut table = Table::new(std::iter::once("workload").chain(names.iter().copied()));
     for workload in workloads(groups) {
         let cell = |name: &&str| {
@@ -83,13 +81,6 @@ fn comparison(group: &Group, row: &Row) -> Option<String> {
         _ => group.ratio_to_raw(row, key),
     };
     value.map(ratio)
-}
-
-/// The contestants that ran, each once, in the order of their list.
-fn names(groups: &[Group]) -> Vec<(&'static str, Standing)> {
-    let ran = |name| groups.iter().flat_map(|group| &group.rows).any(|row| row.name == name);
-    let all = impls::all().into_iter().filter(|contestant| ran(contestant.name));
-    all.map(|contestant| (contestant.name, contestant.standing)).collect()
 }
 
 /// The workloads that ran, each once.
@@ -196,7 +187,7 @@ fn growth(row: &Row) -> String {
 
 /// One figure, a row per workload and a column per contestant.
 fn per_unit(groups: &[Group], title: &str, key: &str) -> String {
-    let names: Vec<_> = names(groups).into_iter().map(|(name, _)| name).collect();
+    let names = names(groups, |_| true);
     let mut table = Table::new(["workload", "per"].into_iter().chain(names.iter().copied()));
     for group in groups {
         let cell = |name: &&str| {
