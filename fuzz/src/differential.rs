@@ -21,6 +21,7 @@ use super::{
     cursor::Cursor,
     decoder::decode,
     naive::{self, ACK, DATA, FIN, Fields, PING, RST, SYN, Splitter, WINDOW, WINDOW_SIZE},
+    pattern::pattern,
 };
 
 /// The first byte decides: bytes for two decoders, or a script of valid frames for two sessions.
@@ -139,11 +140,10 @@ impl Script {
         }
         // Without credit from the other end there is one window for the whole stream.
         let left = WINDOW_SIZE as usize - stream.bytes.len();
-        let start = stream.bytes.len() as u32;
-        let body: Vec<u8> =
-            (start..start + length.min(left as u32)).map(|at| (at * 7 + id * 31) as u8).collect();
-        stream.bytes.extend_from_slice(&body);
-        self.push(Fields { kind, flags, stream: id, length: body.len() as u32 }, &body);
+        let len = left.min(length as usize);
+        let body = pattern(id as usize, stream.bytes.len(), len);
+        stream.bytes.extend_from_slice(body);
+        self.push(Fields { kind, flags, stream: id, length: len as u32 }, body);
     }
 
     fn push(&mut self, frame: Fields, body: &[u8]) {
@@ -192,7 +192,8 @@ fn with_trunkline(wire: &[u8], size: usize) -> HashMap<u32, Carried> {
 fn check_pongs(batch: &Batch, wire: &[u8]) {
     let mut slices = [IoSlice::new(&[]); 4];
     let set = batch.slices(&mut slices);
-    let sent: Vec<u8> = slices[..set].iter().flat_map(|slice| slice.iter().copied()).collect();
+    let mut sent = Vec::new();
+    slices[..set].iter().for_each(|slice| sent.extend_from_slice(slice));
     assert_eq!(pings(&sent, ACK), pings(wire, SYN), "answers to pings");
 }
 

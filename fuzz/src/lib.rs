@@ -11,6 +11,7 @@ pub mod memory;
 mod monitor;
 mod naive;
 mod operations;
+mod pattern;
 pub mod seeds;
 
 pub use decoder::decoder;

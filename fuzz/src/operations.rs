@@ -15,7 +15,7 @@ use trunkline::{
     runtime::{ManualTimer, Timer},
 };
 
-use super::{cursor::Cursor, monitor::Monitor, naive::Splitter};
+use super::{cursor::Cursor, monitor::Monitor, naive::Splitter, pattern::pattern};
 
 /// Plays `data` on two cores.
 pub fn operations(data: &[u8]) {
@@ -284,16 +284,16 @@ impl Pair {
         }
         let line = &mut self.lines[handle.line];
         let len = handle.wants.min(MAX_PIECE);
-        let bytes = pattern(handle.line, end, line.written[end], len);
+        let bytes = pattern(handle.line * 2 + end, line.written[end], len);
         let written = if chunked {
-            let mut chunk = Bytes::from(bytes);
+            let mut chunk = Bytes::copy_from_slice(bytes);
             let written = core.write_chunk(handle.slot, &mut chunk);
             if let Ok(Written::Bytes(taken)) = written {
                 assert_eq!(taken + chunk.len(), len, "the chunk keeps what was not taken");
             }
             written
         } else {
-            core.write(handle.slot, &bytes)
+            core.write(handle.slot, bytes)
         };
         match written {
             Ok(Written::Bytes(taken)) => {
@@ -336,8 +336,8 @@ impl Pair {
             Ok(Read::Data(len)) => {
                 assert!(len > 0 && len <= max);
                 assert!(!handle.read_over, "bytes after the end");
-                let sent = pattern(handle.line, 1 - end, line.read[end], len);
-                assert!(buffer[..len] == sent, "other bytes than were sent on {line:?}");
+                let sent = pattern(handle.line * 2 + 1 - end, line.read[end], len);
+                assert!(buffer[..len] == *sent, "other bytes than were sent on {line:?}");
                 line.read[end] += len;
                 assert!(line.read[end] <= line.written[1 - end], "more than was sent: {line:?}");
                 return true;
@@ -484,7 +484,8 @@ impl Pair {
     fn deliver(&mut self, end: usize, most: usize) -> bool {
         let pipe = &mut self.pipes[1 - end];
         let len = pipe.len().min(most);
-        let bytes: Vec<u8> = pipe.drain(..len).collect();
+        let bytes = pipe.make_contiguous()[..len].to_vec();
+        pipe.drain(..len);
         let End { core, splitter, monitor, .. } = &mut self.ends[end];
         for piece in bytes.chunks(MAX_PIECE) {
             if core.ended().is_none() {
@@ -705,13 +706,4 @@ impl Handle {
             write_over: false,
         }
     }
-}
-
-/// Bytes that tell the stream, the direction and the offset.
-fn pattern(line: usize, end: usize, offset: usize, len: usize) -> Vec<u8> {
-    let seed = line * 2 + end;
-    (offset..offset + len)
-        .map(|at| (at ^ (at >> 8) ^ (at >> 16)).wrapping_mul(7) as u8)
-        .map(|byte| byte.wrapping_add((seed * 37) as u8))
-        .collect()
 }
