@@ -273,6 +273,18 @@ fn hostile_ends() -> Vec<Seed> {
             .take()
             .seed("reset-of-a-stream-about-to-be-refused", None),
         Hostile::client()
+            .many(syn, 4, 2)
+            .frame(Fields { stream: 10, flags: SYN | RST, ..syn })
+            .take()
+            .seed("refused-syn-with-rst", None),
+        Hostile::client()
+            .many(syn, 4, 2)
+            .each(4, Hostile::accept)
+            .many(Fields { stream: 10, ..syn }, 4, 2)
+            .each(4, Hostile::accept)
+            .take()
+            .seed("more-streams-than-the-limit", None),
+        Hostile::client()
             .frame(syn)
             .accept()
             .drop()
@@ -341,6 +353,7 @@ fn operations() -> Vec<Seed> {
     let refused = [both(&[0]), both(&write(2)), both(&[13, 0]), both(&[18, 0])].concat();
     let away = [&[0][..], &write(3), &[13, 0, 128, 159, 3, 141, 0, 18, 0, 0]].concat();
     let close = [&[0][..], &write(6), &[13, 0, 146, 0, 31, 0, 130]].concat();
+    let discarded = [&[0][..], &write(6), &[13, 0, 146, 0, 130, 151, 0, 152, 0]].concat();
     let mut refusing = [0; 20];
     (refusing[0], refusing[5], refusing[14]) = (1, 1, 1);
     let capacity = |choice| {
@@ -356,6 +369,11 @@ fn operations() -> Vec<Seed> {
         seed("operations", "saturated-over-a-small-pipe", play(capacity(4), &saturated)),
         seed("operations", "half-closed", play(capacity(2), &half)),
         seed("operations", "dropped-without-close", play(capacity(0), &torn)),
+        seed(
+            "operations",
+            "closed-and-dropped-while-the-peer-writes",
+            play(capacity(0), &discarded),
+        ),
         seed("operations", "refused", play(refusing, &refused)),
         seed("operations", "go-away-while-opening", play(capacity(0), &away)),
         seed("operations", "close-under-load", play(capacity(3), &close)),
