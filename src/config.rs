@@ -229,8 +229,9 @@ impl ConfigBuilder {
     }
 
     /// No timer: every time limit is off, the peer's round trip is not measured and windows do
-    /// not grow. Deadlines on streams and pings fail with
-    /// [`Unsupported`](std::io::ErrorKind::Unsupported).
+    /// not grow. Deadlines on streams fail with
+    /// [`Unsupported`](std::io::ErrorKind::Unsupported), pings with
+    /// [`PingError::Unsupported`](crate::PingError::Unsupported).
     pub fn no_timer(mut self) -> Self {
         self.config.timer = None;
         self.config.timer_chosen = true;
@@ -283,6 +284,11 @@ impl ConfigError {
     /// The name of the setter.
     pub const fn field(&self) -> &'static str {
         self.field
+    }
+
+    /// What the value must be, in words.
+    pub const fn range(&self) -> &'static str {
+        self.range
     }
 }
 

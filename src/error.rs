@@ -125,7 +125,9 @@ pub enum Flood {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnsupportedVersion(version) => write!(f, "unsupported version {version}"),
+            Self::UnsupportedVersion(version) => {
+                write!(f, "unsupported version {version} (does the peer speak yamux?)")
+            }
             Self::UnknownKind(kind) => write!(f, "unknown frame kind {kind}"),
             Self::ZeroStreamId => f.write_str("a stream frame on stream 0"),
             Self::WrongParity => {
@@ -159,7 +161,7 @@ pub enum SessionError {
     RemoteGoAway(GoAwayCode),
     /// The connection ended while streams were live, or in the middle of a frame.
     ConnectionLost,
-    /// The IO object failed.
+    /// The IO object failed. Its whole error is logged at debug.
     Io(io::ErrorKind),
     /// The peer answered no keepalive ping.
     KeepaliveTimeout,
@@ -169,7 +171,7 @@ pub enum SessionError {
     OpenTimeout,
     /// The local user aborted the session.
     Aborted(GoAwayCode),
-    /// The driver was dropped before the session ended.
+    /// The driver was dropped before the session ended, or panicked.
     DriverDropped,
     /// The IO object claimed more bytes than it was given.
     IoMisbehaved,
@@ -323,8 +325,7 @@ impl std::error::Error for PingError {
 /// use trunkline::{ResetCode, StreamError};
 ///
 /// let error = std::io::Error::from(StreamError::Reset(ResetCode::CANCELLED));
-/// let inner = error.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
-/// assert_eq!(inner, Some(&StreamError::Reset(ResetCode::CANCELLED)));
+/// assert_eq!(StreamError::of(&error), Some(StreamError::Reset(ResetCode::CANCELLED)));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -350,6 +351,11 @@ pub enum StreamError {
 }
 
 impl StreamError {
+    /// The stream error inside an [`io::Error`], if there is one.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref::<Self>().copied()
+    }
+
     /// The [`io::ErrorKind`] of this error (`spec.md §11`).
     pub const fn kind(self) -> io::ErrorKind {
         match self {

@@ -43,7 +43,8 @@
 //! ```
 //!
 //! With the feature `tokio`, `trunkline::tokio::client` and `server` take a tokio connection and
-//! spawn the driver; streams implement tokio's traits too.
+//! spawn the driver; streams implement tokio's traits too. Name what you import: after
+//! `use trunkline::*` the name `tokio` would mean that module.
 //!
 //! # Where things are
 //!

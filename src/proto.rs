@@ -260,7 +260,6 @@ impl Core {
             self.unnumbered -= 1;
         }
         if let End::Local(_) | End::User(_) = end {
-            self.stats.resets_sent += u64::from(!never_sent);
             if !never_sent {
                 self.owe(slot, Marks::OWES_RST);
             }

@@ -31,7 +31,11 @@ use crate::{
 ///
 /// It comes with a [`Driver`], the future that does the work: spawn it on any runtime. When the
 /// last clone is dropped no stream can be opened or accepted any more; those that are open run
-/// on, and when none is left the session ends as by [`close`](Self::close).
+/// on, and when none is left the session ends as by [`close`](Self::close). Streams that nobody
+/// accepted are refused.
+///
+/// Nothing happens unless the driver is polled: without it every call that waits waits forever,
+/// deadlines included.
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt, executor::block_on, future};
@@ -113,7 +117,8 @@ impl Session {
     /// before the driver next sleeps.
     ///
     /// Waits while `ack_backlog` streams wait for the peer's ACK or `max_outbound_streams` are
-    /// live (`spec.md §4.4`).
+    /// live (`spec.md §4.4`). A peer at a limit of its own resets the stream, mostly with
+    /// [`REFUSED`](crate::ResetCode::REFUSED); that shows when it is read or written.
     ///
     /// # Errors
     ///
@@ -199,7 +204,7 @@ impl Session {
     }
 
     /// Tells the peer, now, to open no more streams, and refuses those it opens all the same.
-    /// Streams that are open go on.
+    /// Streams that are open go on, and so does the session: [`close`](Self::close) ends it.
     ///
     /// Implementations other than hashicorp's end the session at once when this arrives while
     /// streams are open (`spec.md §8.1`); [`close`](Self::close) does not have that effect.
@@ -210,7 +215,10 @@ impl Session {
     /// Ends the session well: refuses new streams, lets live ones finish until `drain_timeout`,
     /// says GoAway, and closes the IO.
     ///
-    /// A second call waits for the same end.
+    /// A stream counts as live until both sides finished or one reset it: close or drop what you
+    /// hold, or this waits for `drain_timeout`. Streams still live then are reset, which is no
+    /// error of the session. The peer has up to `linger` to close its side. A second call waits
+    /// for the same end.
     ///
     /// # Errors
     ///

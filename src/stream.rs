@@ -28,11 +28,16 @@ use crate::{
 /// * **Close** finishes this direction: FIN follows the data, and the future waits until it was
 ///   taken by the connection. The other direction stays readable to its end.
 /// * **Drop** without close resets the stream ([`CANCELLED`](ResetCode::CANCELLED)): a task that
-///   is cancelled or panics never looks like a clean end. After close, dropping is silent.
+///   is cancelled or panics never looks like a clean end. After close, dropping is silent. So the
+///   side that only reads closes too. A peer that is slow to accept takes a burst of streams that
+///   are dropped at once for a flood (`spec.md §9.2.2`).
+///
+/// With the feature `tokio`, import one family of traits: `close` is futures', `shutdown` tokio's.
 ///
 /// # Errors
 ///
-/// Every [`io::Error`] holds a [`StreamError`]. What was received before an error is read before
+/// Every [`io::Error`] of reading, writing, flushing and closing holds a [`StreamError`]:
+/// [`StreamError::of`] finds it. What was received before an error is read before
 /// the error; end of file is read only if the peer closed its direction.
 ///
 /// # Cancel safety
@@ -85,7 +90,8 @@ impl ReadHalf {
         self.handle.id()
     }
 
-    /// Ends both directions at once and tells the peer why.
+    /// Ends both directions at once and tells the peer why. The other half fails with
+    /// [`LocalReset`](StreamError::LocalReset), and what it had not read is discarded.
     pub fn reset(self, code: ResetCode) {
         self.handle.reset(code);
     }
@@ -120,7 +126,8 @@ impl WriteHalf {
         self.handle.id()
     }
 
-    /// Ends both directions at once and tells the peer why.
+    /// Ends both directions at once and tells the peer why. The other half fails with
+    /// [`LocalReset`](StreamError::LocalReset), and what it had not read is discarded.
     pub fn reset(self, code: ResetCode) {
         self.handle.reset(code);
     }
@@ -146,7 +153,8 @@ impl std::error::Error for ReuniteError {}
 macro_rules! reading {
     ($name:ident) => {
         impl $name {
-            /// The next bytes, at most `max` of them, without copying; `None` at the end.
+            /// The next bytes, at most `max` of them and at least one, without copying; `None` at
+            /// the end.
             ///
             /// # Errors
             ///
@@ -169,16 +177,19 @@ macro_rules! reading {
                 cx: &mut Context<'_>,
                 max: usize,
             ) -> Poll<io::Result<Option<Bytes>>> {
-                if !self.chunk.is_empty() {
-                    let len = self.chunk.len().min(max);
-                    return Poll::Ready(Ok(Some(self.chunk.split_to(len))));
+                if self.chunk.is_empty() {
+                    return self.handle.poll_read_chunk(cx, max.max(1));
                 }
-                self.handle.poll_read_chunk(cx, max)
+                let rest = self.chunk.split_off(self.chunk.len().min(max.max(1)));
+                Poll::Ready(Ok(Some(std::mem::replace(&mut self.chunk, rest))))
             }
 
-            /// Reads that still wait at `at` fail with [`StreamError::TimedOut`]; the stream
-            /// stays usable, and bytes that are there are read all the same. `None` waits
-            /// forever.
+            /// Reads that still wait at `at` fail with [`StreamError::TimedOut`], and so does
+            /// every later one that would wait, until the deadline is changed. The stream stays
+            /// usable, and bytes that are there are read all the same. `None` waits forever.
+            ///
+            /// `at` is on the clock of [`Config`](crate::Config)'s timer; with `trunkline::tokio`
+            /// that is `tokio::time::Instant::now().into_std()`.
             ///
             /// # Errors
             ///
@@ -239,7 +250,12 @@ macro_rules! writing {
             }
 
             /// Writes, flushes and closes that still wait at `at` fail with
-            /// [`StreamError::TimedOut`]; the stream stays usable. `None` waits forever.
+            /// [`StreamError::TimedOut`], and so does every later one that would wait, until the
+            /// deadline is changed. The stream stays usable; `write_chunk` tells what was taken,
+            /// so that it can go on. `None` waits forever.
+            ///
+            /// `at` is on the clock of [`Config`](crate::Config)'s timer; with `trunkline::tokio`
+            /// that is `tokio::time::Instant::now().into_std()`.
             ///
             /// # Errors
             ///
@@ -437,10 +453,16 @@ impl Drop for Handle {
 /// Takes what a lent chunk has, as a plain read would.
 fn take_from(chunk: &mut Bytes, out: &mut [u8]) -> usize {
     let len = chunk.len().min(out.len());
-    chunk.copy_to_slice(&mut out[..len]);
-    if chunk.is_empty() {
-        // Let go of the buffer behind it.
+    out[..len].copy_from_slice(&chunk[..len]);
+    consume(chunk, len);
+    len
+}
+
+/// Lets go of the buffer behind a chunk with its last byte.
+fn consume(chunk: &mut Bytes, len: usize) {
+    if len < chunk.len() {
+        chunk.advance(len);
+    } else {
         *chunk = Bytes::new();
     }
-    len
 }

@@ -46,7 +46,8 @@ use crate::{
 ///
 /// # Panics
 ///
-/// Outside of a tokio runtime, as [`tokio::spawn`].
+/// Outside of a tokio runtime, as [`tokio::spawn`]. In a runtime without `enable_time` the driver
+/// panics, and the session ends with [`DriverDropped`](crate::SessionError::DriverDropped).
 pub fn client<T>(io: T, config: Config) -> Session
 where
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + 'static,

@@ -5,7 +5,7 @@ mod support;
 
 use std::{alloc::System, time::Duration};
 
-use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use futures::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, FutureExt};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::{Sim, count};
 
@@ -65,6 +65,20 @@ fn an_idle_stream_holds_at_most_256_bytes_on_each_side() {
     let each = (held() - before) / (2 * streams as i64);
     println!("{each} bytes after a message each way, {full} in all while unread");
     assert!(each <= 256, "{each} bytes per stream and side after a message");
+
+    // And after a large message that was read chunk by chunk in place.
+    for (near, far) in near.iter_mut().zip(&mut far).take(100) {
+        near.write_all(&[1; 60_000]).now_or_never().unwrap().unwrap();
+        sim.settle();
+        while let Some(Ok(chunk)) = far.fill_buf().now_or_never() {
+            let len = chunk.len();
+            far.consume_unpin(len);
+        }
+    }
+    sim.advance(Duration::from_secs(200));
+    let each = (held() - before) / (2 * streams as i64);
+    println!("{each} bytes after 100 of them consumed a buffer in place");
+    assert!(each <= 256, "{each} bytes per stream and side after fill_buf");
 
     drop((near, far));
     sim.advance(Duration::from_secs(200));

@@ -15,7 +15,7 @@ use crate::{
 pub enum Read<T> {
     /// Bytes.
     Data(T),
-    /// Nothing yet; [`Event::Readable`] will follow.
+    /// Nothing yet; [`Event::Readable`](super::Event::Readable) will follow.
     Blocked,
     /// The peer finished, and everything was read.
     End,
@@ -26,7 +26,7 @@ pub enum Read<T> {
 pub enum Written {
     /// So many bytes were staged; at least one, unless none was given.
     Bytes(usize),
-    /// No window, or no turn; [`Event::Writable`] will follow.
+    /// No window, or no turn; [`Event::Writable`](super::Event::Writable) will follow.
     Blocked,
 }
 

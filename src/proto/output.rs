@@ -179,6 +179,7 @@ impl Core {
     fn stage_rst(&mut self, slot: Slot) {
         let entry = &mut self.streams[slot];
         entry.marks.clear(Marks::OWES_RST);
+        self.stats.resets_sent += 1;
         let code = match entry.end {
             super::stream::End::Local(code) | super::stream::End::User(code) => code,
             super::stream::End::None

@@ -19,7 +19,8 @@ use futures::{
 use super::Session;
 use crate::{config::FOREVER, error::ResetCode, stream::Stream};
 
-/// What the streams of a shared session can speak: a number and its version.
+/// What the streams of a shared session can speak: a number and its version. Numbers from 128 up
+/// are the application's (`spec.md §10.5`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Protocol {
     /// Which protocol.
@@ -102,8 +103,9 @@ impl Dispatcher {
         self
     }
 
-    /// Serves a protocol. Up to `queue` of its streams wait to be taken; one more is reset with
-    /// [`REFUSED`](ResetCode::REFUSED).
+    /// Serves a protocol. Up to `queue` of its streams, at least one, wait to be taken; one more is
+    /// reset with [`REFUSED`](ResetCode::REFUSED). Dropping the [`Streams`] refuses those that
+    /// wait and all that come.
     ///
     /// # Errors
     ///
@@ -122,7 +124,7 @@ impl Dispatcher {
     ///
     /// # Errors
     ///
-    /// As [`Session::open`] and as writing to the stream.
+    /// An [`OpenError`](crate::OpenError) or a [`StreamError`](crate::StreamError), inside.
     pub async fn open(session: &Session, protocol: Protocol) -> io::Result<Stream> {
         let mut stream = session.open().await?;
         stream.write_all(&protocol.preface()).await?;
@@ -208,6 +210,15 @@ impl futures::Stream for Streams {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
         self.receiver.poll_next_unpin(cx)
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.receiver.close();
+        while let Ok(stream) = self.receiver.try_recv() {
+            stream.reset(ResetCode::REFUSED);
+        }
     }
 }
 

@@ -16,7 +16,8 @@ use crate::{error::SessionError, proto::IoStep, runtime::BoxFuture};
 
 /// Runs a session: spawn it, or poll it beside what uses the session.
 ///
-/// It completes when the session is over, with the same result as
+/// Until it is polled nothing is sent, received or timed out. It completes when the session is
+/// over, with the same result as
 /// [`Session::closed`](crate::Session::closed). Dropping it earlier ends the session with
 /// [`SessionError::DriverDropped`].
 #[must_use = "a session does nothing unless its driver is polled"]

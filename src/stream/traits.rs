@@ -6,10 +6,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Buf;
 use futures::io::{AsyncBufRead, AsyncRead, AsyncWrite};
 
-use super::{ReadHalf, Stream, WriteHalf, take_from};
+use super::{ReadHalf, Stream, WriteHalf, consume, take_from};
 
 macro_rules! read_traits {
     ($name:ident) => {
@@ -37,7 +36,7 @@ macro_rules! read_traits {
 
             fn consume(mut self: Pin<&mut Self>, len: usize) {
                 let len = len.min(self.chunk.len());
-                self.chunk.advance(len);
+                consume(&mut self.chunk, len);
             }
         }
 
