@@ -259,10 +259,8 @@ impl Core {
         if never_sent {
             self.unnumbered -= 1;
         }
-        if let End::Local(_) | End::User(_) = end {
-            if !never_sent {
-                self.owe(slot, Marks::OWES_RST);
-            }
+        if !never_sent && matches!(end, End::Local(_) | End::User(_)) {
+            self.owe(slot, Marks::OWES_RST);
         }
         if self.streams[slot].marks.any(Marks::OWES_RST) {
             // The id stays in use until the peer is told (`spec.md §4.7.3`).
