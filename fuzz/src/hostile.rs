@@ -608,7 +608,7 @@ impl Play {
             17 => self.on(|core| core.close(now)),
             18 => self.on(|core| core.handles_dropped(now)),
             19 => self.on(|core| core.abort(GoAwayCode(cursor.u8().into()), now)),
-            20 => self.on(|core| core.handle_eof(now)),
+            20 => self.eof(),
             21 => self.on(|core| core.handle_failure(SessionError::IoMisbehaved, now)),
             22..=25 => {
                 // The value of the last ping of ours, or some other.
@@ -616,6 +616,22 @@ impl Play {
                 self.send_whole(Fields { kind: 2, flags: 2, stream: 0, length });
             }
             _ => self.take_output(0),
+        }
+    }
+
+    /// The connection ends: within a frame, or with a stream that might have had more to say, that
+    /// is no clean end.
+    fn eof(&mut self) {
+        let alive = self.core.ended().is_none();
+        let mut cut = self.splitter.missing() != Some(0);
+        for index in 0..self.handles.len() {
+            let Handle { slot, read, .. } = self.handles[index];
+            cut |= read && self.on(|core| core.read(slot, &mut [])) == Ok(Read::Blocked);
+        }
+        let now = self.now;
+        self.on(|core| core.handle_eof(now));
+        if alive && cut {
+            assert_eq!(self.core.ended(), Some(Err(SessionError::ConnectionLost)));
         }
     }
 
@@ -676,7 +692,7 @@ impl Play {
     fn end(&mut self, ending: u8) {
         let now = self.now;
         match ending % 5 {
-            0 => self.on(|core| core.handle_eof(now)),
+            0 => self.eof(),
             1 => self.on(|core| core.abort(GoAwayCode(7), now)),
             2 => self.on(|core| core.close(now)),
             3 => self.on(|core| core.handles_dropped(now)),

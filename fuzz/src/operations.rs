@@ -35,6 +35,7 @@ pub fn operations(data: &[u8]) {
 const MAX_STEPS: usize = 1_000;
 const MAX_HANDLES: usize = 24;
 const MAX_PIECE: usize = 64 << 10;
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Pair {
     ends: [End; 2],
@@ -65,7 +66,8 @@ struct End {
     /// Streams closed and dropped before they had an id, with their lines.
     ghosts: Vec<(Slot, usize)>,
     open_blocked: bool,
-    pings: Vec<u32>,
+    /// Pings that were not answered, and when they were asked.
+    pings: Vec<(u32, Instant)>,
     monitor: Monitor,
     splitter: Splitter,
 }
@@ -92,6 +94,8 @@ struct Line {
     finished: [bool; 2],
     /// A user reset it, or dropped it without closing it.
     torn: bool,
+    /// Both ends had it when one began to close: it may finish (`spec.md §8.2.1`).
+    protected: bool,
 }
 
 impl Pair {
@@ -115,6 +119,7 @@ impl Pair {
                 .staging_limit(cursor.pick(&[256 << 10, 16 << 10]))
                 .ack_delay(Duration::from_millis(cursor.pick(&[5, 0])))
                 .keepalive(None)
+                .ping_timeout(PING_TIMEOUT)
                 .write_timeout(None)
                 .open_timeout(None)
                 .seed(Some(1));
@@ -202,7 +207,7 @@ impl Pair {
             30 => {
                 let End { core, pings, .. } = &mut self.ends[end];
                 if let Ok(Some(value)) = core.ping(self.now) {
-                    pings.push(value);
+                    pings.push((value, self.now));
                 }
             }
             _ => self.rare(end, cursor.u8()),
@@ -210,25 +215,40 @@ impl Pair {
     }
 
     fn rare(&mut self, end: usize, choice: u8) {
-        let core = &mut self.ends[end].core;
         match choice % 16 {
             0 => {
-                core.close(self.now);
-                self.disturbed = true;
+                self.protect();
+                self.ends[end].core.close(self.now);
             }
             1 => {
-                core.abort(GoAwayCode(u32::from(choice)), self.now);
                 self.disturbed = true;
+                self.lines.iter_mut().for_each(|line| line.protected = false);
+                self.ends[end].core.abort(GoAwayCode(u32::from(choice)), self.now);
             }
             2 => {
-                core.handles_dropped(self.now);
-                self.disturbed = true;
+                self.protect();
+                self.ends[end].core.handles_dropped(self.now);
             }
             3 | 4 => {
-                core.go_away();
+                self.ends[end].core.go_away();
                 self.refusing = true;
             }
-            _ => core.shrink(),
+            _ => self.ends[end].core.shrink(),
+        }
+    }
+
+    /// One end is about to close: what both ends hold by now runs on, what comes later may not.
+    fn protect(&mut self) {
+        if std::mem::replace(&mut self.disturbed, true) {
+            return;
+        }
+        for (number, line) in self.lines.iter_mut().enumerate() {
+            let held = |end: &End| {
+                end.handles
+                    .iter()
+                    .any(|handle| handle.line == number && handle.read && handle.write)
+            };
+            line.protected = !line.torn && self.ends.iter().all(held);
         }
     }
 
@@ -366,8 +386,10 @@ impl Pair {
         let refused = self.ends.iter().any(|end| end.core.stats().refused > 0);
         let excused = match error {
             StreamError::Reset(ResetCode::REFUSED) if refused || self.refusing => true,
-            StreamError::Reset(_) | StreamError::LocalReset(_) => line.torn || self.disturbed,
-            StreamError::Session(_) => self.disturbed || self.refusing,
+            StreamError::Reset(_) | StreamError::LocalReset(_) => {
+                line.torn || self.disturbed && !line.protected
+            }
+            StreamError::Session(_) => self.disturbed && (line.torn || !line.protected),
             _ => false,
         };
         assert!(excused, "end {end}: {error} for no reason: {line:?}");
@@ -527,8 +549,11 @@ impl Pair {
                         .for_each(|handle| handle.write_blocked = false),
                     Event::Openable => *open_blocked = false,
                     Event::Pong(value, rtt) => {
-                        assert!(rtt.is_some(), "a ping timed out");
-                        pings.retain(|ping| *ping != value);
+                        pings.retain(|(ping, asked)| {
+                            let late = self.now - *asked >= PING_TIMEOUT;
+                            assert!(*ping != value || rtt.is_some() || late, "too early");
+                            *ping != value
+                        });
                     }
                     Event::Ended => {
                         pings.clear();

@@ -260,6 +260,7 @@ fn hostile_frames() -> Vec<Seed> {
 }
 
 /// Resets, refusals and ends at awkward moments.
+#[allow(clippy::too_many_lines)] // A list.
 fn hostile_ends() -> Vec<Seed> {
     let syn = Fields { kind: WINDOW, flags: SYN, stream: 2, length: 0 };
     let rst = Fields { flags: RST, ..syn };
@@ -319,6 +320,7 @@ fn hostile_ends() -> Vec<Seed> {
             .seed("an-honest-exchange", None),
         Hostile::client().open().frame(go_away).take().open().seed("go-away-while-opening", None),
         Hostile::client().frame(syn).raw(&data.wire()).seed("end-within-a-frame", None),
+        Hostile::client().raw(&[0, 2, 0]).seed("end-within-a-header", None),
         Hostile::client()
             .frame(Fields { kind: PING, flags: SYN, stream: 0, length: 42 })
             .take()
@@ -353,6 +355,7 @@ fn operations() -> Vec<Seed> {
     let refused = [both(&[0]), both(&write(2)), both(&[13, 0]), both(&[18, 0])].concat();
     let away = [&[0][..], &write(3), &[13, 0, 128, 159, 3, 141, 0, 18, 0, 0]].concat();
     let close = [&[0][..], &write(6), &[13, 0, 146, 0, 31, 0, 130]].concat();
+    let drain = [&[0][..], &write(6), &[13, 0, 146, 0, 130, 31, 0]].concat();
     let discarded = [&[0][..], &write(6), &[13, 0, 146, 0, 130, 151, 0, 152, 0]].concat();
     let mut refusing = [0; 20];
     (refusing[0], refusing[5], refusing[14]) = (1, 1, 1);
@@ -377,6 +380,7 @@ fn operations() -> Vec<Seed> {
         seed("operations", "refused", play(refusing, &refused)),
         seed("operations", "go-away-while-opening", play(capacity(0), &away)),
         seed("operations", "close-under-load", play(capacity(3), &close)),
+        seed("operations", "close-with-a-live-stream", play(capacity(3), &drain)),
     ]
 }
 
