@@ -100,6 +100,8 @@ pub struct Core {
     /// An open was refused and should be told when there is room.
     open_wait: bool,
     late_allowance: u64,
+    /// Frames without a body that finished streams may still cause.
+    late_frames: u64,
     /// Bytes received and not read, over all streams.
     buffered: usize,
     /// Credit granted beyond the initial windows.
@@ -134,6 +136,10 @@ pub struct Core {
     user_deadlines: HashMap<u32, [Option<Instant>; 2]>,
     last_received: Instant,
     keepalive_sent: Option<Instant>,
+    /// When it is to be seen whether the session has fallen idle.
+    quiet_due: Option<Instant>,
+    /// It has, and the shell may give back its buffers too.
+    quiet: bool,
     /// A little less than configured, and different for every session.
     keepalive_interval: Option<Duration>,
     blocked_since: Option<Instant>,
@@ -162,6 +168,7 @@ impl Core {
             unacked: 0,
             open_wait: false,
             late_allowance: 0,
+            late_frames: 0,
             buffered: 0,
             extra_credit: 0,
             decoder: Decoder::new(),
@@ -191,6 +198,8 @@ impl Core {
             user_deadlines: HashMap::new(),
             last_received: now,
             keepalive_sent: None,
+            quiet_due: None,
+            quiet: false,
             keepalive_interval: limits
                 .keepalive
                 .map(|interval| interval.mul_f64(chance.between(0.9, 1.0))),
@@ -282,6 +291,7 @@ impl Core {
         let id = entry.id;
         if self.streams.find(id) == Some(slot) {
             self.late_allowance += u64::from(self.streams[slot].recv.credit());
+            self.late_frames += LATE_FRAMES;
             self.streams.unlink(id);
         }
         let marks = &mut self.streams[slot].marks;
@@ -383,9 +393,14 @@ impl Core {
         self.uncount_if_done(slot);
     }
 
+    /// Why nothing more can be done with an ended session.
+    pub(crate) fn session_error(&self) -> SessionError {
+        self.outcome.and_then(Result::err).unwrap_or(SessionError::Closed)
+    }
+
     fn open_error(&self) -> Option<OpenError> {
-        if let Some(outcome) = self.outcome {
-            return Some(OpenError::Session(outcome.err().unwrap_or(SessionError::Closed)));
+        if self.outcome.is_some() {
+            return Some(OpenError::Session(self.session_error()));
         }
         if self.remote_gone {
             return Some(OpenError::RemoteGoAway);
@@ -416,6 +431,9 @@ struct Receiving {
     slot: Slot,
     fin: bool,
 }
+
+/// What may be in flight of a stream that ends: ACK, credit, FIN, RST.
+const LATE_FRAMES: u64 = 4;
 
 /// Until batches have shown how fast the IO is, no more than this is staged.
 const FIRST_STAGING_LIMIT: usize = 64 << 10;

@@ -28,7 +28,7 @@ pub type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 ///
 /// impl Timer for TokioTimer {
 ///     fn now(&self) -> Instant {
-///         Instant::now()
+///         tokio::time::Instant::now().into_std()
 ///     }
 ///     fn sleep_until(&self, at: Instant) -> BoxFuture {
 ///         Box::pin(tokio::time::sleep_until(at.into()))

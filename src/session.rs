@@ -328,10 +328,7 @@ impl Question<'_> {
             Poll::Ready(Some(rtt)) => Poll::Ready(Ok(rtt)),
             Poll::Ready(None) => Poll::Ready(Err(PingError::TimedOut)),
             Poll::Pending => match state.core.ended() {
-                Some(outcome) => {
-                    let error = outcome.err().unwrap_or(SessionError::Closed);
-                    Poll::Ready(Err(PingError::Session(error)))
-                }
+                Some(_) => Poll::Ready(Err(PingError::Session(state.core.session_error()))),
                 None => Poll::Pending,
             },
         })

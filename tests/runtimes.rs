@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use futures::{
     AsyncReadExt, AsyncWriteExt, FutureExt, executor, future,
@@ -264,7 +264,7 @@ mod tokio_feature {
         assert_eq!(client.ping().await, Err(PingError::TimedOut));
         assert_eq!(before.elapsed().as_secs(), 10);
         let mut stream = client.open().await.unwrap();
-        let at = tokio::time::Instant::now() + Duration::from_secs(3);
+        let at = tokio::time::Instant::now() + std::time::Duration::from_secs(3);
         stream.set_read_deadline(Some(at.into_std())).unwrap();
         let error = stream.read_u8().await.unwrap_err();
         assert_eq!(inner(&error), StreamError::TimedOut);

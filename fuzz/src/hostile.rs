@@ -51,7 +51,7 @@ const MAX_HANDLES: usize = 64;
 /// A read from the IO is no larger.
 const MAX_PIECE: usize = 64 << 10;
 /// What a batch may hold beyond data: owed frames of 8,192 streams, pongs, pings, refusals.
-const MAX_CONTROL: usize = 12 * (3 * 8_192 + 1_024 + 32 + 4_096 + 16);
+const MAX_CONTROL: usize = 12 * (3 * 8_192 + 8_192 + 32 + 8_192 + 16);
 
 /// Limits of a session, as far as the assertions need them.
 struct Limits {
@@ -214,7 +214,7 @@ impl Play {
     /// The same frame over and over, each for the next id, or all for one.
     fn send_many(&mut self, cursor: &mut Cursor<'_>) {
         let mut frame = self.choose_frame(cursor);
-        let count = usize::from(cursor.u16() % 8_193);
+        let count = usize::from(cursor.u16() % 16_385);
         let stride = cursor.pick(&[0, 2, 1, 4, 0x1_0000]);
         let size = 12 + frame.body().min(MAX_BODY);
         let mut wire = Vec::new();
@@ -375,7 +375,7 @@ impl Play {
             Violation::LateData | Violation::NeverOpened => {
                 frame.kind == DATA && frame.length > 0 && !frame.has(SYN)
             }
-            Violation::Flood(Flood::EmptyFrames) => frame.kind != GO_AWAY,
+            Violation::Flood(Flood::EmptyFrames) => frame.body() == 0,
             Violation::Flood(Flood::EarlyResets) => frame.has(RST) && frame.kind < PING,
             Violation::Flood(Flood::Pings) => frame.kind == PING && frame.has(SYN),
             Violation::Flood(Flood::Refusals) => frame.has(SYN) && !ours,

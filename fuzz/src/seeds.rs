@@ -87,7 +87,7 @@ fn floods() -> Vec<Seed> {
     let ping = Fields { kind: PING, flags: SYN, stream: 0, length: 1 };
     let syn = Fields { kind: WINDOW, flags: SYN, stream: 2, length: 0 };
     vec![
-        Hostile::client().many(ping, 2_000, 2).seed("pings-not-reading", flood(Flood::Pings)),
+        Hostile::client().many(ping, 10_000, 2).seed("pings-not-reading", flood(Flood::Pings)),
         Hostile::client().many(ping, 4_000, 0).seed("equal-pings-share-an-answer", None),
         Hostile::client()
             .each(6, |play| play.many(ping, 1_000, 2).take())
@@ -115,7 +115,9 @@ fn floods() -> Vec<Seed> {
         Hostile::strict()
             .each(10, |play| play.frame(syn).frame(Fields { flags: RST, ..syn }))
             .seed("open-and-reset-too-many", flood(Flood::EarlyResets)),
-        Hostile::client().many(syn, 6_000, 2).seed("syn-flood-not-reading", flood(Flood::Refusals)),
+        Hostile::client()
+            .many(syn, 10_000, 2)
+            .seed("syn-flood-not-reading", flood(Flood::Refusals)),
         Hostile::client()
             .each(10, |play| play.many(syn, 4, 2).accept().take())
             .seed("syn-flood-reuses-a-live-id", Some(Violation::DuplicateStream)),

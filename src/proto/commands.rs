@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Core, Input, Marks, Slot, State, Timeout, Verdict, ping::Purpose, stream::End};
+use super::{Core, Input, Marks, Phase, Slot, State, Timeout, Verdict, ping::Purpose, stream::End};
 use crate::{
     error::{OpenError, ResetCode, SessionError, StreamError, TryOpenError},
     frame::StreamId,
@@ -188,12 +188,14 @@ impl Core {
 
     /// How the stream ended, once both directions have; else [`Event::Writable`] follows.
     pub fn ended_stream(&mut self, slot: Slot) -> Option<Result<(), StreamError>> {
-        let entry = &mut self.streams[slot];
-        match entry.state {
+        match self.streams[slot].state {
             State::Reset => Some(Err(self.stream_error(slot))),
-            State::Closed if !entry.marks.any(Marks::OWES) => Some(Ok(())),
+            State::Closed if self.is_flushed(slot) => Some(Ok(())),
+            _ if matches!(self.phase, Phase::Ended) => {
+                Some(Err(StreamError::Session(self.session_error())))
+            }
             _ => {
-                entry.marks.set(Marks::WRITE_WAIT);
+                self.wait_for_flush(slot);
                 None
             }
         }
@@ -270,8 +272,8 @@ impl Core {
     /// Asks the peer for a sign of life; [`Event::Pong`] follows. `None` while too many such
     /// questions are open.
     pub fn ping(&mut self, now: Instant) -> Result<Option<u32>, SessionError> {
-        if let Some(outcome) = self.outcome {
-            return Err(outcome.err().unwrap_or(SessionError::Closed));
+        if self.outcome.is_some() {
+            return Err(self.session_error());
         }
         let value = self.pings.ask(Purpose::User);
         if let Some(value) = value {
@@ -297,14 +299,11 @@ impl Core {
             End::Local(ResetCode::OVERLOADED) => StreamError::Overloaded,
             End::Local(ResetCode::STREAM_CLOSED) => StreamError::DataAfterFin,
             End::Local(code) | End::User(code) => StreamError::LocalReset(code),
-            End::Session | End::None => {
-                let outcome = self.outcome.unwrap_or(Ok(()));
-                StreamError::Session(outcome.err().unwrap_or(SessionError::Closed))
-            }
+            End::Session | End::None => StreamError::Session(self.session_error()),
         }
     }
 
-    /// The smallest recent round trip.
+    /// The smallest round trip of the last seconds in which any was measured.
     pub fn rtt(&self) -> Option<Duration> {
         self.round_trip.smallest()
     }

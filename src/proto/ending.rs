@@ -60,6 +60,10 @@ impl Core {
 
     /// Ends now. The peer is told the code.
     pub fn abort(&mut self, code: GoAwayCode, now: Instant) {
+        if let Phase::Finishing { until } = &mut self.phase {
+            *until = (*until).min(now + self.limits.linger);
+            self.wants_driver = true;
+        }
         self.finish_session(Err(SessionError::Aborted(code)), Some(code), now);
     }
 

@@ -5,7 +5,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{
-    Core, Event, Input, Marks, Phase, Receiving, Slot, State, Verdict, ping::Purpose, stream::End,
+    Core, Event, Input, LATE_FRAMES, Marks, Phase, Receiving, Slot, State, Verdict, ping::Purpose,
+    stream::End, timing::QUIET,
 };
 use crate::{
     config::INITIAL_WINDOW,
@@ -19,6 +20,9 @@ impl Core {
     pub fn handle_input(&mut self, input: &Bytes, now: Instant) -> usize {
         self.last_received = now;
         self.keepalive_sent = None;
+        if self.quiet_due.is_none() && self.timed {
+            self.quiet_due = Some(now + QUIET);
+        }
         if let Phase::Lingering { bytes_left, .. } = &mut self.phase {
             *bytes_left = bytes_left.saturating_sub(input.len());
             if *bytes_left == 0 {
@@ -76,10 +80,7 @@ impl Core {
         match header.kind {
             Kind::Data | Kind::WindowUpdate => self.handle_stream_frame(header, now),
             Kind::Ping => self.handle_ping(header, now),
-            Kind::GoAway => {
-                self.handle_go_away(GoAwayCode(header.length), now);
-                Ok(())
-            }
+            Kind::GoAway => self.handle_go_away(GoAwayCode(header.length), now),
         }
     }
 
@@ -135,6 +136,7 @@ impl Core {
     fn refuse(&mut self, header: Header) -> Result<(), Violation> {
         self.stats.refused += 1;
         self.late_allowance += u64::from(INITIAL_WINDOW.saturating_sub(header.body_len()));
+        self.late_frames += LATE_FRAMES;
         if header.flags.contains(Flags::RST) {
             return Ok(());
         }
@@ -264,7 +266,13 @@ impl Core {
                 // A refusal that is still owed would answer it, or hit the next use of the id.
                 self.refusals.retain(|(refused, _)| *refused != header.stream);
             }
-            return self.account(true);
+            return match self.late_frames.checked_sub(1) {
+                Some(left) if opened => {
+                    self.late_frames = left;
+                    Ok(())
+                }
+                _ => self.account(true),
+            };
         }
         if !opened {
             return Err(Violation::NeverOpened);
@@ -302,12 +310,13 @@ impl Core {
         Ok(())
     }
 
-    fn handle_go_away(&mut self, code: GoAwayCode, now: Instant) {
+    fn handle_go_away(&mut self, code: GoAwayCode, now: Instant) -> Result<(), Violation> {
         if code != GoAwayCode::NORMAL {
-            return self.finish_session(Err(SessionError::RemoteGoAway(code)), None, now);
+            self.finish_session(Err(SessionError::RemoteGoAway(code)), None, now);
+            return Ok(());
         }
         if self.remote_gone {
-            return;
+            return self.account(true);
         }
         self.remote_gone = true;
         self.events.push_back(Event::Openable);
@@ -318,6 +327,7 @@ impl Core {
                 self.forget_if_over(slot);
             }
         }
+        Ok(())
     }
 
     fn handle_body(&mut self, body: &[u8], owner: &Bytes) {
@@ -391,5 +401,5 @@ impl Core {
     }
 }
 
-/// RSTs owed to a peer that does not read them.
-const MAX_REFUSALS: usize = 1_024;
+/// RSTs owed to a peer that does not read them: more than one read can cause, and 64 KiB.
+const MAX_REFUSALS: usize = 8_192;

@@ -88,9 +88,14 @@ impl Core {
         std::mem::replace(&mut self.wants_driver, false)
     }
 
-    /// Whether nothing came for so long that a keepalive ping is under way.
-    pub const fn is_idle(&self) -> bool {
-        self.keepalive_sent.is_some()
+    /// Whether the session has fallen idle since this was asked last.
+    pub const fn take_quiet(&mut self) -> bool {
+        std::mem::replace(&mut self.quiet, false)
+    }
+
+    /// Whether so many answers are owed that the next thing to do is to write them.
+    pub fn owes_answers(&self) -> bool {
+        self.pings.owed() + self.refusals.len() > MANY_ANSWERS
     }
 
     /// Gives back memory that an idle session need not hold.
@@ -233,7 +238,9 @@ impl Core {
         let entry = &self.streams[slot];
         let first = syn || entry.marks.any(Marks::ACK_NOW.with(Marks::OWES_ACK));
         let due = entry.marks.any(Marks::OWES_CREDIT);
-        if !(first || due) || !entry.state.can_receive() {
+        // The peer of a dropped read half is not encouraged (`spec.md §4.5.9`).
+        let unread = entry.marks.any(Marks::DISCARD) && entry.marks.any(Marks::HELD);
+        if !(first || due) || unread || !entry.state.can_receive() {
             return 0;
         }
         if due {
@@ -250,7 +257,7 @@ impl Core {
             return;
         }
         if self.round_trip.wants_probe(now)
-            && !self.pings.is_asking(Purpose::RoundTrip)
+            && !self.pings.is_asking(Purpose::RoundTrip, now, self.limits.ping_timeout)
             && self.pings.ask(Purpose::RoundTrip).is_some()
         {
             self.wants_driver = true;
@@ -285,6 +292,9 @@ impl Core {
         }
     }
 }
+
+/// Pongs and refusals that one more read must not be added to.
+const MANY_ANSWERS: usize = 1_024;
 
 /// Frames of owed control in one batch: 96 KiB of them.
 const MAX_OWED_PER_BATCH: usize = 8_192;

@@ -31,9 +31,26 @@ impl Pings {
         Some(value)
     }
 
-    /// Whether a ping for `purpose` is unanswered.
-    pub(super) fn is_asking(&self, purpose: Purpose) -> bool {
-        self.sent.iter().any(|probe| probe.purpose == purpose)
+    /// Whether a ping for `purpose` is unanswered and no older than `patience`: pongs get lost.
+    pub(super) fn is_asking(&self, purpose: Purpose, now: Instant, patience: Duration) -> bool {
+        let fresh = |at: Instant| now.saturating_duration_since(at) < patience;
+        self.sent.iter().any(|probe| probe.purpose == purpose && probe.at.is_none_or(fresh))
+    }
+
+    /// Nobody waits any more for what was asked for `purpose`.
+    pub(super) fn forget_all(&mut self, purpose: Purpose) {
+        let unsent = |probe: &&Probe| probe.purpose == purpose && probe.at.is_none();
+        self.unsent -= self.sent.iter().filter(unsent).count();
+        self.sent.retain(|probe| probe.purpose != purpose);
+    }
+
+    /// Whether somebody waits for this pong.
+    pub(super) fn is_open(&self, value: u32) -> bool {
+        self.sent.iter().any(|probe| probe.value == value)
+    }
+
+    pub(super) fn owed(&self) -> usize {
+        self.owed.len()
     }
 
     /// The value of the next ping to stage. The clock of its round trip starts now.
@@ -90,8 +107,8 @@ impl Pings {
 /// go-yamux answers no more pings at a time than this.
 const MAX_OUTSTANDING: usize = 32;
 
-/// Pongs owed to a peer that does not read them: 4 KiB.
-const MAX_OWED: usize = 1_024;
+/// Pongs owed to a peer that does not read them: more than one read can ask for, and 32 KiB.
+const MAX_OWED: usize = 8_192;
 
 /// Who wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod flow;
 mod limits;
 mod opening;
 mod pair;
+mod regressions;
 mod states;
 mod time;
 mod wire;

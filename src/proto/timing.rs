@@ -1,6 +1,6 @@
 //! Time (`spec.md §7`): what is due when, and what happens then. Time comes in as an argument.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Core, Direction, Event, Marks, Phase, Slot, ping::Purpose, stream::End};
 use crate::error::{GoAwayCode, ResetCode, SessionError};
@@ -31,6 +31,9 @@ impl Core {
         }
         if self.keepalive_due().is_some_and(|due| now >= due) {
             self.keepalive(now);
+        }
+        if self.quiet_due.is_some_and(|due| now >= due) {
+            self.quieten(now);
         }
         if self.ack_due.is_some_and(|due| now >= due) {
             self.send_acks();
@@ -63,10 +66,17 @@ impl Core {
             Phase::Open => None,
         };
         self.sweep_deadlines();
-        [phase, self.ack_due, self.keepalive_due(), self.stall_due(), self.deadlines.next()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            phase,
+            self.ack_due,
+            self.quiet_due,
+            self.keepalive_due(),
+            self.stall_due(),
+            self.deadlines.next(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Sets or clears a deadline; a call that waits is woken to see it. False without a timer.
@@ -111,6 +121,18 @@ impl Core {
         true
     }
 
+    /// After a while without input the session gives back what it need not hold.
+    fn quieten(&mut self, now: Instant) {
+        let due = self.last_received + QUIET;
+        if now < due {
+            self.quiet_due = Some(due);
+            return;
+        }
+        self.quiet_due = None;
+        self.shrink();
+        self.quiet = true;
+    }
+
     fn keepalive_due(&self) -> Option<Instant> {
         let interval = self.keepalive_interval.filter(|_| self.timed)?;
         match self.keepalive_sent {
@@ -131,9 +153,9 @@ impl Core {
             return;
         }
         self.keepalive_sent = Some(now);
-        if !self.pings.is_asking(Purpose::Keepalive) {
-            self.pings.ask(Purpose::Keepalive);
-        }
+        // An old one may never be answered.
+        self.pings.forget_all(Purpose::Keepalive);
+        self.pings.ask(Purpose::Keepalive);
         self.wants_driver = true;
     }
 
@@ -200,7 +222,7 @@ impl Core {
             Timeout::Close(slot, id) => self.is_half_closed(slot, id),
             Timeout::Read(slot, at) => self.deadline_is(slot, 0, at),
             Timeout::Write(slot, at) => self.deadline_is(slot, 1, at),
-            Timeout::Ping(_) => true,
+            Timeout::Ping(value) => self.pings.is_open(value),
         });
         self.deadlines = deadlines;
     }
@@ -221,3 +243,6 @@ impl Core {
         self.user_deadlines.get(&slot.0).is_some_and(|deadlines| deadlines[direction] == Some(at))
     }
 }
+
+/// A session without input for so long is idle.
+pub(super) const QUIET: Duration = Duration::from_secs(10);

@@ -48,6 +48,8 @@ pub(super) struct RecvWindow {
     baseline: u32,
     /// The round trip at that time, in microseconds.
     baseline_rtt: u32,
+    /// Both, at the growth that was asked for last.
+    candidate: (u32, u32),
 }
 
 impl RecvWindow {
@@ -61,6 +63,7 @@ impl RecvWindow {
             epoch: now_us,
             baseline: 0,
             baseline_rtt: 0,
+            candidate: (0, 0),
         }
     }
 
@@ -148,8 +151,7 @@ impl RecvWindow {
         if !helped && !self.is_longer_path(rate, rtt_us) {
             return 0;
         }
-        self.baseline = rate.max(1);
-        self.baseline_rtt = u32::try_from(rtt_us).unwrap_or(u32::MAX);
+        self.candidate = (rate.max(1), u32::try_from(rtt_us).unwrap_or(u32::MAX));
         target - self.limit
     }
 
@@ -162,6 +164,7 @@ impl RecvWindow {
 
     /// Raises the limit by what [`growth`](Self::growth) asked for and the budget allowed.
     pub(super) const fn raise(&mut self, by: u32) {
+        (self.baseline, self.baseline_rtt) = self.candidate;
         self.limit = self.limit.saturating_add(by);
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Core, Input, Marks, Slot, State, Written};
+use super::{Core, Input, Marks, Phase, Slot, State, Written};
 use crate::{
     error::StreamError,
     frame::{Flags, StreamId},
@@ -48,16 +48,23 @@ impl Core {
         if self.is_flushed(slot) {
             return Ok(true);
         }
-        let entry = &mut self.streams[slot];
-        if entry.marks.any(Marks::WRITE_EXPIRED) {
+        if let Phase::Ended = self.phase {
+            return Err(StreamError::Session(self.session_error()));
+        }
+        if self.streams[slot].marks.any(Marks::WRITE_EXPIRED) {
             return Err(StreamError::TimedOut);
         }
-        entry.marks.set(Marks::WRITE_WAIT);
-        if !entry.marks.any(Marks::IN_FLUSH) {
-            entry.marks.set(Marks::IN_FLUSH);
+        self.wait_for_flush(slot);
+        Ok(false)
+    }
+
+    pub(super) fn wait_for_flush(&mut self, slot: Slot) {
+        let marks = &mut self.streams[slot].marks;
+        marks.set(Marks::WRITE_WAIT);
+        if !marks.any(Marks::IN_FLUSH) {
+            marks.set(Marks::IN_FLUSH);
             self.flush_waiters.push(slot);
         }
-        Ok(false)
     }
 
     /// How many bytes may be staged now. `None`: the stream waits, for its window or its turn.

@@ -103,7 +103,10 @@ impl Future for ManualSleep {
             clock.next_key += 1;
             clock.next_key
         });
-        clock.sleepers.insert((this.at, key), cx.waker().clone());
+        let replaced = clock.sleepers.insert((this.at, key), cx.waker().clone());
+        drop(clock);
+        // The last owner of a task drops it, and with it perhaps another sleep.
+        drop(replaced);
         Poll::Pending
     }
 }
@@ -111,7 +114,8 @@ impl Future for ManualSleep {
 impl Drop for ManualSleep {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.clock.lock().sleepers.remove(&(self.at, key));
+            let waker = self.clock.lock().sleepers.remove(&(self.at, key));
+            drop(waker);
         }
     }
 }

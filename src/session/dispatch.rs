@@ -142,10 +142,10 @@ impl Dispatcher {
                 false => pending.select_next_some().left_future(),
                 true => std::future::pending().right_future(),
             };
-            let accepted = match select(pin!(accept), next).await {
-                Either::Left((Some(stream), _)) => stream,
-                Either::Left((None, _)) => break,
-                Either::Right((named, _)) => {
+            let accepted = match select(next, pin!(accept)).await {
+                Either::Right((Some(stream), _)) => stream,
+                Either::Right((None, _)) => break,
+                Either::Left((named, _)) => {
                     deliver(&mut self.queues, named);
                     continue;
                 }

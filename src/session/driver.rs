@@ -157,7 +157,14 @@ impl<T: AsyncRead + AsyncWrite> Engine<T> {
             let now = self.shared.now();
             match input {
                 Ok(input) if !input.is_empty() => {
-                    fed += self.shared.with(|state| state.core.handle_input(&input, now));
+                    let (news, answer) = self.shared.with(|state| {
+                        (state.core.handle_input(&input, now), state.core.owes_answers())
+                    });
+                    fed += news;
+                    if answer && self.writing.is_none() {
+                        self.yielded = true;
+                        return (Phase::Busy, fed);
+                    }
                 }
                 Ok(_) => {
                     self.read_ended = true;
@@ -241,8 +248,7 @@ impl<T: AsyncRead + AsyncWrite> Engine<T> {
             }
             if sleep_ends {
                 core.handle_timeout(now);
-                if !blocked && core.is_idle() {
-                    core.shrink();
+                if core.take_quiet() {
                     port.shrink();
                 }
             }
@@ -280,7 +286,13 @@ impl<T: AsyncRead + AsyncWrite> Engine<T> {
             self.sleep = Some((next, timer.sleep_until(next)));
         }
         match &mut self.sleep {
-            Some((_, sleep)) => sleep.as_mut().poll(cx).is_pending(),
+            Some((_, sleep)) => {
+                let asleep = sleep.as_mut().poll(cx).is_pending();
+                if !asleep {
+                    self.sleep = None;
+                }
+                asleep
+            }
             None => true,
         }
     }
@@ -307,7 +319,7 @@ enum Settled {
 }
 
 /// Rounds of one poll before others get their turn.
-const ROUNDS: usize = 16;
+const ROUNDS: usize = 4;
 
 /// Reads of one round: 1 MiB.
 const READS: usize = 16;

@@ -40,8 +40,8 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
         while !self.batch.is_empty() {
             self.flushed = false;
-            let written = ready!(self.poll_write_once(cx)).map_err(failed)?;
-            if written > self.batch.remaining() {
+            let (written, given) = ready!(self.poll_write_once(cx)).map_err(failed)?;
+            if written > given {
                 return Poll::Ready(Err(SessionError::IoMisbehaved));
             }
             if written == 0 {
@@ -57,13 +57,17 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write_once(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// How many bytes the IO took, and how many it was given.
+    fn poll_write_once(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(usize, usize)>> {
         if let Some(bytes) = self.batch.single() {
-            return self.io.as_mut().poll_write(cx, bytes);
+            let written = ready!(self.io.as_mut().poll_write(cx, bytes))?;
+            return Poll::Ready(Ok((written, bytes.len())));
         }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let set = self.batch.slices(&mut slices);
-        self.io.as_mut().poll_write_vectored(cx, &slices[..set])
+        let given = slices[..set].iter().map(|slice| slice.len()).sum();
+        let written = ready!(self.io.as_mut().poll_write_vectored(cx, &slices[..set]))?;
+        Poll::Ready(Ok((written, given)))
     }
 
     /// Whether the IO took anything since this was asked last.

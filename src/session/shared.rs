@@ -76,9 +76,9 @@ impl Shared {
     ) -> Poll<R> {
         self.with(|state| match poll(state) {
             Some(result) => {
-                let waiting = state.lists.get_mut(list);
                 if let Some(key) = key.take() {
-                    waiting.waiting.remove(&key);
+                    let waker = state.lists.get_mut(list).waiting.remove(&key);
+                    state.released.extend(waker);
                 }
                 Poll::Ready(result)
             }
@@ -93,10 +93,9 @@ impl Shared {
     /// A waiter gives up. If it was woken and did not use that, the next one is.
     pub(crate) fn stop_waiting(&self, list: List, key: Option<u64>) {
         let Some(key) = key else { return };
-        self.with(|state| {
-            if state.lists.get_mut(list).waiting.remove(&key).is_none() {
-                state.wake_one(list);
-            }
+        self.with(|state| match state.lists.get_mut(list).waiting.remove(&key) {
+            Some(waker) => state.released.push(waker),
+            None => state.wake_one(list),
         });
     }
 }
@@ -192,7 +191,8 @@ impl State {
     }
 
     pub(crate) fn forget_pong(&mut self, value: u32) {
-        self.pings.remove(&value);
+        let waker = self.pings.remove(&value).and_then(|wait| wait.waker);
+        self.released.extend(waker);
         self.core.forget_ping(value);
         self.wake_one(List::Ping);
     }

@@ -114,8 +114,7 @@ impl Pipe {
         out: &mut [u8],
     ) -> (Poll<io::Result<usize>>, Option<Waker>) {
         if self.bytes.is_empty() && !self.closed && !out.is_empty() {
-            self.waiting = Some(cx.waker().clone());
-            return (Poll::Pending, None);
+            return (Poll::Pending, self.wait(cx));
         }
         let read = io::Read::read(&mut self.bytes, out);
         (Poll::Ready(read), self.waiting.take())
@@ -131,11 +130,15 @@ impl Pipe {
         }
         let len = bytes.len().min(self.capacity - self.bytes.len());
         if len == 0 && !bytes.is_empty() {
-            self.waiting = Some(cx.waker().clone());
-            return (Poll::Pending, None);
+            return (Poll::Pending, self.wait(cx));
         }
         self.bytes.extend(&bytes[..len]);
         (Poll::Ready(Ok(len)), self.waiting.take())
+    }
+
+    /// Returns the waker of another task that waited before, to be let go after the lock.
+    fn wait(&mut self, cx: &Context<'_>) -> Option<Waker> {
+        self.waiting.replace(cx.waker().clone()).filter(|old| !old.will_wake(cx.waker()))
     }
 
     fn close(&mut self) -> Option<Waker> {

@@ -207,11 +207,11 @@ fn pings_are_bounded_only_while_answers_are_not_read() {
         wire.feed(&[ping(SYN, value)]);
         wire.expect(&[ping(ACK, value)]);
     }
-    for value in 0..1_024 {
+    for value in 0..8_192 {
         wire.feed(&[ping(SYN, value)]);
     }
     assert_eq!(wire.core.ended(), None);
-    wire.feed(&[ping(SYN, 1_024)]);
+    wire.feed(&[ping(SYN, 8_192)]);
     wire.expect_violation(Violation::Flood(Flood::Pings));
 }
 
@@ -233,12 +233,12 @@ fn refusals_are_bounded_only_while_they_are_not_read() {
         wire.feed(&[update(2 * n + 1, SYN, 0)]);
         wire.expect(&[update(2 * n + 1, RST, 3)]);
     }
-    for n in 5_000..6_024 {
+    for n in 5_000..13_192 {
         wire.feed(&[update(2 * n + 1, SYN, 0)]);
     }
     assert_eq!(wire.core.ended(), None);
-    assert_eq!(wire.core.stats().refused, 6_024);
-    wire.feed(&[update(20_001, SYN, 0)]);
+    assert_eq!(wire.core.stats().refused, 13_192);
+    wire.feed(&[update(40_001, SYN, 0)]);
     wire.expect_violation(Violation::Flood(Flood::Refusals));
 }
 
