@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::INITIAL_WINDOW,
     error::{Flood, GoAwayCode, ResetCode, SessionError, Violation},
-    frame::{Flags, Header, HeaderError, Kind, Piece},
+    frame::{Flags, Header, HeaderError, Kind, Piece, StreamId},
 };
 
 impl Core {
@@ -138,6 +138,7 @@ impl Core {
         self.late_allowance += u64::from(INITIAL_WINDOW.saturating_sub(header.body_len()));
         self.late_frames += LATE_FRAMES;
         if header.flags.contains(Flags::RST) {
+            self.withdraw_refusal(header.stream);
             return Ok(());
         }
         if self.refusals.len() >= MAX_REFUSALS {
@@ -146,6 +147,12 @@ impl Core {
         self.refusals.push_back((header.stream, ResetCode::REFUSED));
         self.wants_driver = true;
         Ok(())
+    }
+
+    /// The peer reset the stream itself: a refusal that is still owed would answer that, or hit
+    /// the next use of the id.
+    fn withdraw_refusal(&mut self, stream: StreamId) {
+        self.refusals.retain(|(refused, _)| *refused != stream);
     }
 
     /// A frame of a live stream: judged whole, then ACK, RST, window or data, FIN
@@ -263,8 +270,7 @@ impl Core {
             log::trace!("late frame: {header}");
             self.stats.late_frames += 1;
             if header.flags.contains(Flags::RST) {
-                // A refusal that is still owed would answer it, or hit the next use of the id.
-                self.refusals.retain(|(refused, _)| *refused != header.stream);
+                self.withdraw_refusal(header.stream);
             }
             return match self.late_frames.checked_sub(1) {
                 Some(left) if opened => {

@@ -200,3 +200,11 @@ fn a_lost_pong_does_not_end_the_measuring() {
     }
     assert!(pings > 1, "one lost pong: {pings} probe in 50 s, rtt {:?}", wire.core.rtt());
 }
+
+// spec.md §4.6.5
+#[test]
+fn a_refusal_does_not_answer_a_reset_that_came_with_another_syn() {
+    let mut wire = Wire::new(Role::Server, |b| b.accept_backlog(0));
+    wire.feed(&[update(1, SYN, 0), update(1, SYN.with(RST), 0)]);
+    wire.expect(&[]);
+}
