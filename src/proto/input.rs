@@ -266,12 +266,12 @@ impl Core {
         let id = header.stream.0;
         let opened = if self.is_ours(id) { id < self.next_id } else { id <= self.highest_remote };
         let length = header.body_len();
+        if header.flags.contains(Flags::RST) {
+            self.withdraw_refusal(header.stream);
+        }
         if length == 0 {
             log::trace!("late frame: {header}");
             self.stats.late_frames += 1;
-            if header.flags.contains(Flags::RST) {
-                self.withdraw_refusal(header.stream);
-            }
             return match self.late_frames.checked_sub(1) {
                 Some(left) if opened => {
                     self.late_frames = left;

@@ -208,3 +208,11 @@ fn a_refusal_does_not_answer_a_reset_that_came_with_another_syn() {
     wire.feed(&[update(1, SYN, 0), update(1, SYN.with(RST), 0)]);
     wire.expect(&[]);
 }
+
+// spec.md §4.6.5
+#[test]
+fn a_refusal_does_not_answer_a_reset_with_a_body() {
+    let mut wire = Wire::new(Role::Server, |b| b.accept_backlog(0));
+    wire.feed(&[update(1, SYN, 0), data(1, RST, [1; 10])]);
+    wire.expect(&[]);
+}
