@@ -64,20 +64,30 @@
 //! [`AsyncRead`]: futures::io::AsyncRead
 //! [`AsyncWrite`]: futures::io::AsyncWrite
 
+#[cfg(any(feature = "sp", feature = "rpc"))]
+mod backoff;
 mod chance;
 mod config;
 mod error;
+#[cfg(feature = "exchange")]
+pub mod exchange;
 pub mod frame;
 #[doc(hidden)]
 pub mod proto;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 pub mod runtime;
 mod session;
+#[cfg(feature = "sp")]
+pub mod sp;
 mod stream;
 mod sync;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 pub mod transport;
 
+#[cfg(any(feature = "sp", feature = "rpc"))]
+pub use backoff::Backoff;
 pub use config::{Config, ConfigBuilder, ConfigError};
 pub use error::{
     Flood, GoAwayCode, OpenError, PingError, ResetCode, SessionError, StreamError, TryOpenError,

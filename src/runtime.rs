@@ -1,4 +1,4 @@
-//! Time, as the layers need it: a small trait, the default, and a clock for tests.
+//! Time and tasks, as the layers need them: two small traits, the defaults, and a clock for tests.
 
 mod manual;
 
@@ -8,6 +8,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -41,6 +42,73 @@ pub trait Timer: fmt::Debug + Send + Sync + 'static {
 
     /// Completes at `at`, or a little later; at once if that has passed.
     fn sleep_until(&self, at: Instant) -> BoxFuture;
+}
+
+/// Starts tasks. A closure is one.
+pub trait Spawn: Send + Sync + 'static {
+    /// Runs `task` to its end, beside everything else.
+    fn spawn(&self, task: BoxFuture);
+}
+
+impl<F> Spawn for F
+where
+    F: Fn(BoxFuture) + Send + Sync + 'static,
+{
+    fn spawn(&self, task: BoxFuture) {
+        self(task);
+    }
+}
+
+/// What the layers above a session run on: tasks, and a clock. Cheap to clone.
+///
+/// ```
+/// use trunkline::runtime::Runtime;
+///
+/// let runtime = Runtime::new(|task| smol::spawn(task).detach());
+/// ```
+#[derive(Clone)]
+pub struct Runtime {
+    spawn: Arc<dyn Spawn>,
+    timer: Arc<dyn Timer>,
+}
+
+impl Runtime {
+    /// Tasks go to `spawn`; the clock is the default of [`Config`](crate::Config).
+    pub fn new(spawn: impl Spawn) -> Self {
+        Self { spawn: Arc::new(spawn), timer: Arc::new(DefaultTimer) }
+    }
+
+    /// The same with another clock.
+    #[must_use]
+    pub fn timer(self, timer: Arc<dyn Timer>) -> Self {
+        Self { timer, ..self }
+    }
+
+    /// Starts a task.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn.spawn(Box::pin(task));
+    }
+
+    /// The present.
+    pub fn now(&self) -> Instant {
+        self.timer.now()
+    }
+
+    /// Completes at `at`, or a little later; at once if that has passed.
+    pub fn sleep_until(&self, at: Instant) -> BoxFuture {
+        self.timer.sleep_until(at)
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Arc<dyn Timer> {
+        &self.timer
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("timer", &self.timer).finish_non_exhaustive()
+    }
 }
 
 /// `futures-timer`: one helper thread per process, started at the first sleep.

@@ -14,9 +14,19 @@ use tokio::io::ReadBuf;
 
 use crate::{
     config::Config,
-    runtime::{BoxFuture, Timer},
+    runtime::{BoxFuture, Runtime, Timer},
     session::{Driver, Session},
 };
+
+/// The current tokio runtime: its tasks and its clock.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn runtime() -> Runtime {
+    let handle = tokio::runtime::Handle::current();
+    Runtime::new(move |task| drop(handle.spawn(task))).timer(Arc::new(TokioTimer))
+}
 
 /// The side that connected, its driver spawned on the current runtime.
 ///

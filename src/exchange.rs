@@ -1,0 +1,1 @@
+//! Message exchanges: one stream, one exchange of typed messages.

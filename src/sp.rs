@@ -1,0 +1,1 @@
+//! Request/reply sockets, wire-compatible with nng and mangos.
