@@ -133,6 +133,8 @@ pub struct Core {
     events: VecDeque<Event>,
     wants_driver: bool,
     deadlines: DeadlineQueue<Timeout>,
+    /// What [`poll_timeout`](Self::poll_timeout) answered last.
+    next_timeout: Option<Instant>,
     user_deadlines: HashMap<u32, [Option<Instant>; 2]>,
     last_received: Instant,
     keepalive_sent: Option<Instant>,
@@ -195,6 +197,7 @@ impl Core {
             events: VecDeque::new(),
             wants_driver: false,
             deadlines: DeadlineQueue::new(),
+            next_timeout: None,
             user_deadlines: HashMap::new(),
             last_received: now,
             keepalive_sent: None,

@@ -13,7 +13,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::io::{AsyncRead, AsyncWrite};
@@ -107,7 +107,7 @@ impl Session {
     }
 
     fn new(role: Role, config: Config) -> Self {
-        let now = config.timer.as_ref().map_or_else(std::time::Instant::now, |timer| timer.now());
+        let now = config.timer.as_ref().map_or_else(Instant::now, |timer| timer.now());
         let core = Core::new(role, &config, now);
         let shared = Arc::new(Shared::new(core, config.timer));
         Self { handle: Arc::new(Handle { shared }) }
@@ -129,8 +129,8 @@ impl Session {
     /// Dropping the future opens nothing and gives its place in the queue to the next.
     pub async fn open(&self) -> Result<Stream, OpenError> {
         let shared = &self.handle.shared;
-        let opened = shared.wait(List::Open, |state| {
-            let result = match state.core.open(shared.now()) {
+        let opened = shared.wait(List::Open, |state, now| {
+            let result = match state.core.open(now) {
                 Ok(slot) => Ok(slot),
                 Err(TryOpenError::AckBacklogFull | TryOpenError::TooManyStreams) => return None,
                 Err(TryOpenError::Open(error)) => Err(error),
@@ -149,7 +149,8 @@ impl Session {
     /// [`TryOpenError`] if it is not.
     pub fn try_open(&self) -> Result<Stream, TryOpenError> {
         let shared = &self.handle.shared;
-        let slot = shared.with(|state| state.core.open(shared.now()))?;
+        let now = shared.now();
+        let slot = shared.with(|state| state.core.open(now))?;
         Ok(Stream::new(shared.clone(), slot))
     }
 
@@ -161,7 +162,7 @@ impl Session {
     /// Dropping the future loses no stream.
     pub async fn accept(&self) -> Option<Stream> {
         let shared = &self.handle.shared;
-        shared.wait(List::Accept, |state| accept(shared, state)).await
+        shared.wait(List::Accept, |state, now| accept(shared, state, now)).await
     }
 
     /// The streams that the peer opens, as a [`futures::Stream`].
@@ -184,8 +185,8 @@ impl Session {
         if shared.timer().is_none() {
             return Err(PingError::Unsupported);
         }
-        let asked = shared.wait(List::Ping, |state| {
-            let value = state.core.ping(shared.now()).transpose()?;
+        let asked = shared.wait(List::Ping, |state, now| {
+            let value = state.core.ping(now).transpose()?;
             Some(value.inspect(|value| state.expect_pong(*value)))
         });
         let question = Question { shared, value: asked.await.map_err(PingError::Session)? };
@@ -229,14 +230,16 @@ impl Session {
     /// The end goes on if the future is dropped.
     pub async fn close(&self) -> Result<(), SessionError> {
         let shared = &self.handle.shared;
-        shared.with(|state| state.core.close(shared.now()));
+        let now = shared.now();
+        shared.with(|state| state.core.close(now));
         self.closed().await
     }
 
     /// Ends the session now: every stream fails, and the peer is told `code`.
     pub fn abort(&self, code: GoAwayCode) {
         let shared = &self.handle.shared;
-        shared.with(|state| state.core.abort(code, shared.now()));
+        let now = shared.now();
+        shared.with(|state| state.core.abort(code, now));
     }
 
     /// Waits for the end of the session.
@@ -249,7 +252,7 @@ impl Session {
     ///
     /// Dropping the future has no effect.
     pub async fn closed(&self) -> Result<(), SessionError> {
-        self.handle.shared.wait(List::End, |state| state.core.outcome()).await
+        self.handle.shared.wait(List::End, |state, _| state.core.outcome()).await
     }
 
     /// Whether the session is over.
@@ -281,7 +284,8 @@ impl futures::Stream for Incoming {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
         let this = &mut *self;
         let shared = &this.session.handle.shared;
-        shared.poll_wait(List::Accept, &mut this.key, cx, |state| accept(shared, state))
+        let accept = |state: &mut State, now| accept(shared, state, now);
+        shared.poll_wait(List::Accept, &mut this.key, cx, accept)
     }
 }
 
@@ -297,8 +301,8 @@ impl Drop for Incoming {
     }
 }
 
-fn accept(shared: &Arc<Shared>, state: &mut State) -> Option<Option<Stream>> {
-    match state.core.accept(shared.now()) {
+fn accept(shared: &Arc<Shared>, state: &mut State, now: Instant) -> Option<Option<Stream>> {
+    match state.core.accept(now) {
         Some(slot) => Some(Some(Stream::new(shared.clone(), slot))),
         None if state.core.accepts_no_more() => Some(None),
         None => None,
@@ -312,7 +316,8 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.with(|state| state.core.handles_dropped(self.shared.now()));
+        let now = self.shared.now();
+        self.shared.with(|state| state.core.handles_dropped(now));
     }
 }
 

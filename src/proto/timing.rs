@@ -56,6 +56,11 @@ impl Core {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
+        self.next_timeout = self.find_timeout();
+        self.next_timeout
+    }
+
+    fn find_timeout(&mut self) -> Option<Instant> {
         if !self.timed {
             return None;
         }
@@ -117,7 +122,9 @@ impl Core {
             Direction::Read => self.wake_reader(slot),
             Direction::Write => self.wake_writer(slot),
         }
-        self.wants_driver = true;
+        self.sweep_deadlines();
+        // The driver sleeps long enough already, unless this comes first.
+        self.wants_driver |= at.is_some_and(|at| self.next_timeout.is_none_or(|next| at < next));
         true
     }
 

@@ -26,6 +26,7 @@ impl Shared {
         Self { state: Mutex::new(State::new(core)), timer }
     }
 
+    /// The present. The clock may be the user's code: it is not read under the lock.
     pub(crate) fn now(&self) -> Instant {
         self.timer.as_ref().map_or_else(Instant::now, |timer| timer.now())
     }
@@ -60,7 +61,7 @@ impl Shared {
     pub(crate) async fn wait<R>(
         &self,
         list: List,
-        mut poll: impl FnMut(&mut State) -> Option<R>,
+        mut poll: impl FnMut(&mut State, Instant) -> Option<R>,
     ) -> R {
         let mut ticket = Ticket { shared: self, list, key: None };
         std::future::poll_fn(|cx| ticket.poll(cx, &mut poll)).await
@@ -72,9 +73,10 @@ impl Shared {
         list: List,
         key: &mut Option<u64>,
         cx: &Context<'_>,
-        poll: impl FnOnce(&mut State) -> Option<R>,
+        poll: impl FnOnce(&mut State, Instant) -> Option<R>,
     ) -> Poll<R> {
-        self.with(|state| match poll(state) {
+        let now = self.now();
+        self.with(|state| match poll(state, now) {
             Some(result) => {
                 if let Some(key) = key.take() {
                     let waker = state.lists.get_mut(list).waiting.remove(&key);
@@ -325,7 +327,11 @@ struct Ticket<'a> {
 }
 
 impl Ticket<'_> {
-    fn poll<R>(&mut self, cx: &Context<'_>, poll: impl FnOnce(&mut State) -> Option<R>) -> Poll<R> {
+    fn poll<R>(
+        &mut self,
+        cx: &Context<'_>,
+        poll: impl FnOnce(&mut State, Instant) -> Option<R>,
+    ) -> Poll<R> {
         self.shared.poll_wait(self.list, &mut self.key, cx, poll)
     }
 }

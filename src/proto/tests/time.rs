@@ -483,3 +483,38 @@ fn deadlines_of_dropped_streams_do_not_pile_up() {
     let held = format!("{:?}", wire.core).matches("Deadline {").count();
     assert!(held < 200, "{held} deadlines of no stream");
 }
+
+// spec.md §9.1.1: neither do those that are changed while the session is otherwise at rest.
+#[test]
+fn deadlines_that_are_changed_over_and_over_do_not_pile_up() {
+    let mut wire = Wire::client();
+    let slot = wire.core.open(wire.now).unwrap();
+    for n in 0..1_000 {
+        let at = wire.now + Duration::from_secs(3_600 + n);
+        wire.core.set_deadline(slot, Direction::Read, Some(at), wire.now);
+    }
+    let held = format!("{:?}", wire.core).matches("Deadline {").count();
+    assert!(held < 200, "{held} deadlines of one stream");
+}
+
+// spec.md §7.6.1: a deadline that comes after the next thing to do changes nothing about when that
+// is, so the driver may sleep on.
+#[test]
+fn only_a_deadline_that_comes_first_wakes_the_driver() {
+    let mut wire = Wire::client();
+    let slot = wire.core.open(wire.now).unwrap();
+    wire.sent();
+    let near = wire.now + Duration::from_secs(1);
+    wire.core.set_deadline(slot, Direction::Read, Some(near), wire.now);
+    assert!(wire.core.take_driver_wake());
+    assert_eq!(wire.core.poll_timeout(), Some(near));
+
+    let later = near + Duration::from_secs(1);
+    wire.core.set_deadline(slot, Direction::Write, Some(later), wire.now);
+    wire.core.set_deadline(slot, Direction::Write, None, wire.now);
+    assert!(!wire.core.take_driver_wake());
+
+    let sooner = near - Duration::from_millis(1);
+    wire.core.set_deadline(slot, Direction::Write, Some(sooner), wire.now);
+    assert!(wire.core.take_driver_wake());
+}
