@@ -5,7 +5,18 @@
 //! cargo run --release --example echo -- connect 127.0.0.1:7000 --streams 100 --bytes 1000000
 //! ```
 
-use std::{env, error::Error, iter, process::ExitCode, str::FromStr};
+use std::{
+    env,
+    error::Error,
+    iter,
+    process::ExitCode,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{AsyncWriteExt, StreamExt, future, try_join};
 use smol::net::{TcpListener, TcpStream};
@@ -24,6 +35,10 @@ usage: echo listen ADDR
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 fn main() -> ExitCode {
+    if env::args().any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let Some(command) = Command::parse(env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -50,7 +65,15 @@ async fn listen(addr: &str) -> Result<()> {
     println!("listening {}", listener.local_addr()?);
     let mut connections = listener.incoming();
     while let Some(connection) = connections.next().await {
-        let tcp = connection?;
+        let tcp = match connection {
+            Ok(tcp) => tcp,
+            Err(error) => {
+                // Out of descriptors, mostly: some will be free again.
+                eprintln!("accept: {error}");
+                smol::Timer::after(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
         smol::spawn(async {
             if let Err(error) = serve(tcp).await {
                 eprintln!("session: {}", with_causes(&*error));
@@ -66,9 +89,14 @@ async fn serve(tcp: TcpStream) -> Result<()> {
     tcp.set_nodelay(true)?;
     let (session, driver) = Session::server(tcp, Config::default());
     smol::spawn(driver).detach();
+    // One line is enough: a peer that resets streams must not fill a log.
+    let first = Arc::new(AtomicBool::new(true));
     while let Some(stream) = session.accept().await {
-        smol::spawn(async {
-            if let Err(error) = echo(stream).await {
+        let first = first.clone();
+        smol::spawn(async move {
+            if let Err(error) = echo(stream).await
+                && first.swap(false, Ordering::Relaxed)
+            {
                 eprintln!("stream: {}", with_causes(&*error));
             }
         })

@@ -75,6 +75,10 @@ async fn main() -> ExitCode {
         ["server", addr, "--to", target] => server(addr, target).await,
         ["client", addr, "--listen", local] => client(addr, local, "10").await,
         ["client", addr, "--listen", local, "--wait", wait] => client(addr, local, wait).await,
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
         _ => Err(io::Error::other(USAGE)),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
