@@ -1,7 +1,7 @@
 //! Watches what one end sends, knowing what it received, and panics where an honest end would
 //! not have sent that, whatever the other end does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use super::naive::{
     ACK, DATA, FIN, Fields, GO_AWAY, PING, RST, SYN, Splitter, WINDOW, WINDOW_SIZE,
@@ -29,6 +29,8 @@ pub(crate) struct Monitor {
 
 #[derive(Debug, Default)]
 struct Side {
+    /// Not so: the other end guesses an id whose SYN has not been sent yet.
+    opened: bool,
     /// The id was used before: late frames of the last use look like frames of this one.
     reused: bool,
     acked: bool,
@@ -45,7 +47,11 @@ struct Side {
 impl Side {
     fn new() -> Self {
         let window = u64::from(WINDOW_SIZE);
-        Self { may_send: window, granted: window, ..Self::default() }
+        Self { opened: true, may_send: window, granted: window, ..Self::default() }
+    }
+
+    fn guessed() -> Self {
+        Self { opened: false, ..Self::new() }
     }
 }
 
@@ -86,7 +92,12 @@ impl Monitor {
             let reused = self.streams.contains_key(&frame.stream);
             self.streams.insert(frame.stream, Side { reused, ..Side::new() });
         }
-        let Some(side) = self.streams.get_mut(&frame.stream) else { return };
+        let ours = frame.stream % 2 == self.parity;
+        let side = match self.streams.entry(frame.stream) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) if ours => unknown.insert(Side::guessed()),
+            Entry::Vacant(_) => return,
+        };
         match frame.kind {
             DATA => side.received += u64::from(frame.length),
             _ if frame.has(RST) => {}
@@ -153,13 +164,12 @@ impl Monitor {
             assert_eq!(frame.stream % 2, self.parity, "{frame:?} opens a stream of the peer");
             assert!(frame.stream > self.highest, "{frame:?} opens out of order");
             self.highest = frame.stream;
-            self.streams.insert(frame.stream, Side::new());
+            self.streams.entry(frame.stream).or_insert_with(Side::new).opened = true;
         }
         let ours = frame.stream % 2 == self.parity;
         let max_window = self.max_window;
-        let Some(side) = self.streams.get_mut(&frame.stream) else {
-            panic!("{frame:?} on a stream that nobody opened");
-        };
+        let side = self.streams.get_mut(&frame.stream).filter(|side| side.opened);
+        let Some(side) = side else { panic!("{frame:?} on a stream that nobody opened") };
         if side.reused {
             return;
         }
