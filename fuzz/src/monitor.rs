@@ -29,9 +29,9 @@ pub(crate) struct Monitor {
 
 #[derive(Debug, Default)]
 struct Side {
-    /// Not so: the other end guesses an id whose SYN has not been sent yet.
+    /// Whether its SYN was sent; the other end may guess an id before.
     opened: bool,
-    /// The id was used before: late frames of the last use look like frames of this one.
+    /// The id was used or guessed before: frames that came then look like frames of this use.
     reused: bool,
     acked: bool,
     fin_sent: bool,
@@ -51,7 +51,7 @@ impl Side {
     }
 
     fn guessed() -> Self {
-        Self { opened: false, ..Self::new() }
+        Self { opened: false, reused: true, ..Self::new() }
     }
 }
 

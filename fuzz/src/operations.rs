@@ -719,6 +719,8 @@ impl Pair {
             }
         }
         let disturbed = std::mem::replace(&mut self.disturbed, true);
+        // The drain takes its own time, however long was waited before.
+        self.waited = Duration::ZERO;
         self.settle();
         for (number, end) in self.ends.iter().enumerate() {
             let outcome = end.core.outcome();
