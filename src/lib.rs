@@ -85,6 +85,7 @@ mod sync;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 pub mod transport;
+mod wait;
 
 #[cfg(any(feature = "sp", feature = "rpc"))]
 pub use backoff::Backoff;

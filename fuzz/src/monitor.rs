@@ -45,13 +45,13 @@ struct Side {
 }
 
 impl Side {
-    fn new() -> Self {
+    fn fresh() -> Self {
         let window = u64::from(WINDOW_SIZE);
         Self { opened: true, may_send: window, granted: window, ..Self::default() }
     }
 
     fn guessed() -> Self {
-        Self { opened: false, reused: true, ..Self::new() }
+        Self { opened: false, reused: true, ..Self::fresh() }
     }
 }
 
@@ -90,7 +90,7 @@ impl Monitor {
         }
         if frame.has(SYN) && frame.stream % 2 != self.parity {
             let reused = self.streams.contains_key(&frame.stream);
-            self.streams.insert(frame.stream, Side { reused, ..Side::new() });
+            self.streams.insert(frame.stream, Side { reused, ..Side::fresh() });
         }
         let ours = frame.stream % 2 == self.parity;
         let side = match self.streams.entry(frame.stream) {
@@ -164,7 +164,7 @@ impl Monitor {
             assert_eq!(frame.stream % 2, self.parity, "{frame:?} opens a stream of the peer");
             assert!(frame.stream > self.highest, "{frame:?} opens out of order");
             self.highest = frame.stream;
-            self.streams.entry(frame.stream).or_insert_with(Side::new).opened = true;
+            self.streams.entry(frame.stream).or_insert_with(Side::fresh).opened = true;
         }
         let ours = frame.stream % 2 == self.parity;
         let max_window = self.max_window;

@@ -2,7 +2,7 @@
 //! woken while it is locked.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -13,6 +13,7 @@ use crate::{
     proto::{Core, Event, Slot},
     runtime::Timer,
     sync::Mutex,
+    wait::WaitList,
 };
 
 /// What the handles and the driver of one session share.
@@ -79,7 +80,7 @@ impl Shared {
         self.with(|state| match poll(state, now) {
             Some(result) => {
                 if let Some(key) = key.take() {
-                    let waker = state.lists.get_mut(list).waiting.remove(&key);
+                    let waker = state.lists.get_mut(list).remove(key);
                     state.released.extend(waker);
                 }
                 Poll::Ready(result)
@@ -95,7 +96,7 @@ impl Shared {
     /// A waiter gives up. If it was woken and did not use that, the next one is.
     pub(crate) fn stop_waiting(&self, list: List, key: Option<u64>) {
         let Some(key) = key else { return };
-        self.with(|state| match state.lists.get_mut(list).waiting.remove(&key) {
+        self.with(|state| match state.lists.get_mut(list).remove(key) {
             Some(waker) => state.released.push(waker),
             None => state.wake_one(list),
         });
@@ -201,7 +202,7 @@ impl State {
 
     /// Lets the next waiter of a list look again.
     pub(crate) fn wake_one(&mut self, list: List) {
-        let waker = self.lists.get_mut(list).waiting.pop_first().map(|(_, waker)| waker);
+        let waker = self.lists.get_mut(list).pop();
         self.released.extend(waker);
     }
 
@@ -264,8 +265,8 @@ impl State {
 
     fn wake_everyone(&mut self) {
         for list in [List::Accept, List::Open, List::Ping, List::End] {
-            let waiting = std::mem::take(&mut self.lists.get_mut(list).waiting);
-            self.released.extend(waiting.into_values());
+            let waiting = self.lists.get_mut(list).take();
+            self.released.extend(waiting);
         }
         self.released.extend(self.pings.values_mut().filter_map(|wait| wait.waker.take()));
         for wakers in &mut self.streams {
@@ -300,23 +301,6 @@ impl Lists {
             List::Ping => &mut self.ping,
             List::End => &mut self.end,
         }
-    }
-}
-
-/// Waiters in the order in which they came. A waiter that was woken in vain keeps its place.
-#[derive(Default)]
-struct WaitList {
-    next: u64,
-    waiting: BTreeMap<u64, Waker>,
-}
-
-impl WaitList {
-    fn register(&mut self, key: &mut Option<u64>, waker: &Waker) -> Option<Waker> {
-        let key = *key.get_or_insert_with(|| {
-            self.next += 1;
-            self.next
-        });
-        self.waiting.insert(key, waker.clone()).filter(|old| !old.will_wake(waker))
     }
 }
 
