@@ -260,6 +260,11 @@ impl Session {
         self.handle.shared.with(|state| state.core.outcome().is_some())
     }
 
+    /// Whether both are handles of one session.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.handle, &other.handle)
+    }
+
     pub(crate) fn timer(&self) -> Option<&Arc<dyn Timer>> {
         self.handle.shared.timer()
     }

@@ -3,16 +3,19 @@
 //! An [`Address`] is `scheme://rest`. A [`Transport`] knows how to [`connect`](Transport::connect)
 //! to an address and how to [`listen`](Transport::listen) on one; [`Transports`] is the set that a
 //! socket may use, by scheme. [`memory`] is always there, `tcp` and `ipc` come with the feature
-//! `tokio`, and your own is a value like any other.
+//! `tokio`, [`Mux`] makes streams of shared sessions of another transport, and your own is a value
+//! like any other.
 
 mod address;
 pub mod memory;
+mod mux;
 #[cfg(feature = "tokio")]
 mod tcp;
 #[cfg(all(feature = "tokio", unix))]
 mod unix;
 
 pub use address::{Address, AddressError};
+pub use mux::Mux;
 #[cfg(feature = "tokio")]
 pub use tcp::Tcp;
 #[cfg(all(feature = "tokio", unix))]

@@ -23,7 +23,7 @@ use trunkline::{
     runtime::{BoxFuture, Runtime, Timer},
     sp::{PipeError, PipeEvent, RepSocket, ReqSocket, RequestError, SocketConfig, SocketError},
     transport::{
-        Acceptor, Address, Attempt, Connection, Io, Transport, Transports, memory::Memory,
+        Acceptor, Address, Attempt, Connection, Io, Mux, Transport, Transports, memory::Memory,
     },
 };
 
@@ -771,6 +771,46 @@ fn connecting_has_its_time_and_transports_are_values() {
         assert!(matches!(req.dial(HERE).await, Err(SocketError::UnknownScheme(_))));
         assert!(matches!(req.listen("hole://x").await, Err(SocketError::Io(_))));
     });
+}
+
+// spec.md §13.3.5
+#[test]
+fn many_sockets_share_one_session_and_find_another_when_it_ends() {
+    let mut world = World::new(24);
+    let mux = Mux::new("memory", world.memory.clone(), world.runtime.clone());
+    let transports = Transports::new().with("mux+memory", mux.clone());
+    let config = || SocketConfig { transports: transports.clone(), ..SocketConfig::default() };
+    let rep = world.rep(config());
+    let socket = rep.clone();
+    let address = world.sim.run(async move { socket.listen("mux+memory://here").await.unwrap() });
+    assert_eq!(address.to_string(), "mux+memory://here");
+    let socket = rep.clone();
+    world.sim.spawn(async move {
+        while let Ok((question, replier)) = socket.recv().await {
+            let _ = replier.send(question).await;
+        }
+    });
+    let sockets: Vec<_> = (0..20).map(|_| world.req(config())).collect();
+    for req in sockets.clone() {
+        world.sim.run(async move {
+            req.dial("mux+memory://here").await.unwrap();
+            assert_eq!(req.request("shared").await.unwrap(), "shared");
+        });
+    }
+    let shared = mux.clone();
+    let session = world.sim.run(async move { shared.session("here").await.unwrap() });
+    assert_eq!(session.stats().outbound_streams, 20, "all on one session");
+
+    session.abort(trunkline::GoAwayCode::INTERNAL_ERROR);
+    world.sim.advance(millis(5_000));
+    for req in sockets.clone() {
+        world.sim.run(async move {
+            assert_eq!(req.request("anew").await.unwrap(), "anew");
+        });
+    }
+    let session = world.sim.run(async move { mux.session("here").await.unwrap() });
+    assert_eq!(session.stats().outbound_streams, 20);
+    assert_eq!(rep.counters().pipes, 20);
 }
 
 // spec.md §13.5.4, §13.6.2: whatever is cut, a request gets exactly one reply.
