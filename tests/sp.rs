@@ -451,6 +451,60 @@ fn a_context_has_one_request_at_a_time() {
     assert_eq!(req.counters().dropped, 1);
 }
 
+// spec.md §13.5.4, §13.5.5
+#[test]
+fn an_answer_stands_and_ends_the_resending_before_it_is_received() {
+    let mut world = World::new(25);
+    let mut acceptor = world.raw("here");
+    let req = world.req(SocketConfig { retry: Some(millis(10)), ..world.config() });
+    let dialling = req.clone();
+    let dialled = world.sim.spawn(async move { dialling.dial(HERE).await.unwrap() });
+    let mut peer = world.sim.run(async move { Peer::accept(&mut acceptor, REP).await });
+    world.sim.settle();
+    dialled.take().unwrap();
+    let context = req.context();
+    let context = world.sim.run(async move {
+        context.send("once").await.unwrap();
+        context
+    });
+    let mut peer = world.sim.run(async move {
+        let request = peer.receive().await.unwrap();
+        peer.send(&[&request[..4], b"first"].concat()).await;
+        peer.send(&[&request[..4], b"second"].concat()).await;
+        peer
+    });
+    world.sim.advance(millis(500));
+    assert!(peer.receive().now_or_never().is_none(), "nothing is sent after the answer");
+    assert_eq!(world.sim.run(async move { context.recv().await }).unwrap(), "first");
+    assert_eq!((req.counters().dropped, req.counters().resent), (1, 0));
+}
+
+// spec.md §13.4.5
+#[test]
+fn a_request_whose_pipe_was_closed_is_not_received() {
+    let mut world = World::new(26);
+    let rep = world.rep(world.config());
+    let mut events = Box::pin(rep.events());
+    let socket = rep.clone();
+    world.sim.run(async move { socket.listen(HERE).await.unwrap() });
+    let memory = world.memory.clone();
+    let peer = world.sim.run(async move {
+        let mut peer = Peer::connect(&memory, "here").await;
+        peer.greet(REQ).await;
+        peer.send(&[0x80, 0, 0, 1]).await;
+        peer
+    });
+    world.sim.settle();
+    assert_eq!(rep.counters().received, 1);
+    match events.next().now_or_never() {
+        Some(Some(PipeEvent::Attached(pipe))) => pipe.close(),
+        other => panic!("{other:?}"),
+    }
+    world.sim.settle();
+    assert_eq!(rep.try_recv().err(), Some(RequestError::WouldBlock));
+    drop(peer);
+}
+
 // spec.md §13.5.7
 #[test]
 fn timeouts_end_the_request_and_not_the_connection() {
@@ -521,7 +575,16 @@ fn without_peers_a_request_waits_or_fails_as_told() {
 #[test]
 fn a_reply_carries_the_words_of_its_request() {
     let mut world = World::new(14);
-    let rep = world.echo(HERE);
+    let rep = world.rep(world.config());
+    let socket = rep.clone();
+    world.sim.run(async move { socket.listen(HERE).await.unwrap() });
+    let socket = rep.clone();
+    world.sim.spawn(async move {
+        while let Ok((question, replier)) = socket.recv().await {
+            assert!(question.is_empty() || question == "ping", "the words are not in the body");
+            replier.send(question).await.unwrap();
+        }
+    });
     let memory = world.memory.clone();
     let counters = rep.clone();
     world.sim.run(async move {

@@ -479,3 +479,19 @@ impl<P> fmt::Debug for Hub<P> {
         f.debug_struct("Socket").field("counters", &base.counters).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // spec.md §13.5.1
+    #[test]
+    fn pipe_ids_are_31_bits_and_wrap_around_zero_and_those_in_use() {
+        let mut base = Base::new(Arc::new(SocketConfig::default()), Instant::now());
+        base.next_pipe = (u32::MAX >> 1) - 1;
+        assert_eq!(base.next_pipe_id(), PipeId(u32::MAX >> 1));
+        assert_eq!(base.next_pipe_id(), PipeId(1));
+        base.insert(Pipe::for_tests(PipeId(2)));
+        assert_eq!(base.next_pipe_id(), PipeId(3));
+    }
+}

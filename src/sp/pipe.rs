@@ -46,6 +46,14 @@ struct About {
 }
 
 impl Pipe {
+    #[cfg(test)]
+    pub(super) fn for_tests(id: PipeId) -> Self {
+        let (local, remote) = (String::new(), String::new());
+        let address = Address::new("memory", "test");
+        let hub: Weak<Hub<super::rep::Rep>> = Weak::new();
+        Self { about: Arc::new(About { id, address, dialled: false, local, remote, hub }) }
+    }
+
     /// Its number.
     pub fn id(&self) -> PipeId {
         self.about.id

@@ -199,7 +199,7 @@ struct Request {
 
 /// The pattern: requests in the order in which they came, one pipe's turn after the other's.
 #[derive(Default)]
-struct Rep {
+pub(super) struct Rep {
     requests: VecDeque<Request>,
     /// How many of them each pipe has there.
     held: HashMap<PipeId, usize>,
