@@ -7,17 +7,23 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt, join};
+use futures::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt, join, task::AtomicWaker,
+};
 use support::{
     ACK, FIN, GO_AWAY, RST, SYN, Sim, WINDOW, data, frames, header, inner, read_all, session_ended,
 };
 use trunkline::{
-    Config, OpenError, ResetCode, Session, SessionError, StreamError, Violation, runtime::Timer,
-    transport::memory,
+    Config, GoAwayCode, OpenError, ResetCode, Session, SessionError, StreamError, Violation,
+    runtime::Timer, transport::memory,
 };
 
 /// A client of ours on one end of a TCP connection, the bare other end, and the driver's thread.
@@ -559,6 +565,103 @@ fn a_failed_write_does_not_lose_what_was_sent_before() {
         lengths
     });
     assert_eq!(lengths, [200_000; 32]);
+    drop(stream);
+}
+
+/// Takes ten bytes, then nothing, until it fails. The peer is silent.
+#[derive(Clone, Default)]
+struct Stuck {
+    taken: Arc<AtomicUsize>,
+    fails: Arc<AtomicBool>,
+    writer: Arc<AtomicWaker>,
+}
+
+impl Stuck {
+    fn fail(&self) {
+        self.fails.store(true, Ordering::SeqCst);
+        self.writer.wake();
+    }
+}
+
+impl AsyncRead for Stuck {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Stuck {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writer.register(cx.waker());
+        if self.fails.load(Ordering::SeqCst) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let room = 10 - self.taken.load(Ordering::SeqCst);
+        let len = bytes.len().min(room);
+        self.taken.fetch_add(len, Ordering::SeqCst);
+        if len == 0 { Poll::Pending } else { Poll::Ready(Ok(len)) }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+// spec.md §8.6.1: half a batch is on the wire and more waits behind it; all of that is gone.
+#[test]
+fn a_write_that_fails_in_the_middle_ends_the_session_with_what_waits_behind_it() {
+    let mut sim = Sim::new(27);
+    let io = Stuck::default();
+    let (client, driver) = Session::client(io.clone(), sim.config().build().unwrap());
+    let ended = sim.spawn(driver);
+    let mut first = client.try_open().unwrap();
+    sim.run(async move { first.write_all(&[1; 1_000]).await.unwrap() });
+    sim.settle();
+    let mut second = client.try_open().unwrap();
+    let written = sim.spawn(async move {
+        second.write_all(&[2; 1_000]).await.unwrap();
+        second.close().await
+    });
+    sim.settle();
+    assert!(!ended.is_ready() && !written.is_ready());
+    io.fail();
+    sim.settle();
+    let broken = SessionError::Io(io::ErrorKind::BrokenPipe);
+    assert_eq!(ended.take(), Some(Err(broken)));
+    let error = written.take().expect("told").expect_err("lost");
+    assert_eq!(inner(&error), StreamError::Session(broken));
+}
+
+// spec.md §8.6.1: the same while a GoAway waits to be written.
+#[test]
+fn a_write_that_fails_while_the_session_ends_does_no_harm() {
+    let mut sim = Sim::new(28);
+    let io = Stuck::default();
+    let (client, driver) = Session::client(io.clone(), sim.config().build().unwrap());
+    let ended = sim.spawn(driver);
+    let mut stream = client.try_open().unwrap();
+    let stream = sim.run(async move {
+        stream.write_all(&[1; 1_000]).await.unwrap();
+        stream
+    });
+    sim.settle();
+    client.abort(GoAwayCode::INTERNAL_ERROR);
+    sim.settle();
+    assert!(!ended.is_ready());
+    io.fail();
+    sim.settle();
+    assert_eq!(ended.take(), Some(Err(SessionError::Aborted(GoAwayCode::INTERNAL_ERROR))));
     drop(stream);
 }
 

@@ -15,7 +15,9 @@ use bytes::Bytes;
 use futures::{
     AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt, future, join, poll,
 };
-use support::{ACK, DATA, FIN, SYN, Sim, WINDOW, data, header, inner, pattern, read_all};
+use support::{
+    ACK, DATA, FIN, PING, SYN, Sim, WINDOW, data, frames, header, inner, pattern, read_all,
+};
 use trunkline::{
     GoAwayCode, OpenError, PingError, ResetCode, Session, SessionError, StreamError, TryOpenError,
     runtime::Timer,
@@ -713,6 +715,27 @@ fn a_hundred_pings_at_once_are_all_answered() {
         let (near, far) = join!(near, far);
         assert!(near.iter().chain(&far).all(Result::is_ok));
     });
+}
+
+#[test]
+fn thirty_thousand_questions_in_one_go_are_all_answered() {
+    // spec.md §9.2.3: the answers that wait are bounded; they are written before more is read.
+    let mut sim = Sim::new(13);
+    let (near, far) = trunkline::transport::memory::duplex(1 << 20);
+    let (server, driver) = Session::server(near, sim.config().build().unwrap());
+    let ended = sim.spawn(driver);
+    let (mut reader, mut writer) = far.split();
+    let answers = sim.run(async move {
+        let questions: Vec<_> = (0..30_000).flat_map(|value| header(PING, SYN, 0, value)).collect();
+        writer.write_all(&questions).await.unwrap();
+        let mut answers = vec![0; questions.len()];
+        reader.read_exact(&mut answers).await.unwrap();
+        answers
+    });
+    let mut values: Vec<_> = frames(&answers).iter().map(|frame| frame.length).collect();
+    values.sort_unstable();
+    assert_eq!(values, (0..30_000).collect::<Vec<_>>());
+    assert!(!ended.is_ready() && !server.is_closed());
 }
 
 #[test]
