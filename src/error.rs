@@ -34,6 +34,8 @@ impl ResetCode {
     pub const UNKNOWN_PROTOCOL: Self = Self(9);
     /// The preface did not arrive in time.
     pub const PREFACE_TIMEOUT: Self = Self(10);
+    /// The time that what the stream carries had was used up.
+    pub const EXPIRED: Self = Self(11);
 }
 
 impl fmt::Display for ResetCode {
@@ -50,6 +52,7 @@ impl fmt::Display for ResetCode {
             Self::STREAM_CLOSED => f.write_str("data after FIN"),
             Self::UNKNOWN_PROTOCOL => f.write_str("unknown protocol"),
             Self::PREFACE_TIMEOUT => f.write_str("preface did not arrive in time"),
+            Self::EXPIRED => f.write_str("the time was used up"),
             Self(code) => write!(f, "code {code:#x}"),
         }
     }

@@ -89,6 +89,11 @@ impl Runtime {
         self.spawn.spawn(Box::pin(task));
     }
 
+    /// Starts a task that is boxed already.
+    pub fn spawn_boxed(&self, task: BoxFuture) {
+        self.spawn.spawn(task);
+    }
+
     /// The present.
     pub fn now(&self) -> Instant {
         self.timer.now()

@@ -142,6 +142,36 @@ impl Session {
         opened.await.map(|slot| Stream::new(shared.clone(), slot))
     }
 
+    /// Opens a stream, and in the same breath stages what fits of `head` and `body`, with FIN
+    /// behind if all did and `finish` says so. The deadline is one for reading.
+    #[cfg(feature = "exchange")]
+    pub(crate) async fn open_with(
+        &self,
+        head: &mut &[u8],
+        body: &mut bytes::Bytes,
+        finish: bool,
+        read_until: Option<Instant>,
+    ) -> Result<(Stream, Result<bool, crate::StreamError>), OpenError> {
+        let shared = &self.handle.shared;
+        let opened = shared.wait(List::Open, |state, now| {
+            let slot = match state.core.open(now) {
+                Ok(slot) => slot,
+                Err(TryOpenError::AckBacklogFull | TryOpenError::TooManyStreams) => return None,
+                Err(TryOpenError::Open(error)) => {
+                    state.wake_one(List::Open);
+                    return Some(Err(error));
+                }
+            };
+            if read_until.is_some() {
+                state.core.set_deadline(slot, crate::proto::Direction::Read, read_until, now);
+            }
+            let staged = state.core.stage(slot, head, body, finish);
+            state.wake_one(List::Open);
+            Some(Ok((slot, staged)))
+        });
+        opened.await.map(|(slot, staged)| (Stream::new(shared.clone(), slot), staged))
+    }
+
     /// Opens a stream if that is possible now.
     ///
     /// # Errors

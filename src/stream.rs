@@ -269,6 +269,81 @@ macro_rules! writing {
 
 reading!(Stream);
 reading!(ReadHalf);
+
+#[cfg(feature = "exchange")]
+impl Stream {
+    /// What can reset this stream, wherever its handle is. None before it has an id.
+    pub(crate) fn remote(&self) -> Option<Remote> {
+        let Handle { shared, slot, .. } = &self.handle;
+        Some(Remote { id: self.id()?, shared: shared.clone(), slot: *slot })
+    }
+}
+
+/// Resets a stream without holding it. The id tells whether it still is the same one.
+#[cfg(feature = "exchange")]
+pub(crate) struct Remote {
+    shared: Arc<Shared>,
+    slot: Slot,
+    id: StreamId,
+}
+
+#[cfg(feature = "exchange")]
+impl Remote {
+    pub(crate) fn reset(&self, code: ResetCode) {
+        self.shared.with(|state| {
+            if state.core.id(self.slot) == Some(self.id) {
+                state.core.reset(self.slot, code);
+            }
+        });
+    }
+}
+
+#[cfg(feature = "exchange")]
+macro_rules! staging {
+    ($name:ident) => {
+        impl $name {
+            /// Stages `head`, then `body`, then with `finish` FIN, all at once where there is
+            /// room; what was staged is gone from both. Does not wait until it is flushed.
+            pub(crate) fn poll_stage(
+                &mut self,
+                cx: &mut Context<'_>,
+                head: &mut &[u8],
+                body: &mut Bytes,
+                finish: bool,
+            ) -> Poll<Result<(), StreamError>> {
+                self.handle.poll_stage(cx, head, body, finish)
+            }
+        }
+    };
+}
+
+#[cfg(feature = "exchange")]
+staging!(Stream);
+#[cfg(feature = "exchange")]
+staging!(WriteHalf);
+
+#[cfg(feature = "exchange")]
+impl Stream {
+    /// Waits for an early end as a reader. Wakes for other reasons too.
+    pub(crate) fn poll_early_end(&mut self, cx: &Context<'_>) -> Poll<StreamError> {
+        self.handle.poll_early_end(cx, Direction::Read)
+    }
+
+    /// Waits for an early end as a writer. Wakes for other reasons too.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn poll_early_end_writing(&mut self, cx: &Context<'_>) -> Poll<StreamError> {
+        self.handle.poll_early_end(cx, Direction::Write)
+    }
+}
+
+#[cfg(feature = "rpc")]
+impl WriteHalf {
+    /// Waits for an early end as a writer. Wakes for other reasons too.
+    pub(crate) fn poll_early_end_writing(&mut self, cx: &Context<'_>) -> Poll<StreamError> {
+        self.handle.poll_early_end(cx, Direction::Write)
+    }
+}
+
 writing!(Stream);
 writing!(WriteHalf);
 
@@ -389,6 +464,37 @@ impl Handle {
             }
             Err(error) => Poll::Ready(Err(error.into())),
         }
+    }
+
+    #[cfg(feature = "exchange")]
+    fn poll_stage(
+        &self,
+        cx: &Context<'_>,
+        head: &mut &[u8],
+        body: &mut Bytes,
+        finish: bool,
+    ) -> Poll<Result<(), StreamError>> {
+        self.shared.with(|state| {
+            if state.core.stage(self.slot, head, body, finish)? {
+                return Poll::Ready(Ok(()));
+            }
+            state.wait_writable(self.slot, cx);
+            Poll::Pending
+        })
+    }
+
+    #[cfg(feature = "exchange")]
+    fn poll_early_end(&self, cx: &Context<'_>, direction: Direction) -> Poll<StreamError> {
+        self.shared.with(|state| {
+            if let Some(error) = state.core.early_end(self.slot, direction) {
+                return Poll::Ready(error);
+            }
+            match direction {
+                Direction::Read => state.wait_readable(self.slot, cx),
+                Direction::Write => state.wait_writable(self.slot, cx),
+            }
+            Poll::Pending
+        })
     }
 
     fn poll_flush(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {

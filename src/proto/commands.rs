@@ -201,6 +201,22 @@ impl Core {
         }
     }
 
+    /// Why the stream ended early, if it did. Else the event of `direction` follows when it does,
+    /// at that deadline, and now and then for nothing.
+    pub fn early_end(&mut self, slot: Slot, direction: Direction) -> Option<StreamError> {
+        if self.streams[slot].state == State::Reset {
+            return Some(self.stream_error(slot));
+        }
+        if let Phase::Ended = self.phase {
+            return Some(StreamError::Session(self.session_error()));
+        }
+        self.streams[slot].marks.set(match direction {
+            Direction::Read => Marks::READ_WAIT,
+            Direction::Write => Marks::WRITE_WAIT,
+        });
+        None
+    }
+
     /// This side writes no more. FIN follows what is staged. A second time does nothing.
     pub fn finish(&mut self, slot: Slot) -> Result<(), StreamError> {
         if self.streams[slot].state == State::Reset {

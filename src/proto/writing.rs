@@ -40,6 +40,33 @@ impl Core {
         Ok(if total == 0 && !chunk.is_empty() { Written::Blocked } else { Written::Bytes(total) })
     }
 
+    /// Stages `head`, then `body`, then with `finish` FIN; what was staged is gone from both.
+    /// False: there is no room for the rest now, and [`Event::Writable`](super::Event::Writable)
+    /// will follow.
+    pub fn stage(
+        &mut self,
+        slot: Slot,
+        head: &mut &[u8],
+        body: &mut Bytes,
+        finish: bool,
+    ) -> Result<bool, StreamError> {
+        while !head.is_empty() {
+            match self.write(slot, head)? {
+                Written::Bytes(len) => *head = &head[len..],
+                Written::Blocked => return Ok(false),
+            }
+        }
+        while !body.is_empty() {
+            if self.write_chunk(slot, body)? == Written::Blocked {
+                return Ok(false);
+            }
+        }
+        if finish {
+            self.finish(slot)?;
+        }
+        Ok(true)
+    }
+
     /// Whether everything this stream staged was flushed; else [`Event::Writable`] follows.
     pub fn flush(&mut self, slot: Slot) -> Result<bool, StreamError> {
         if self.streams[slot].state == State::Reset {

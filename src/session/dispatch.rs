@@ -39,11 +39,11 @@ impl Protocol {
     /// Request/reply sockets.
     pub const SP: Self = Self { number: 3, version: 0 };
 
-    const fn preface(self) -> [u8; 4] {
+    pub(crate) const fn preface(self) -> [u8; 4] {
         [MAGIC[0], MAGIC[1], self.number, self.version]
     }
 
-    const fn parse(preface: [u8; 4]) -> Option<Self> {
+    pub(crate) const fn parse(preface: [u8; 4]) -> Option<Self> {
         let [t, k, number, version] = preface;
         if t == MAGIC[0] && k == MAGIC[1] { Some(Self { number, version }) } else { None }
     }

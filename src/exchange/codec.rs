@@ -1,0 +1,428 @@
+//! Messages as bytes (`spec.md §14.2`), without IO.
+
+use std::fmt;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// What a message is (`spec.md §14.2.3`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Asks for something.
+    Request = 1,
+    /// Answers.
+    Response = 2,
+    /// One of a series.
+    Message = 3,
+    /// Ends the exchange without an answer: a [`Code`](super::Code) and some words.
+    Error = 4,
+}
+
+impl Kind {
+    const fn parse(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Request),
+            2 => Some(Self::Response),
+            3 => Some(Self::Message),
+            4 => Some(Self::Error),
+            _ => None,
+        }
+    }
+}
+
+/// One unit of an exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What it is.
+    pub kind: Kind,
+    /// What it says.
+    pub body: Bytes,
+}
+
+impl Message {
+    /// A message.
+    pub fn new(kind: Kind, body: impl Into<Bytes>) -> Self {
+        Self { kind, body: body.into() }
+    }
+}
+
+pub(crate) const HEADER: usize = 8;
+const TTL: usize = 4;
+const MORE: u8 = 1;
+const HAS_TTL: u8 = 2;
+
+/// The header of a fragment, with its time to live where it has one.
+pub(crate) fn put_header(out: &mut Vec<u8>, kind: Kind, more: bool, ttl: Option<u32>, len: usize) {
+    let at = out.len();
+    out.extend_from_slice(&[0; HEADER]);
+    if let Some(ttl) = ttl {
+        out.extend_from_slice(&ttl.to_be_bytes());
+    }
+    patch_header(&mut out[at..], kind, more, ttl.is_some(), len);
+}
+
+/// Fills in a header that was left room for; `len` is that of the body alone.
+pub(crate) fn patch_header(at: &mut [u8], kind: Kind, more: bool, has_ttl: bool, len: usize) {
+    let flags = u8::from(more) * MORE + u8::from(has_ttl) * HAS_TTL;
+    let length = len + usize::from(has_ttl) * TTL;
+    at[..4].copy_from_slice(&[kind as u8, flags, 0, 0]);
+    // A fragment is at most 16 MiB.
+    at[4..HEADER].copy_from_slice(&(length as u32).to_be_bytes());
+}
+
+/// Appends a message to `out`, in fragments of at most `fragment` bytes, which is one at least and
+/// 16 MiB at most. For tools and tests: an [`Exchange`](super::Exchange) does not copy.
+pub fn encode(message: &Message, ttl: Option<u32>, fragment: usize, out: &mut Vec<u8>) {
+    let fragment = fragment.clamp(1, super::config::MAX_FRAGMENT);
+    let mut rest = &message.body[..];
+    let mut ttl = ttl;
+    loop {
+        let (part, more) = rest.split_at(rest.len().min(fragment));
+        put_header(out, message.kind, !more.is_empty(), ttl.take(), part.len());
+        out.extend_from_slice(part);
+        rest = more;
+        if rest.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Finds the messages in what was received. It allocates for bytes that arrived and one chunk
+/// beyond, whatever lengths are announced.
+#[derive(Debug)]
+pub struct Decoder {
+    max_message: usize,
+    /// Whether the next fragment may carry a time to live.
+    first: bool,
+    expects_ttl: bool,
+    ttl: Option<u32>,
+    header: [u8; HEADER + TTL],
+    filled: usize,
+    /// The fragment that is arriving, once its header has.
+    fragment: Option<Fragment>,
+    /// The message that is arriving: its kind, and what is there of its body.
+    kind: Option<Kind>,
+    body: BytesMut,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fragment {
+    left: usize,
+    more: bool,
+}
+
+impl Decoder {
+    /// A decoder for one direction of an exchange. Only the opener's first message may carry a
+    /// time to live: `from_opener` says whose direction it is.
+    pub fn new(max_message: usize, from_opener: bool) -> Self {
+        Self {
+            max_message,
+            first: true,
+            expects_ttl: from_opener,
+            ttl: None,
+            header: [0; HEADER + TTL],
+            filled: 0,
+            fragment: None,
+            kind: None,
+            body: BytesMut::new(),
+        }
+    }
+
+    /// The time to live in milliseconds that came with the first message.
+    pub const fn ttl(&self) -> Option<u32> {
+        self.ttl
+    }
+
+    /// Whether the end may come here: no message has begun to arrive.
+    pub const fn at_boundary(&self) -> bool {
+        self.filled == 0 && self.fragment.is_none() && self.kind.is_none()
+    }
+
+    /// Takes bytes from the front of `input` until a message is whole; `None` when all of `input`
+    /// was taken. A message that lies in one piece is not copied.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`]; nothing more can be decoded after it.
+    pub fn decode(&mut self, input: &mut Bytes) -> Result<Option<Message>, Malformed> {
+        loop {
+            if self.fragment.is_none() && !self.take_header(input)? {
+                return Ok(None);
+            }
+            let (Some(fragment), Some(kind)) = (self.fragment, self.kind) else { return Ok(None) };
+            if fragment.left <= input.len() {
+                let part = input.split_to(fragment.left);
+                self.fragment = None;
+                if fragment.more {
+                    self.body.extend_from_slice(&part);
+                    continue;
+                }
+                self.kind = None;
+                return Ok(Some(Message { kind, body: self.complete(part) }));
+            }
+            self.keep(input, fragment);
+            return Ok(None);
+        }
+    }
+
+    /// All of `input` belongs to a fragment that goes on.
+    fn keep(&mut self, input: &mut Bytes, fragment: Fragment) {
+        if input.is_empty() {
+            return;
+        }
+        let wanted = input.len().max(fragment.left.min(CHUNK));
+        if self.body.capacity() - self.body.len() < input.len() {
+            // Doubling, so that the bytes are not moved too often, but not for a mere promise.
+            self.body.reserve(wanted.max(fragment.left.min(self.body.len())));
+        }
+        self.body.extend_from_slice(input);
+        self.fragment = Some(Fragment { left: fragment.left - input.len(), ..fragment });
+        *input = Bytes::new();
+    }
+
+    fn complete(&mut self, part: Bytes) -> Bytes {
+        if self.body.is_empty() {
+            return part;
+        }
+        self.body.extend_from_slice(&part);
+        std::mem::take(&mut self.body).freeze()
+    }
+
+    /// Whether the header of the next fragment is there.
+    fn take_header(&mut self, input: &mut Bytes) -> Result<bool, Malformed> {
+        loop {
+            let wanted = match self.filled {
+                0..HEADER => HEADER,
+                _ if self.header[1] & HAS_TTL != 0 => HEADER + TTL,
+                _ => HEADER,
+            };
+            if self.filled >= HEADER && self.filled == wanted {
+                break;
+            }
+            if input.is_empty() {
+                return Ok(false);
+            }
+            let len = input.len().min(wanted - self.filled);
+            self.header[self.filled..self.filled + len].copy_from_slice(&input[..len]);
+            input.advance(len);
+            self.filled += len;
+            if self.filled == HEADER {
+                self.check_header()?;
+            }
+        }
+        self.filled = 0;
+        let [kind, flags, _, _, l0, l1, l2, l3, t0, t1, t2, t3] = self.header;
+        let mut left = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        if flags & HAS_TTL != 0 {
+            let ttl = u32::from_be_bytes([t0, t1, t2, t3]);
+            if ttl == 0 {
+                return Err(Malformed::ZeroTtl);
+            }
+            self.ttl = Some(ttl);
+            left = left.saturating_sub(TTL);
+        }
+        self.first = false;
+        self.kind = Kind::parse(kind);
+        self.fragment = Some(Fragment { left, more: flags & MORE != 0 });
+        Ok(true)
+    }
+
+    /// Every rule that a header can break, before a byte of the body is looked at.
+    fn check_header(&self) -> Result<(), Malformed> {
+        let [kind, flags, r0, r1, l0, l1, l2, l3, ..] = self.header;
+        let Some(parsed) = Kind::parse(kind) else { return Err(Malformed::UnknownKind(kind)) };
+        if flags & !(MORE | HAS_TTL) != 0 {
+            return Err(Malformed::UnknownFlags(flags));
+        }
+        if [r0, r1] != [0, 0] {
+            return Err(Malformed::Reserved(u16::from_be_bytes([r0, r1])));
+        }
+        if self.kind.is_some_and(|begun| begun != parsed) {
+            return Err(Malformed::KindChanged);
+        }
+        let mut len = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        if flags & HAS_TTL != 0 {
+            if !self.first || !self.expects_ttl {
+                return Err(Malformed::StrayTtl);
+            }
+            let Some(rest) = len.checked_sub(TTL) else { return Err(Malformed::ShortTtl) };
+            len = rest;
+        }
+        if len == 0 && flags & MORE != 0 {
+            return Err(Malformed::EmptyFragment);
+        }
+        let total = len.saturating_add(self.body.len());
+        if total > self.max_message {
+            return Err(Malformed::TooLarge { announced: total, max: self.max_message });
+        }
+        Ok(())
+    }
+}
+
+/// What is allocated at once for a fragment of which only the beginning is there.
+const CHUNK: usize = 64 * 1024;
+
+/// What is wrong with the bytes of an exchange (`spec.md §14.2.8`). It ends that exchange only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// A kind that nobody defined.
+    UnknownKind(u8),
+    /// A flag that nobody defined.
+    UnknownFlags(u8),
+    /// Bytes that must be zero.
+    Reserved(u16),
+    /// The fragments of one message differ in kind.
+    KindChanged,
+    /// A fragment that carries nothing, with more to follow.
+    EmptyFragment,
+    /// A time to live elsewhere than in the opener's first message.
+    StrayTtl,
+    /// A length too short for the time to live.
+    ShortTtl,
+    /// A time to live of nothing.
+    ZeroTtl,
+    /// A message beyond the maximum; what is announced counts.
+    TooLarge {
+        /// Bytes so far, with the fragment that was announced.
+        announced: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The stream was finished in the middle of a message.
+    CutShort,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownKind(kind) => write!(f, "unknown message kind {kind}"),
+            Self::UnknownFlags(flags) => write!(f, "unknown message flags {flags:#04x}"),
+            Self::Reserved(value) => write!(f, "reserved bytes are {value:#06x}, not zero"),
+            Self::KindChanged => f.write_str("the kind changed in the middle of a message"),
+            Self::EmptyFragment => f.write_str("an empty fragment with more to follow"),
+            Self::StrayTtl => f.write_str("a time to live outside of the first message"),
+            Self::ShortTtl => f.write_str("a length too short for its time to live"),
+            Self::ZeroTtl => f.write_str("a time to live of zero"),
+            Self::TooLarge { announced, max } => {
+                write!(f, "a message of {announced} bytes or more, where {max} are the most")
+            }
+            Self::CutShort => f.write_str("the end in the middle of a message"),
+        }
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode_all(
+        wire: &[u8],
+        piece: usize,
+        max: usize,
+    ) -> Result<(Vec<Message>, Decoder), Malformed> {
+        let mut decoder = Decoder::new(max, true);
+        let mut found = Vec::new();
+        for part in wire.chunks(piece.max(1)) {
+            let mut input = Bytes::copy_from_slice(part);
+            while let Some(message) = decoder.decode(&mut input)? {
+                found.push(message);
+            }
+            assert!(input.is_empty());
+        }
+        Ok((found, decoder))
+    }
+
+    #[test]
+    fn worked_examples() {
+        // spec.md §14.2.9
+        let mut wire = Vec::new();
+        encode(&Message::new(Kind::Request, "hi"), Some(1_500), 1_024, &mut wire);
+        assert_eq!(wire, [1, 2, 0, 0, 0, 0, 0, 6, 0, 0, 0x05, 0xdc, b'h', b'i']);
+        wire.clear();
+        encode(&Message::new(Kind::Message, "abc"), None, 2, &mut wire);
+        assert_eq!(wire, *b"\x03\x01\0\0\0\0\0\x02ab\x03\0\0\0\0\0\0\x01c");
+        wire.clear();
+        encode(&Message::new(Kind::Response, ""), None, 2, &mut wire);
+        assert_eq!(wire, [2, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn messages_survive_every_fragment_size_and_every_split() {
+        quickcheck::quickcheck(round_trip as fn(Vec<Vec<u8>>, u8, u8, Option<u16>) -> bool);
+    }
+
+    fn round_trip(bodies: Vec<Vec<u8>>, fragment: u8, piece: u8, ttl: Option<u16>) -> bool {
+        let kinds = [Kind::Request, Kind::Response, Kind::Message, Kind::Error];
+        let messages: Vec<_> =
+            bodies.into_iter().zip(kinds.iter().cycle()).map(|(b, k)| Message::new(*k, b)).collect();
+        let ttl = ttl.map(|ttl| u32::from(ttl) + 1);
+        let mut wire = Vec::new();
+        for (index, message) in messages.iter().enumerate() {
+            encode(message, ttl.filter(|_| index == 0), fragment.into(), &mut wire);
+        }
+        let (found, decoder) = decode_all(&wire, piece.into(), 1 << 20).unwrap();
+        let ttl = ttl.filter(|_| !messages.is_empty());
+        found == messages && decoder.at_boundary() && decoder.ttl() == ttl
+    }
+
+    #[test]
+    fn fragments_fit_exactly_or_one_byte_off() {
+        for (len, headers) in [(0, 1), (9, 1), (10, 1), (11, 2), (20, 2), (21, 3)] {
+            let mut wire = Vec::new();
+            encode(&Message::new(Kind::Message, vec![7; len]), None, 10, &mut wire);
+            assert_eq!(wire.len(), len + 8 * headers, "{len} bytes");
+            assert_eq!(decode_all(&wire, 3, 21).unwrap().0[0].body.len(), len);
+        }
+    }
+
+    #[test]
+    fn each_rule_has_its_own_error() {
+        // spec.md §14.2.8
+        let cases: [(&[u8], Malformed); 10] = [
+            (&[0, 0, 0, 0, 0, 0, 0, 0], Malformed::UnknownKind(0)),
+            (&[5, 0, 0, 0, 0, 0, 0, 0], Malformed::UnknownKind(5)),
+            (&[1, 4, 0, 0, 0, 0, 0, 0], Malformed::UnknownFlags(4)),
+            (&[1, 0, 0, 1, 0, 0, 0, 0], Malformed::Reserved(1)),
+            (&[1, 1, 0, 0, 0, 0, 0, 1, 9, 2, 0, 0, 0, 0, 0, 0, 0], Malformed::KindChanged),
+            (&[1, 1, 0, 0, 0, 0, 0, 0], Malformed::EmptyFragment),
+            (&[1, 0, 0, 0, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 0, 4], Malformed::StrayTtl),
+            (&[1, 2, 0, 0, 0, 0, 0, 3], Malformed::ShortTtl),
+            (&[1, 2, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0], Malformed::ZeroTtl),
+            (
+                &[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
+                Malformed::TooLarge { announced: 0xffff_ffff, max: 100 },
+            ),
+        ];
+        for (wire, error) in cases {
+            for piece in 1..=wire.len() {
+                assert_eq!(decode_all(wire, piece, 100).unwrap_err(), error, "{wire:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_maximum_counts_all_fragments() {
+        let mut wire = Vec::new();
+        encode(&Message::new(Kind::Message, vec![1; 100]), None, 30, &mut wire);
+        assert_eq!(decode_all(&wire, 7, 100).unwrap().0.len(), 1);
+        let error = decode_all(&wire, 7, 99).unwrap_err();
+        assert_eq!(error, Malformed::TooLarge { announced: 100, max: 99 });
+    }
+
+    #[test]
+    fn only_the_opener_sets_a_time_to_live() {
+        let mut decoder = Decoder::new(100, false);
+        let mut input = Bytes::from_static(&[2, 2, 0, 0, 0, 0, 0, 4, 0, 0, 0, 9]);
+        assert_eq!(decoder.decode(&mut input), Err(Malformed::StrayTtl));
+    }
+
+    #[test]
+    fn a_promise_of_much_allocates_one_chunk() {
+        let mut decoder = Decoder::new(usize::MAX, true);
+        let mut input = Bytes::from_static(&[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]);
+        assert_eq!(decoder.decode(&mut input), Ok(None));
+        assert!(decoder.body.capacity() <= 2 * CHUNK, "{}", decoder.body.capacity());
+    }
+}

@@ -1,0 +1,254 @@
+//! Why an exchange failed, and the classes of failure that travel.
+
+use std::{error::Error, fmt, io};
+
+use super::{Kind, Malformed};
+use crate::{OpenError, ResetCode, SessionError, StreamError};
+
+/// A class of failure: a number on the wire (`spec.md §14.5`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The deadline passed.
+    Timeout,
+    /// The caller lost interest.
+    Cancelled,
+    /// The other side has too much to do.
+    Busy,
+    /// The other side will not do this.
+    Declined,
+    /// The other side failed at it.
+    Unexpected,
+    /// What was asked makes no sense.
+    BadRequest,
+    /// The connection failed.
+    Network,
+    /// One side broke the protocol.
+    Protocol,
+    /// What was asked for is not there.
+    NotFound,
+    /// A defect: a handler panicked.
+    Internal,
+    /// Nobody who could do it can be reached now.
+    Unavailable,
+    /// The service is there and has no such method.
+    Unimplemented,
+    /// The content type is not understood.
+    UnsupportedType,
+    /// Who asks is not known.
+    Unauthenticated,
+    /// Who asks may not.
+    Forbidden,
+    /// The state of things is not such that it could be done.
+    Conflict,
+    /// A number nobody defined here; from 128 up they are the application's.
+    Other(u8),
+}
+
+const NAMED: [(u8, Code, &str); 16] = [
+    (1, Code::Timeout, "timeout"),
+    (2, Code::Cancelled, "cancelled"),
+    (3, Code::Busy, "busy"),
+    (4, Code::Declined, "declined"),
+    (5, Code::Unexpected, "unexpected error"),
+    (6, Code::BadRequest, "bad request"),
+    (7, Code::Network, "network error"),
+    (8, Code::Protocol, "protocol error"),
+    (9, Code::NotFound, "not found"),
+    (10, Code::Internal, "internal error"),
+    (11, Code::Unavailable, "unavailable"),
+    (12, Code::Unimplemented, "unimplemented"),
+    (13, Code::UnsupportedType, "unsupported content type"),
+    (14, Code::Unauthenticated, "unauthenticated"),
+    (15, Code::Forbidden, "forbidden"),
+    (16, Code::Conflict, "conflict"),
+];
+
+impl Code {
+    /// The code with this number; every number is one.
+    pub fn from_number(number: u8) -> Self {
+        let named = NAMED.iter().find(|(value, ..)| *value == number);
+        named.map_or(Self::Other(number), |(_, code, _)| *code)
+    }
+
+    /// The number on the wire. 0 is success there, which is no code: [`Code::Other`] of 0 is sent
+    /// as [`Code::Unexpected`].
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Other(0) => 5,
+            Self::Other(number) => number,
+            named => NAMED.iter().find(|(_, code, _)| *code == named).map_or(5, |found| found.0),
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Other(number) => write!(f, "code {number}"),
+            named => {
+                let found = NAMED.iter().find(|(_, code, _)| code == named);
+                f.write_str(found.map_or("", |(.., name)| name))
+            }
+        }
+    }
+}
+
+/// Why an exchange failed. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExchangeError {
+    /// The deadline passed. With less than a millisecond left nothing is sent.
+    Timeout,
+    /// The other side gave the exchange up.
+    Cancelled,
+    /// The other side took no more; the exchange reached nobody.
+    Refused,
+    /// The stream could not be opened; nothing was sent.
+    Open(OpenError),
+    /// The session ended before anything was sent.
+    NeverSent(SessionError),
+    /// The session ended.
+    Session(SessionError),
+    /// The stream ended early for another reason.
+    Stream(StreamError),
+    /// The other side said what went wrong.
+    Remote {
+        /// The class.
+        code: Code,
+        /// In words.
+        message: String,
+    },
+    /// What arrived is no message; the exchange was reset.
+    Malformed(Malformed),
+    /// A message of another kind than was waited for. It is not lost:
+    /// [`Exchange::recv`](super::Exchange::recv) returns it.
+    UnexpectedKind(Kind),
+    /// A message beyond `max_message` was to be sent; nothing was.
+    TooLarge(usize),
+    /// Send after the last message.
+    Finished,
+    /// The other side finished without the message that was waited for.
+    Ended,
+    /// The set takes no more exchanges.
+    SetClosed,
+    /// The set has as many exchanges as its limit.
+    SetFull,
+    /// The session has no timer, so there can be no deadline.
+    NoTimer,
+    /// The set ended all its exchanges, with this code.
+    Failed(Code),
+}
+
+impl ExchangeError {
+    /// The class of the failure.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Timeout => Code::Timeout,
+            Self::Cancelled => Code::Cancelled,
+            Self::Refused | Self::SetFull => Code::Busy,
+            Self::Open(_) | Self::NeverSent(_) | Self::Session(_) => Code::Network,
+            Self::Stream(StreamError::Reset(code)) => of_reset(*code),
+            Self::Stream(StreamError::Overloaded) => Code::Busy,
+            Self::Stream(StreamError::DataAfterFin) | Self::Malformed(_) => Code::Protocol,
+            Self::Stream(_) => Code::Network,
+            Self::Remote { code, .. } | Self::Failed(code) => *code,
+            Self::UnexpectedKind(_) | Self::Ended => Code::Protocol,
+            Self::TooLarge(_) | Self::Finished => Code::BadRequest,
+            Self::SetClosed | Self::NoTimer => Code::Declined,
+        }
+    }
+
+    /// Whether it is certain that the exchange reached nobody on the other side: nothing of it was
+    /// sent, or it was refused before it was taken (`spec.md §4.6.3`).
+    pub const fn reached_nobody(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused
+                | Self::Open(_)
+                | Self::NeverSent(_)
+                | Self::TooLarge(_)
+                | Self::SetClosed
+                | Self::SetFull
+                | Self::NoTimer
+        )
+    }
+
+    /// What a failed read or write means. `untouched`: nothing was received, so that a refusal
+    /// can be believed; `sent`: the stream has an id.
+    pub(crate) fn of_stream(error: StreamError, untouched: bool, sent: bool) -> Self {
+        match error {
+            StreamError::Reset(ResetCode::REFUSED) if untouched => Self::Refused,
+            StreamError::Reset(ResetCode::CANCELLED) => Self::Cancelled,
+            StreamError::Reset(ResetCode::EXPIRED) | StreamError::TimedOut => Self::Timeout,
+            StreamError::Session(error) if !sent => Self::NeverSent(error),
+            StreamError::Session(error) => Self::Session(error),
+            StreamError::Finished => Self::Finished,
+            other => Self::Stream(other),
+        }
+    }
+
+    pub(crate) fn of_io(error: &io::Error, untouched: bool, sent: bool) -> Self {
+        let error = StreamError::of(error).unwrap_or(StreamError::TimedOut);
+        Self::of_stream(error, untouched, sent)
+    }
+}
+
+const fn of_reset(code: ResetCode) -> Code {
+    match code {
+        ResetCode::PROTOCOL_ERROR | ResetCode::STREAM_CLOSED => Code::Protocol,
+        ResetCode::REFUSED | ResetCode::OVERLOADED => Code::Busy,
+        ResetCode::UNKNOWN_PROTOCOL | ResetCode::PREFACE_TIMEOUT => Code::Declined,
+        ResetCode::OPEN_TIMEOUT | ResetCode::CLOSE_TIMEOUT => Code::Network,
+        _ => Code::Unexpected,
+    }
+}
+
+impl fmt::Display for ExchangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("the deadline passed"),
+            Self::Cancelled => f.write_str("the other side gave up"),
+            Self::Refused => f.write_str("refused: the other side takes no more"),
+            Self::Open(_) => f.write_str("no stream could be opened"),
+            Self::NeverSent(_) => f.write_str("the session ended before anything was sent"),
+            Self::Session(_) => f.write_str("the session ended"),
+            Self::Stream(_) => f.write_str("the stream ended early"),
+            Self::Remote { code, message } if message.is_empty() => code.fmt(f),
+            Self::Remote { code, message } => write!(f, "{code}: {message}"),
+            Self::Malformed(_) => f.write_str("what arrived is no message"),
+            Self::UnexpectedKind(kind) => write!(f, "a message of another kind: {kind:?}"),
+            Self::TooLarge(len) => write!(f, "a message of {len} bytes is too large to send"),
+            Self::Finished => f.write_str("nothing can follow the last message"),
+            Self::Ended => f.write_str("the other side finished without an answer"),
+            Self::SetClosed => f.write_str("the set takes no more exchanges"),
+            Self::SetFull => f.write_str("the set has as many exchanges as it may"),
+            Self::NoTimer => f.write_str("the session has no timer, so there is no deadline"),
+            Self::Failed(code) => write!(f, "all exchanges were ended: {code}"),
+        }
+    }
+}
+
+impl Error for ExchangeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Open(cause) => Some(cause),
+            Self::NeverSent(cause) | Self::Session(cause) => Some(cause),
+            Self::Stream(cause) => Some(cause),
+            Self::Malformed(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_is_a_code_and_goes_back_to_it() {
+        for number in 1..=255 {
+            assert_eq!(Code::from_number(number).number(), number);
+            assert!(!Code::from_number(number).to_string().is_empty());
+        }
+    }
+}

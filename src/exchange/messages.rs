@@ -1,0 +1,623 @@
+//! One exchange.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{
+    Code, Decoder, ExchangeConfig, ExchangeError, Kind, Malformed, Message,
+    outgoing::{Draft, Outgoing},
+    table::Ticket,
+};
+use crate::{
+    Protocol, ResetCode, Session, Stream, StreamError,
+    runtime::Timer,
+    stream::ReadHalf,
+};
+
+/// A stream of messages, with a deadline.
+///
+/// * [`send`](Self::send) is done when the message is staged for the connection, and waits while
+///   the other side reads too slowly. [`send_last`](Self::send_last) finishes this direction too.
+/// * [`recv`](Self::recv) gives what arrived before an error before the error, except that a
+///   deadline that passed comes first. An error is final: every later call gives the same one.
+/// * **Drop** before both directions were finished cancels the exchange: the other side reads
+///   [`ExchangeError::Cancelled`].
+///
+/// # Cancel safety
+///
+/// Dropping a pending `recv` loses nothing. Dropping a pending `send` loses the message if nothing
+/// of it was staged; else the rest goes out before anything later.
+pub struct Exchange {
+    /// Let go of before the stream, so that the set resets no stranger.
+    ticket: Option<Ticket>,
+    link: Link,
+    reader: Reader,
+    config: ExchangeConfig,
+    clock: Option<Arc<dyn Timer>>,
+    deadline: Option<Instant>,
+    role: Role,
+    /// Begun and not staged to its end.
+    outgoing: Option<Outgoing>,
+    /// A message that was not of the kind asked for.
+    held: Option<Message>,
+    finished: bool,
+    /// Nothing more is waited for: the other side finished, or sent its response. An acceptor
+    /// that finished waits for nothing either.
+    answered: bool,
+    failure: Option<ExchangeError>,
+}
+
+enum Link {
+    Unopened(Session),
+    Open(Stream),
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Opener,
+    Acceptor,
+}
+
+impl Exchange {
+    /// A new exchange. Nothing happens until the first message is sent, not even SYN.
+    pub fn open(session: &Session, config: &ExchangeConfig) -> Self {
+        let link = Link::Unopened(session.clone());
+        Self::new(link, session.timer().cloned(), config, Role::Opener)
+    }
+
+    /// The other end of an exchange: a stream of the [`Dispatcher`](crate::Dispatcher)'s, past
+    /// its preface. `session` is the one it belongs to.
+    pub fn accept(session: &Session, stream: Stream, config: &ExchangeConfig) -> Self {
+        Self::new(Link::Open(stream), session.timer().cloned(), config, Role::Acceptor)
+    }
+
+    fn new(
+        link: Link,
+        clock: Option<Arc<dyn Timer>>,
+        config: &ExchangeConfig,
+        role: Role,
+    ) -> Self {
+        Self {
+            link,
+            reader: Reader::new(config.max_message, role),
+            config: *config,
+            clock,
+            deadline: None,
+            role,
+            outgoing: None,
+            held: None,
+            finished: false,
+            answered: role == Role::Acceptor,
+            failure: None,
+            ticket: None,
+        }
+    }
+
+    /// The opener's deadline, which travels with the first message as a time to live: set it
+    /// before. `at` is on the clock of the session's timer.
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError::NoTimer`].
+    pub fn set_deadline(&mut self, at: Instant) -> Result<(), ExchangeError> {
+        if self.clock.is_none() {
+            return Err(ExchangeError::NoTimer);
+        }
+        self.deadline = Some(at);
+        if let Some(ticket) = &self.ticket {
+            ticket.set_deadline(at);
+        }
+        self.arm();
+        Ok(())
+    }
+
+    /// When the exchange has to be over. On the accepting side it is known from the first message
+    /// on.
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// What is left until the deadline.
+    pub fn time_left(&self) -> Option<Duration> {
+        let (at, clock) = (self.deadline?, self.clock.as_ref()?);
+        Some(at.saturating_duration_since(clock.now()))
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError`]; with [`TooLarge`](ExchangeError::TooLarge) and
+    /// [`Finished`](ExchangeError::Finished) the exchange goes on.
+    pub async fn send(&mut self, message: Message) -> Result<(), ExchangeError> {
+        self.send_draft(message.kind, |_| {}, message.body, false).await
+    }
+
+    /// Sends a message, and finishes this direction behind it, in one write where there is room.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub async fn send_last(&mut self, message: Message) -> Result<(), ExchangeError> {
+        self.send_draft(message.kind, |_| {}, message.body, true).await
+    }
+
+    /// Ends the exchange with an error for the other side, which reads it as
+    /// [`ExchangeError::Remote`].
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub async fn fail(mut self, code: Code, message: &str) -> Result<(), ExchangeError> {
+        let put = |out: &mut Vec<u8>| {
+            out.push(code.number());
+            out.extend_from_slice(message.as_bytes());
+        };
+        self.send_draft(Kind::Error, put, Bytes::new(), true).await
+    }
+
+    /// This side sends no more. A second time does nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub async fn finish(&mut self) -> Result<(), ExchangeError> {
+        if std::mem::replace(&mut self.finished, true) {
+            return Ok(());
+        }
+        self.settle().await?;
+        if matches!(self.link, Link::Open(_)) {
+            self.outgoing = Some(Outgoing::finish());
+        }
+        self.settle().await
+    }
+
+    /// The next message; `None` when the other side finished.
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError`].
+    pub async fn recv(&mut self) -> Result<Option<Message>, ExchangeError> {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// The next message, which has to be of this kind.
+    ///
+    /// # Errors
+    ///
+    /// [`UnexpectedKind`](ExchangeError::UnexpectedKind), with the message kept for the next call;
+    /// [`Ended`](ExchangeError::Ended) if there is none.
+    pub async fn recv_kind(&mut self, kind: Kind) -> Result<Message, ExchangeError> {
+        let message = self.recv().await?.ok_or(ExchangeError::Ended)?;
+        if message.kind == kind {
+            return Ok(message);
+        }
+        let found = message.kind;
+        self.held = Some(message);
+        Err(ExchangeError::UnexpectedKind(found))
+    }
+
+    /// The poll form of [`recv`](Self::recv).
+    ///
+    /// # Errors
+    ///
+    /// As `recv`.
+    pub fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Message>, ExchangeError>> {
+        if let Some(ticket) = &self.ticket {
+            ticket.register_reader(cx);
+        }
+        if let Some(failure) = &self.failure {
+            return Poll::Ready(Err(failure.clone()));
+        }
+        if self.is_expired() {
+            return Poll::Ready(Err(self.end(ExchangeError::Timeout)));
+        }
+        if let Some(message) = self.held.take() {
+            return Poll::Ready(Ok(Some(message)));
+        }
+        let Link::Open(stream) = &mut self.link else {
+            return Poll::Ready(Err(ExchangeError::Ended));
+        };
+        let found = match self.reader.poll_next(stream, cx) {
+            Poll::Ready(found) => found,
+            Poll::Pending => match self.ticket.as_ref().and_then(Ticket::failure) {
+                Some(failure) => Err(failure),
+                None => return Poll::Pending,
+            },
+        };
+        self.take_ttl();
+        match found {
+            Ok(Some(Message { kind: Kind::Error, body })) => {
+                Poll::Ready(Err(self.end(remote(&body))))
+            }
+            Ok(message) => {
+                let kind = message.as_ref().map(|message| message.kind);
+                self.answered |= matches!(kind, None | Some(Kind::Response));
+                Poll::Ready(Ok(message))
+            }
+            Err(error) => {
+                // What the set says came first.
+                let said = self.ticket.as_ref().and_then(Ticket::failure);
+                Poll::Ready(Err(self.end(said.unwrap_or(error))))
+            }
+        }
+    }
+
+    /// Waits until the other side gave up, the connection was lost, or the deadline passed. Never
+    /// resolves if the exchange ends well.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn cancelled(&mut self) -> ExchangeError {
+        std::future::poll_fn(|cx| self.poll_cancelled(cx)).await
+    }
+
+    pub(crate) fn poll_cancelled(&mut self, cx: &Context<'_>) -> Poll<ExchangeError> {
+        if let Some(ticket) = &self.ticket {
+            ticket.register_reader(cx);
+        }
+        if let Some(failure) = &self.failure {
+            return Poll::Ready(failure.clone());
+        }
+        if self.is_expired() {
+            return Poll::Ready(self.end(ExchangeError::Timeout));
+        }
+        if let Some(failure) = self.ticket.as_ref().and_then(Ticket::failure) {
+            return Poll::Ready(self.end(failure));
+        }
+        let Link::Open(stream) = &mut self.link else { return Poll::Pending };
+        let error = ready!(stream.poll_early_end(cx));
+        let sent = stream.id().is_some();
+        let error = ExchangeError::of_stream(error, self.reader.untouched, sent);
+        Poll::Ready(self.end(error))
+    }
+
+    /// Ends the exchange at once, both ways, with a code for the other side.
+    pub fn reset(mut self, code: ResetCode) {
+        self.reset_link(code);
+    }
+
+    pub(crate) fn enlist(&mut self, ticket: Ticket) {
+        self.ticket = Some(ticket);
+        self.attach();
+    }
+
+    fn attach(&self) {
+        if let (Some(ticket), Link::Open(stream)) = (&self.ticket, &self.link)
+            && let Some(remote) = stream.remote()
+        {
+            ticket.attach(remote);
+        }
+    }
+
+    /// Sends a message whose body begins with what `put` writes.
+    pub(crate) async fn send_draft(
+        &mut self,
+        kind: Kind,
+        put: impl FnOnce(&mut Vec<u8>),
+        payload: Bytes,
+        last: bool,
+    ) -> Result<(), ExchangeError> {
+        self.settle().await?;
+        if self.finished {
+            return Err(ExchangeError::Finished);
+        }
+        let ttl = self.ttl()?;
+        let preface = match &self.link {
+            Link::Unopened(_) => Some(Protocol::EXCHANGE.preface()),
+            Link::Open(_) | Link::Gone => None,
+        };
+        let preface = preface.as_ref().map_or(&[][..], |preface| &preface[..]);
+        let mut draft = Draft::new(preface, ttl, payload.len().min(2_048) + 64);
+        let before = draft.bytes.len();
+        put(&mut draft.bytes);
+        let len = draft.bytes.len() - before + payload.len();
+        if len > self.config.max_message {
+            return Err(ExchangeError::TooLarge(len));
+        }
+        let mut outgoing = draft.end(kind, payload, self.config.fragment, last);
+        self.start(&mut outgoing).await?;
+        self.finished = last;
+        self.outgoing = Some(outgoing);
+        self.settle().await
+    }
+
+    /// The time to live for the opener's first message.
+    fn ttl(&mut self) -> Result<Option<u32>, ExchangeError> {
+        let (Link::Unopened(_), Some(left)) = (&self.link, self.time_left()) else {
+            return Ok(None);
+        };
+        match u32::try_from(left.as_millis()).unwrap_or(u32::MAX) {
+            0 => Err(self.end(ExchangeError::Timeout)),
+            ttl => Ok(Some(ttl)),
+        }
+    }
+
+    /// Opens the stream if that is still to do, with as much of the message as fits.
+    async fn start(&mut self, outgoing: &mut Outgoing) -> Result<(), ExchangeError> {
+        let Link::Unopened(session) = &self.link else { return Ok(()) };
+        let until = self.deadline.zip(self.clock.clone());
+        let opening = open(session, outgoing, self.deadline);
+        let opened = match until {
+            None => opening.await,
+            Some((at, clock)) => within(opening, at, &clock).await?,
+        };
+        match opened {
+            Ok(stream) => {
+                self.link = Link::Open(stream);
+                self.attach();
+                Ok(())
+            }
+            Err(error) => Err(self.end(error)),
+        }
+    }
+
+    /// Stages what an earlier send left behind.
+    async fn settle(&mut self) -> Result<(), ExchangeError> {
+        std::future::poll_fn(|cx| self.poll_settle(cx)).await
+    }
+
+    pub(crate) fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ExchangeError>> {
+        if let Some(failure) = &self.failure {
+            return Poll::Ready(Err(failure.clone()));
+        }
+        let (Some(outgoing), Link::Open(stream)) = (&mut self.outgoing, &mut self.link) else {
+            return Poll::Ready(Ok(()));
+        };
+        if let Some(ticket) = &self.ticket {
+            ticket.register_writer(cx);
+        }
+        let staged = outgoing.poll(stream, cx);
+        let error = match staged {
+            Poll::Ready(Ok(())) => {
+                self.outgoing = None;
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(StreamError::Finished)) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => {
+                // A peer that ends an exchange early may have said why.
+                let sent = stream.id().is_some();
+                if let Poll::Ready(Ok(Some(Message { kind: Kind::Error, body }))) =
+                    self.reader.poll_next(stream, cx)
+                {
+                    remote(&body)
+                } else {
+                    ExchangeError::of_stream(error, self.reader.untouched, sent)
+                }
+            }
+            Poll::Pending if self.is_expired() => ExchangeError::Timeout,
+            Poll::Pending => {
+                // Only now does it need a deadline of its own: mostly there is room at once.
+                let Some(at) = self.deadline else { return self.wait_for_room() };
+                let Link::Open(stream) = &mut self.link else { return Poll::Pending };
+                if !self.reader.write_deadline {
+                    self.reader.write_deadline = true;
+                    let _ = stream.set_write_deadline(Some(at));
+                    cx.waker().wake_by_ref();
+                }
+                return self.wait_for_room();
+            }
+        };
+        let said = self.ticket.as_ref().and_then(Ticket::failure);
+        Poll::Ready(Err(self.end(said.unwrap_or(error))))
+    }
+
+    fn wait_for_room(&mut self) -> Poll<Result<(), ExchangeError>> {
+        match self.ticket.as_ref().and_then(Ticket::failure) {
+            Some(failure) => Poll::Ready(Err(self.end(failure))),
+            None => Poll::Pending,
+        }
+    }
+
+    fn is_expired(&self) -> bool {
+        let (Some(at), Some(clock)) = (self.deadline, &self.clock) else { return false };
+        clock.now() >= at
+    }
+
+    /// A deadline that came with the first message counts from now.
+    fn take_ttl(&mut self) {
+        if self.role == Role::Opener || self.deadline.is_some() {
+            return;
+        }
+        let (Some(ttl), Some(clock)) = (self.reader.decoder.ttl(), &self.clock) else { return };
+        let at = clock.now() + Duration::from_millis(ttl.into());
+        self.deadline = Some(at);
+        if let Some(ticket) = &self.ticket {
+            ticket.set_deadline(at);
+        }
+        self.arm();
+    }
+
+    fn arm(&mut self) {
+        if let Link::Open(stream) = &mut self.link {
+            // Without a timer there is no deadline.
+            let _ = stream.set_read_deadline(self.deadline);
+        }
+    }
+
+    /// The first error stays.
+    fn end(&mut self, error: ExchangeError) -> ExchangeError {
+        self.failure = Some(error.clone());
+        self.outgoing = None;
+        self.reset_link(match &error {
+            ExchangeError::Timeout => ResetCode::EXPIRED,
+            ExchangeError::Malformed(_) => ResetCode::PROTOCOL_ERROR,
+            _ => ResetCode::CANCELLED,
+        });
+        error
+    }
+
+    fn reset_link(&mut self, code: ResetCode) {
+        if let Link::Open(stream) = std::mem::replace(&mut self.link, Link::Gone) {
+            stream.reset(code);
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let complete = self.finished && self.outgoing.is_none() && self.answered;
+        // A close is silent, also when it was for one direction only: then the other side would
+        // not learn that nobody listens.
+        if !complete {
+            self.reset_link(ResetCode::CANCELLED);
+        }
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("role", &self.role)
+            .field("deadline", &self.deadline)
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens a stream with a message. The error says whether something was sent.
+pub(crate) async fn open(
+    session: &Session,
+    outgoing: &mut Outgoing,
+    read_until: Option<Instant>,
+) -> Result<Stream, ExchangeError> {
+    let (mut head, body, finish) = outgoing.parts();
+    let opened = session.open_with(&mut head, body, finish, read_until).await;
+    let left = head.len();
+    outgoing.head_left(left);
+    let (stream, staged) = opened.map_err(ExchangeError::Open)?;
+    match staged {
+        Ok(_) => Ok(stream),
+        Err(error) => Err(ExchangeError::of_stream(error, true, stream.id().is_some())),
+    }
+}
+
+/// Waits, but not beyond a deadline. Only what does wait costs a sleep.
+pub(crate) async fn within<F: Future>(
+    future: F,
+    at: Instant,
+    clock: &Arc<dyn Timer>,
+) -> Result<F::Output, ExchangeError> {
+    let mut future = std::pin::pin!(future);
+    let mut sleep = None;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        let sleep = sleep.get_or_insert_with(|| clock.sleep_until(at));
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(Err(ExchangeError::Timeout))
+    })
+    .await
+}
+
+/// What messages are read from.
+pub(crate) trait Source {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Option<Bytes>>>;
+    fn is_sent(&self) -> bool;
+}
+
+impl Source for Stream {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Option<Bytes>>> {
+        self.poll_read_chunk(cx, usize::MAX)
+    }
+
+    fn is_sent(&self) -> bool {
+        self.id().is_some()
+    }
+}
+
+impl Source for ReadHalf {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Option<Bytes>>> {
+        self.poll_read_chunk(cx, usize::MAX)
+    }
+
+    fn is_sent(&self) -> bool {
+        self.id().is_some()
+    }
+}
+
+/// The receiving side of an exchange, apart from its stream.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    decoder: Decoder,
+    input: Bytes,
+    /// Nothing was received yet.
+    untouched: bool,
+    write_deadline: bool,
+}
+
+impl Reader {
+    /// For messages up to `max_message` to the one who plays `role`.
+    pub(crate) fn new(max_message: usize, role: Role) -> Self {
+        Self {
+            decoder: Decoder::new(max_message, role == Role::Acceptor),
+            input: Bytes::new(),
+            untouched: true,
+            write_deadline: false,
+        }
+    }
+
+    /// What was received and not decoded, to begin with.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn feed(&mut self, input: Bytes) {
+        self.untouched &= input.is_empty();
+        self.input = input;
+    }
+
+    #[cfg(feature = "rpc")]
+    pub(crate) const fn ttl(&self) -> Option<u32> {
+        self.decoder.ttl()
+    }
+
+    pub(crate) fn poll_next(
+        &mut self,
+        source: &mut impl Source,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Message>, ExchangeError>> {
+        loop {
+            match self.decoder.decode(&mut self.input) {
+                Ok(None) => {}
+                Ok(message) => return Poll::Ready(Ok(message)),
+                Err(error) => return Poll::Ready(Err(ExchangeError::Malformed(error))),
+            }
+            match ready!(source.poll_chunk(cx)) {
+                Ok(Some(chunk)) => {
+                    self.untouched = false;
+                    self.input = chunk;
+                }
+                Ok(None) if self.decoder.at_boundary() => return Poll::Ready(Ok(None)),
+                Ok(None) => {
+                    return Poll::Ready(Err(ExchangeError::Malformed(Malformed::CutShort)));
+                }
+                Err(error) => {
+                    let sent = source.is_sent();
+                    let error = ExchangeError::of_io(&error, self.untouched, sent);
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// The body of an Error message (`spec.md §14.5`).
+fn remote(body: &[u8]) -> ExchangeError {
+    let Some((code, words)) = body.split_first() else { return protocol_error("no code") };
+    let message = String::from_utf8_lossy(words).into_owned();
+    ExchangeError::Remote { code: Code::from_number(*code), message }
+}
+
+pub(crate) fn protocol_error(what: &str) -> ExchangeError {
+    ExchangeError::Remote { code: Code::Protocol, message: what.to_owned() }
+}

@@ -1,0 +1,165 @@
+//! A message on its way out.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::{
+    Kind,
+    codec::{HEADER, patch_header, put_header},
+};
+use crate::{StreamError, stream::{Stream, WriteHalf}};
+
+/// What takes bytes: a stream or its writing half.
+pub(crate) trait Stage {
+    fn poll_stage(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut &[u8],
+        body: &mut Bytes,
+        finish: bool,
+    ) -> Poll<Result<(), StreamError>>;
+}
+
+impl Stage for Stream {
+    fn poll_stage(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut &[u8],
+        body: &mut Bytes,
+        finish: bool,
+    ) -> Poll<Result<(), StreamError>> {
+        Self::poll_stage(self, cx, head, body, finish)
+    }
+}
+
+impl Stage for WriteHalf {
+    fn poll_stage(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut &[u8],
+        body: &mut Bytes,
+        finish: bool,
+    ) -> Poll<Result<(), StreamError>> {
+        Self::poll_stage(self, cx, head, body, finish)
+    }
+}
+
+/// The beginning of a message, while it is written: what precedes it, its header, and the part of
+/// the body that is made for it.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) bytes: Vec<u8>,
+    header: usize,
+    body: usize,
+    ttl: Option<u32>,
+}
+
+impl Draft {
+    pub(crate) fn new(preface: &[u8], ttl: Option<u32>, room: usize) -> Self {
+        let mut bytes = Vec::with_capacity(preface.len() + HEADER + 4 + room);
+        bytes.extend_from_slice(preface);
+        put_header(&mut bytes, Kind::Message, false, ttl, 0);
+        Self { header: preface.len(), body: bytes.len(), bytes, ttl }
+    }
+
+    /// `payload` follows what was written; `finish`: FIN follows that.
+    pub(crate) fn end(
+        mut self,
+        kind: Kind,
+        mut payload: Bytes,
+        fragment: usize,
+        finish: bool,
+    ) -> Outgoing {
+        let made = self.bytes.len() - self.body;
+        let mut rest = Bytes::new();
+        if made + payload.len() > fragment {
+            if made > fragment {
+                // Rare: what was made is itself too long for a fragment.
+                let mut whole = self.bytes.split_off(self.body);
+                whole.extend_from_slice(&payload);
+                payload = whole.into();
+            }
+            let made = self.bytes.len() - self.body;
+            rest = payload.split_off(fragment - made);
+        }
+        if payload.len() <= COPIED {
+            self.bytes.extend_from_slice(&payload);
+            payload = Bytes::new();
+        }
+        let len = self.bytes.len() - self.body + payload.len();
+        let header = &mut self.bytes[self.header..];
+        patch_header(header, kind, !rest.is_empty(), self.ttl.is_some(), len);
+        Outgoing { head: self.bytes, sent: 0, body: payload, rest, kind, fragment, finish }
+    }
+}
+
+/// Bodies up to this size are copied behind their header.
+const COPIED: usize = 2_048;
+
+/// A message on its way out, fragment by fragment.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    head: Vec<u8>,
+    sent: usize,
+    body: Bytes,
+    rest: Bytes,
+    kind: Kind,
+    fragment: usize,
+    finish: bool,
+}
+
+impl Outgoing {
+    /// Nothing but FIN.
+    pub(crate) const fn finish() -> Self {
+        Self {
+            head: Vec::new(),
+            sent: 0,
+            body: Bytes::new(),
+            rest: Bytes::new(),
+            kind: Kind::Message,
+            fragment: 1,
+            finish: true,
+        }
+    }
+
+    /// What to stage next: a head, a body, and whether FIN follows.
+    pub(crate) fn parts(&mut self) -> (&[u8], &mut Bytes, bool) {
+        (&self.head[self.sent..], &mut self.body, self.finish && self.rest.is_empty())
+    }
+
+    /// So much of the head is still to be staged.
+    pub(crate) const fn head_left(&mut self, left: usize) {
+        self.sent = self.head.len() - left;
+    }
+
+    /// Stages all of it. Nothing is lost or doubled when it is polled again.
+    pub(crate) fn poll(
+        &mut self,
+        stream: &mut impl Stage,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), StreamError>> {
+        loop {
+            let (mut head, body, finish) = self.parts();
+            let staged = stream.poll_stage(cx, &mut head, body, finish);
+            let left = head.len();
+            self.head_left(left);
+            match staged {
+                Poll::Ready(Ok(())) if self.next_fragment() => {}
+                staged => return staged,
+            }
+        }
+    }
+
+    /// Makes the next fragment of what is left; false if nothing is.
+    pub(crate) fn next_fragment(&mut self) -> bool {
+        if self.rest.is_empty() {
+            return false;
+        }
+        self.body = self.rest.split_to(self.rest.len().min(self.fragment));
+        self.head.clear();
+        self.sent = 0;
+        put_header(&mut self.head, self.kind, !self.rest.is_empty(), None, self.body.len());
+        true
+    }
+}

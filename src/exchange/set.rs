@@ -1,0 +1,372 @@
+//! All exchanges of a session.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, future::BoxFuture};
+
+use super::{
+    Exchange, ExchangeConfig, ExchangeError,
+    table::{Event, Exchanges, Hook},
+};
+use crate::{
+    ConfigError, GoAwayCode, PingError, ResetCode, Session, SessionError, Stream, Streams,
+    runtime::Runtime,
+};
+
+/// The limits and times of an [`ExchangeSet`].
+#[derive(Clone)]
+#[must_use]
+pub struct SetConfig {
+    exchange: ExchangeConfig,
+    max_inbound: usize,
+    max_outbound: usize,
+    idle_timeout: Option<Duration>,
+    health: Option<Health>,
+    on_inbound: Option<Hook>,
+    on_outbound: Option<Hook>,
+}
+
+/// How often a session is asked for a sign of life, and how often it may fail to give one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The time between pings. Must not be zero.
+    pub interval: Duration,
+    /// So many pings without an answer, one after the other, end the session. At least 1.
+    pub failures: u32,
+}
+
+impl SetConfig {
+    /// The defaults, for exchanges with these limits.
+    pub fn new(exchange: ExchangeConfig) -> Self {
+        Self {
+            exchange,
+            max_inbound: 8_192,
+            max_outbound: 8_192,
+            idle_timeout: None,
+            health: None,
+            on_inbound: None,
+            on_outbound: None,
+        }
+    }
+
+    /// Exchanges of the peer's at once; one more is refused. Default 8,192, as streams.
+    pub const fn max_inbound(mut self, exchanges: usize) -> Self {
+        self.max_inbound = exchanges;
+        self
+    }
+
+    /// Exchanges of ours at once; one more fails with
+    /// [`SetFull`](ExchangeError::SetFull). Default 8,192, as streams.
+    pub const fn max_outbound(mut self, exchanges: usize) -> Self {
+        self.max_outbound = exchanges;
+        self
+    }
+
+    /// Closes the session after this long without an exchange; pings do not count. Default `None`.
+    pub const fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// Pings the session whatever else it does. Default `None`: the session's own keepalive pings
+    /// when it is silent.
+    pub const fn health(mut self, health: Option<Health>) -> Self {
+        self.health = health;
+        self
+    }
+
+    /// Called when an exchange of the peer's joins and leaves. It must not block.
+    pub fn on_inbound(mut self, hook: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        self.on_inbound = Some(Arc::new(hook));
+        self
+    }
+
+    /// Called when an exchange of ours joins and leaves. It must not block.
+    pub fn on_outbound(mut self, hook: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        self.on_outbound = Some(Arc::new(hook));
+        self
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let health = self.health.is_none_or(|h| !h.interval.is_zero() && h.failures >= 1);
+        let checks = [
+            ("max_inbound", self.max_inbound >= 1, "at least 1"),
+            ("max_outbound", self.max_outbound >= 1, "at least 1"),
+            ("idle_timeout", self.idle_timeout != Some(Duration::ZERO), "more than zero"),
+            ("health", health, "an interval of more than zero and at least 1 failure"),
+        ];
+        match checks.into_iter().find(|(_, holds, _)| !holds) {
+            Some((field, _, range)) => Err(ConfigError::new(field, range)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Default for SetConfig {
+    fn default() -> Self {
+        Self::new(ExchangeConfig::default())
+    }
+}
+
+impl fmt::Debug for SetConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SetConfig")
+            .field("exchange", &self.exchange)
+            .field("max_inbound", &self.max_inbound)
+            .field("max_outbound", &self.max_outbound)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("health", &self.health)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The exchanges of a session, those of each direction in a table of its own: to count them, to
+/// wait for the last, and to end them all.
+///
+/// One task keeps the time of all of them; it ends with the session, or with the last clone of the
+/// set.
+#[derive(Clone, Debug)]
+pub struct ExchangeSet {
+    session: Session,
+    config: ExchangeConfig,
+    /// Exchanges the peer opened.
+    pub inbound: Exchanges,
+    /// Exchanges this side opened.
+    pub outbound: Exchanges,
+    /// Tells the keeper that nobody holds the set any more.
+    _held: Arc<futures::channel::oneshot::Sender<()>>,
+}
+
+impl ExchangeSet {
+    /// The set of a session. The clock of `runtime` must be the session's.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] naming the first value that is out of its range.
+    pub fn new(session: Session, runtime: &Runtime, config: SetConfig) -> Result<Self, ConfigError> {
+        config.check()?;
+        let inbound = Exchanges::new(config.max_inbound, config.on_inbound);
+        let outbound = Exchanges::new(config.max_outbound, config.on_outbound);
+        let (held, released) = futures::channel::oneshot::channel();
+        let keeper = Keeper {
+            tables: [inbound.clone(), outbound.clone()],
+            runtime: runtime.clone(),
+            session: session.clone(),
+            idle_timeout: config.idle_timeout,
+            idle: None,
+            health: config.health.map(|health| Pulse::new(health, runtime.now())),
+            sleep: None,
+        };
+        let ended = session.clone();
+        runtime.spawn(async move {
+            let mut keeper = keeper;
+            let kept = std::future::poll_fn(|cx| keeper.poll(cx));
+            let closed = std::pin::pin!(ended.closed());
+            let until = futures::future::select(closed, released);
+            if let futures::future::Either::Right((futures::future::Either::Left((end, _)), _)) =
+                futures::future::select(kept, until).await
+            {
+                let error = ExchangeError::Session(end.err().unwrap_or(SessionError::Closed));
+                keeper.tables.iter().for_each(|table| table.fail_all(&error));
+            }
+        });
+        let config = config.exchange;
+        Ok(Self { session, config, inbound, outbound, _held: Arc::new(held) })
+    }
+
+    /// The session.
+    pub const fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// A new exchange in the set, with a deadline if there is to be one.
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError::SetClosed`], [`SetFull`](ExchangeError::SetFull) or
+    /// [`NoTimer`](ExchangeError::NoTimer).
+    pub fn open(&self, deadline: Option<Instant>) -> Result<Exchange, ExchangeError> {
+        let mut exchange = Exchange::open(&self.session, &self.config);
+        exchange.enlist(self.outbound.join(None)?);
+        if let Some(at) = deadline {
+            exchange.set_deadline(at)?;
+        }
+        Ok(exchange)
+    }
+
+    /// Takes a stream that the peer opened into the set. A closed or full set resets it with
+    /// [`REFUSED`](ResetCode::REFUSED).
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError::SetClosed`] or [`SetFull`](ExchangeError::SetFull).
+    pub fn accept(&self, stream: Stream) -> Result<Exchange, ExchangeError> {
+        match self.inbound.join(None) {
+            Ok(ticket) => {
+                let mut exchange = Exchange::accept(&self.session, stream, &self.config);
+                exchange.enlist(ticket);
+                Ok(exchange)
+            }
+            Err(error) => {
+                stream.reset(ResetCode::REFUSED);
+                Err(error)
+            }
+        }
+    }
+
+    /// The exchanges that the peer opens, from the streams of a
+    /// [`Dispatcher`](crate::Dispatcher); what the set refuses does not show.
+    pub fn incoming(&self, streams: Streams) -> Inbound {
+        Inbound { set: self.clone(), streams }
+    }
+
+    /// Lets no more exchanges in, in both directions, and waits until the last was dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// The set stays closed if the future is dropped.
+    pub async fn close(&self) {
+        self.inbound.close();
+        self.outbound.close();
+        self.inbound.drained().await;
+        self.outbound.drained().await;
+    }
+
+    /// Ends all exchanges of both directions with an error; the first one wins.
+    pub fn fail_all(&self, error: &ExchangeError) {
+        self.inbound.fail_all(error);
+        self.outbound.fail_all(error);
+    }
+}
+
+/// The exchanges that the peer opens: ends when the session has.
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct Inbound {
+    set: ExchangeSet,
+    streams: Streams,
+}
+
+impl futures::Stream for Inbound {
+    type Item = Exchange;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Exchange>> {
+        loop {
+            let Some(stream) = std::task::ready!(self.streams.poll_next_unpin(cx)) else {
+                return Poll::Ready(None);
+            };
+            if let Ok(exchange) = self.set.accept(stream) {
+                return Poll::Ready(Some(exchange));
+            }
+        }
+    }
+}
+
+/// Keeps the time of a set.
+struct Keeper {
+    tables: [Exchanges; 2],
+    runtime: Runtime,
+    session: Session,
+    idle_timeout: Option<Duration>,
+    /// Since when nothing changed, and what had been counted by then.
+    idle: Option<(Instant, [u64; 2])>,
+    health: Option<Pulse>,
+    sleep: Option<(Instant, crate::runtime::BoxFuture)>,
+}
+
+impl Keeper {
+    /// Never ready: what it does, it does on the way.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let now = self.runtime.now();
+            let mut next = self.tables.iter().filter_map(|table| table.expire(now, cx)).min();
+            next = earlier(next, self.check_idle(now));
+            if let Some(pulse) = &mut self.health {
+                next = earlier(next, pulse.poll(&self.session, now, cx));
+            }
+            let Some(at) = next else {
+                self.sleep = None;
+                return Poll::Pending;
+            };
+            if self.sleep.as_ref().is_none_or(|(until, _)| *until != at) {
+                self.sleep = Some((at, self.runtime.sleep_until(at)));
+            }
+            let Some((_, sleep)) = &mut self.sleep else { return Poll::Pending };
+            std::task::ready!(sleep.as_mut().poll(cx));
+            self.sleep = None;
+        }
+    }
+
+    /// When to look again.
+    fn check_idle(&mut self, now: Instant) -> Option<Instant> {
+        let timeout = self.idle_timeout?;
+        let [(inbound, a), (outbound, b)] =
+            [self.tables[0].activity(), self.tables[1].activity()];
+        if inbound + outbound > 0 {
+            self.idle = None;
+            return None;
+        }
+        let since = match self.idle {
+            Some((since, seen)) if seen == [a, b] => since,
+            _ => now,
+        };
+        self.idle = Some((since, [a, b]));
+        if now < since + timeout {
+            return Some(since + timeout);
+        }
+        self.idle_timeout = None;
+        let session = self.session.clone();
+        // How it ends is what the session's own `closed` says.
+        self.runtime.spawn(async move {
+            let _ = session.close().await;
+        });
+        None
+    }
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    [a, b].into_iter().flatten().min()
+}
+
+/// Pings, and counts those without an answer.
+struct Pulse {
+    health: Health,
+    next: Instant,
+    failed: u32,
+    asked: Option<BoxFuture<'static, Result<Duration, PingError>>>,
+}
+
+impl Pulse {
+    fn new(health: Health, now: Instant) -> Self {
+        Self { health, next: now + health.interval, failed: 0, asked: None }
+    }
+
+    fn poll(&mut self, session: &Session, now: Instant, cx: &mut Context<'_>) -> Option<Instant> {
+        if self.asked.is_none() {
+            if now < self.next {
+                return Some(self.next);
+            }
+            let session = session.clone();
+            self.asked = Some(Box::pin(async move { session.ping().await }));
+        }
+        let Poll::Ready(answer) = self.asked.as_mut()?.as_mut().poll(cx) else { return None };
+        self.asked = None;
+        self.next = now + self.health.interval;
+        match answer {
+            Ok(_) => self.failed = 0,
+            Err(PingError::TimedOut) => self.failed += 1,
+            Err(PingError::Unsupported | PingError::Session(_)) => return None,
+        }
+        if self.failed >= self.health.failures {
+            session.abort(GoAwayCode::INTERNAL_ERROR);
+            return None;
+        }
+        Some(self.next)
+    }
+}

@@ -1,0 +1,323 @@
+//! The exchanges of one session and direction: who is there, until when, and who is told.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use super::ExchangeError;
+use crate::{ResetCode, proto::deadline::DeadlineQueue, stream::Remote};
+
+/// What happened to an exchange of a set; the number tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// It joined the set.
+    Added(u64),
+    /// It left the set, or expired in it. Comes exactly once for each that was added.
+    Removed(u64),
+}
+
+pub(crate) type Hook = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// What a set has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SetStats {
+    /// Exchanges that joined.
+    pub added: u64,
+    /// Of these, those whose deadline passed while they were there.
+    pub expired: u64,
+    /// Exchanges turned away because the set was closed or full.
+    pub turned_away: u64,
+}
+
+/// The exchanges of one direction of an [`ExchangeSet`](super::ExchangeSet). Cheap to clone.
+#[derive(Clone)]
+pub struct Exchanges {
+    table: Arc<Table>,
+}
+
+impl Exchanges {
+    pub(crate) fn new(limit: usize, hook: Option<Hook>) -> Self {
+        let state = Mutex::new(State {
+            next: 0,
+            entries: HashMap::new(),
+            live: 0,
+            deadlines: DeadlineQueue::new(),
+            closed: None,
+            drained: Vec::new(),
+            keeper: None,
+            last_change: 0,
+            stats: SetStats::default(),
+        });
+        Self { table: Arc::new(Table { state, limit, hook }) }
+    }
+
+    /// How many exchanges there are; expired ones do not count.
+    pub fn len(&self) -> usize {
+        self.table.state.lock().live
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until every exchange was dropped, expired ones too: until no handler holds one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn drained(&self) {
+        std::future::poll_fn(|cx| self.poll_drained(cx)).await
+    }
+
+    fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.table.state.lock();
+        if state.entries.is_empty() {
+            return Poll::Ready(());
+        }
+        if !state.drained.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.drained.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Ends all exchanges with an error, and lets no more in. The first error wins, for every
+    /// exchange and the set; what an exchange received before is still read.
+    pub fn fail_all(&self, error: &ExchangeError) {
+        let signals: Vec<_> = {
+            let mut state = self.table.state.lock();
+            state.closed.get_or_insert_with(|| error.clone());
+            state.entries.values().map(|entry| entry.signal.clone()).collect()
+        };
+        for signal in signals {
+            signal.fail(error.clone());
+        }
+    }
+
+    /// Lets no more exchanges in; those that are there go on.
+    pub fn close(&self) {
+        self.table.state.lock().closed.get_or_insert(ExchangeError::SetClosed);
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> SetStats {
+        self.table.state.lock().stats
+    }
+
+    pub(crate) fn join(&self, deadline: Option<Instant>) -> Result<Ticket, ExchangeError> {
+        let signal = Arc::new(Signal::default());
+        let (number, keeper) = {
+            let mut state = self.table.state.lock();
+            let refused = match &state.closed {
+                Some(_) => Some(ExchangeError::SetClosed),
+                None if state.entries.len() >= self.table.limit => Some(ExchangeError::SetFull),
+                None => None,
+            };
+            if let Some(error) = refused {
+                state.stats.turned_away += 1;
+                return Err(error);
+            }
+            state.next += 1;
+            let number = state.next;
+            state.stats.added += 1;
+            state.live += 1;
+            state.last_change += 1;
+            let entry = Entry { signal: signal.clone(), deadline: None, live: true, remote: None };
+            state.entries.insert(number, entry);
+            (number, state.arm(number, deadline))
+        };
+        wake(keeper);
+        self.table.tell(Event::Added(number));
+        Ok(Ticket { table: self.table.clone(), signal, number })
+    }
+
+    /// Expires what is due; returns when the next one is, and registers to be woken when that
+    /// changes.
+    pub(crate) fn expire(&self, now: Instant, cx: &Context<'_>) -> Option<Instant> {
+        let (due, next) = {
+            let mut state = self.table.state.lock();
+            let due = state.take_due(now);
+            state.keeper = Some(cx.waker().clone());
+            (due, state.deadlines.next())
+        };
+        for (number, signal, remote) in due {
+            signal.fail(ExchangeError::Timeout);
+            if let Some(remote) = remote {
+                remote.reset(ResetCode::EXPIRED);
+            }
+            self.table.tell(Event::Removed(number));
+        }
+        next
+    }
+
+    /// Counts joins and leaves: unchanged, and empty, means idle.
+    pub(crate) fn activity(&self) -> (usize, u64) {
+        let state = self.table.state.lock();
+        (state.entries.len(), state.last_change)
+    }
+}
+
+impl fmt::Debug for Exchanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchanges").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+struct Table {
+    state: Mutex<State>,
+    limit: usize,
+    hook: Option<Hook>,
+}
+
+impl Table {
+    fn tell(&self, event: Event) {
+        if let Some(hook) = &self.hook {
+            hook(event);
+        }
+    }
+}
+
+struct State {
+    next: u64,
+    entries: HashMap<u64, Entry>,
+    /// Entries that have not expired.
+    live: usize,
+    deadlines: DeadlineQueue<u64>,
+    closed: Option<ExchangeError>,
+    drained: Vec<Waker>,
+    keeper: Option<Waker>,
+    last_change: u64,
+    stats: SetStats,
+}
+
+struct Entry {
+    signal: Arc<Signal>,
+    deadline: Option<Instant>,
+    live: bool,
+    /// To reset the stream of an exchange that nobody polls.
+    remote: Option<Remote>,
+}
+
+impl State {
+    /// Returns the keeper's waker if it sleeps too long for this.
+    fn arm(&mut self, number: u64, deadline: Option<Instant>) -> Option<Waker> {
+        let at = deadline?;
+        let entry = self.entries.get_mut(&number)?;
+        let sooner = self.deadlines.next().is_none_or(|next| at < next);
+        if entry.deadline.replace(at).is_some() {
+            self.deadlines.cancelled();
+        }
+        self.deadlines.push(at, number);
+        if sooner { self.keeper.take() } else { None }
+    }
+
+    fn take_due(&mut self, now: Instant) -> Vec<(u64, Arc<Signal>, Option<Remote>)> {
+        let mut due = Vec::new();
+        while let Some(number) = self.deadlines.pop_due(now) {
+            let Some(entry) = self.entries.get_mut(&number) else { continue };
+            // A deadline that was moved has another place in the queue.
+            if entry.live && entry.deadline.is_some_and(|at| at <= now) {
+                entry.live = false;
+                self.live -= 1;
+                self.stats.expired += 1;
+                due.push((number, entry.signal.clone(), entry.remote.take()));
+            }
+        }
+        due
+    }
+
+    /// Whether its leaving is news, and who waits for the last to leave.
+    fn leave(&mut self, number: u64) -> (bool, Vec<Waker>) {
+        let Some(entry) = self.entries.remove(&number) else { return (false, Vec::new()) };
+        self.last_change += 1;
+        if entry.live {
+            self.live -= 1;
+        }
+        if entry.deadline.is_some() {
+            self.deadlines.cancelled();
+            let entries = &self.entries;
+            self.deadlines.sweep(|number| entries.contains_key(&number));
+        }
+        let mut waiting = Vec::new();
+        if self.entries.is_empty() {
+            waiting = std::mem::take(&mut self.drained);
+            // The idle time starts.
+            waiting.extend(self.keeper.take());
+        }
+        (entry.live, waiting)
+    }
+}
+
+/// An exchange's place in its table; dropping it leaves.
+pub(crate) struct Ticket {
+    table: Arc<Table>,
+    signal: Arc<Signal>,
+    number: u64,
+}
+
+impl Ticket {
+    pub(crate) fn set_deadline(&self, at: Instant) {
+        let keeper = self.table.state.lock().arm(self.number, Some(at));
+        wake(keeper);
+    }
+
+    pub(crate) fn attach(&self, remote: Remote) {
+        if let Some(entry) = self.table.state.lock().entries.get_mut(&self.number) {
+            entry.remote = Some(remote);
+        }
+    }
+
+    pub(crate) fn failure(&self) -> Option<ExchangeError> {
+        self.signal.failure.get().cloned()
+    }
+
+    pub(crate) fn register_reader(&self, cx: &Context<'_>) {
+        self.signal.reader.register(cx.waker());
+    }
+
+    pub(crate) fn register_writer(&self, cx: &Context<'_>) {
+        self.signal.writer.register(cx.waker());
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let (news, waiting) = self.table.state.lock().leave(self.number);
+        if news {
+            self.table.tell(Event::Removed(self.number));
+        }
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// How the set reaches an exchange.
+#[derive(Default)]
+struct Signal {
+    failure: OnceLock<ExchangeError>,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
+
+impl Signal {
+    /// The first error wins.
+    fn fail(&self, error: ExchangeError) {
+        if self.failure.set(error).is_ok() {
+            self.reader.wake();
+            self.writer.wake();
+        }
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

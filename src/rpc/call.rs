@@ -1,0 +1,450 @@
+//! One call, typed: its options, and its four shapes.
+
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, StreamExt, future::BoxFuture};
+
+use super::{
+    Body, Calls, Client, Code, Context, Metadata, Node, Request, Response, RetryPolicy, Sender, Status,
+    Text, Trailers, Wait,
+    codec::{Codec, Decode, Encode, agree},
+    message::{CallOptions, Outcome},
+};
+use super::body::Inner;
+
+/// A call that is about to be made. Options hold for this one only.
+#[must_use = "a call does nothing until it is made"]
+pub struct Call<'a, C, K> {
+    client: &'a Client<C, K>,
+    request: Request,
+    timeout: Option<Option<Duration>>,
+    options: CallOptions,
+    chosen: bool,
+    parent: Option<Instant>,
+}
+
+impl<'a, C: Calls, K> Call<'a, C, K> {
+    pub(crate) fn new(client: &'a Client<C, K>, method: Text) -> Self {
+        let request = Request { service: client.service.clone(), method, ..Request::default() };
+        let options = CallOptions::default();
+        Self { client, request, timeout: None, options, chosen: false, parent: None }
+    }
+
+    /// The service, in place of the client's.
+    pub fn service(mut self, service: impl Into<Text>) -> Self {
+        self.request.service = service.into();
+        self
+    }
+
+    /// How long the call may take, all its attempts; `None` is forever. In place of the client's
+    /// timeout.
+    pub const fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// When the call has to be over, on the runtime's clock; wins over a timeout.
+    pub const fn deadline(mut self, at: Instant) -> Self {
+        self.request.deadline = Some(at);
+        self
+    }
+
+    /// The call has to be over no later than the one that a handler serves, whatever else is
+    /// said.
+    pub fn on_behalf(mut self, context: &Context) -> Self {
+        self.parent = context.deadline();
+        self
+    }
+
+    /// What travels beside the body.
+    pub fn metadata(mut self, name: impl Into<Text>, value: impl Into<bytes::Bytes>) -> Self {
+        self.request.metadata.append(name, value);
+        self
+    }
+
+    /// How the body is encoded. The codec has to support it.
+    pub fn content_type(mut self, content_type: impl Into<Text>) -> Self {
+        self.request.content_type = content_type.into();
+        self
+    }
+
+    /// How the answer is to be encoded. The codec has to support it.
+    pub fn accept(mut self, content_type: impl Into<Text>) -> Self {
+        self.request.accept = content_type.into();
+        self
+    }
+
+    /// Doing it twice is as good as doing it once: it may be made again after it was sent.
+    pub const fn idempotent(mut self) -> Self {
+        self.request.idempotent = true;
+        self
+    }
+
+    /// How many further attempts it may make.
+    pub const fn retries(mut self, retries: u32) -> Self {
+        self.options.retries = Some(retries);
+        self.chosen = true;
+        self
+    }
+
+    /// Asked before each further attempt.
+    pub fn retry_policy(mut self, policy: impl RetryPolicy) -> Self {
+        self.options.policy = Some(Arc::new(policy));
+        self.chosen = true;
+        self
+    }
+
+    /// How long to wait before each attempt, the first one included.
+    pub fn wait_before_attempts(mut self, wait: impl Wait) -> Self {
+        self.options.wait = Some(Arc::new(wait));
+        self.chosen = true;
+        self
+    }
+
+    /// How long a dial may take for this call.
+    pub const fn dial_timeout(mut self, timeout: Duration) -> Self {
+        self.options.dial_timeout = Some(timeout);
+        self.chosen = true;
+        self
+    }
+
+    /// Only nodes for which this is true.
+    pub fn filter(mut self, filter: impl Fn(&Node) -> bool + Send + Sync + 'static) -> Self {
+        self.options.filter = Some(Arc::new(filter));
+        self.chosen = true;
+        self
+    }
+
+    /// One message there, one back.
+    ///
+    /// # Errors
+    ///
+    /// A [`Status`], whatever went wrong.
+    pub async fn call<Req: ?Sized, Resp>(self, message: &Req) -> Result<Resp, Status>
+    where
+        K: Encode<Req> + Decode<Resp>,
+    {
+        Ok(self.reply(message).await?.message)
+    }
+
+    /// The same, with what came beside the answer.
+    ///
+    /// # Errors
+    ///
+    /// A [`Status`], whatever went wrong.
+    pub async fn reply<Req: ?Sized, Resp>(mut self, message: &Req) -> Result<Reply<Resp>, Status>
+    where
+        K: Encode<Req> + Decode<Resp>,
+    {
+        self.encode(message)?;
+        let (client, mut request) = self.ready(true);
+        let response = client.carry_out(&mut request).await?;
+        Reply::decode(&client.codec, response)
+    }
+
+    /// One message there, many back.
+    ///
+    /// # Errors
+    ///
+    /// A [`Status`]; one that comes later comes from the receiver.
+    pub async fn server_streaming<Req: ?Sized, Resp>(
+        mut self,
+        message: &Req,
+    ) -> Result<Receiver<Resp, K>, Status>
+    where
+        K: Encode<Req> + Decode<Resp>,
+    {
+        self.encode(message)?;
+        let (client, mut request) = self.ready(false);
+        let response = client.carry_out(&mut request).await?;
+        Receiver::of_response(client.codec.clone(), response)
+    }
+
+    /// Many messages there, one back: await the second part for that, after or while sending.
+    ///
+    /// # Errors
+    ///
+    /// A [`Status`] if the call could not begin.
+    pub async fn client_streaming<Req, Resp>(
+        self,
+    ) -> Result<(Sender<Req, K>, Pending<Resp, K>), Status>
+    where
+        K: Encode<Req> + Decode<Resp>,
+    {
+        let (sender, call, codec) = self.begin().await?;
+        Ok((sender, Pending { call, codec, decodes: PhantomData }))
+    }
+
+    /// Many messages both ways. Either side may finish first.
+    ///
+    /// # Errors
+    ///
+    /// A [`Status`] if the call could not begin.
+    pub async fn bidirectional<Req, Resp>(
+        self,
+    ) -> Result<(Sender<Req, K>, Receiver<Resp, K>), Status>
+    where
+        K: Encode<Req> + Decode<Resp>,
+    {
+        let (sender, call, codec) = self.begin().await?;
+        Ok((sender, Receiver::of_call(codec, call)))
+    }
+
+    /// Begins a streaming request: until its messages have somewhere to go, or the answer came.
+    async fn begin<Req>(mut self) -> Result<(Sender<Req, K>, Answer, K), Status>
+    where
+        K: Encode<Req>,
+    {
+        let codec = self.client.codec.clone();
+        self.request.content_type = agree(&codec, &self.request.content_type)?;
+        self.check_accept()?;
+        let (sender, slot) = Sender::new(codec.clone(), self.request.content_type.clone());
+        self.request.body = Body { inner: Inner::Slot(slot) };
+        let (client, mut request) = self.ready(false);
+        let client = client.clone();
+        let mut call: BoxFuture<'static, Outcome> =
+            Box::pin(async move { client.carry_out(&mut request).await });
+        let answer = std::future::poll_fn(|cx| {
+            if let Poll::Ready(outcome) = call.as_mut().poll(cx) {
+                return Poll::Ready(Some(outcome));
+            }
+            sender.poll_ready(cx).map(|()| None)
+        });
+        match answer.await {
+            Some(Ok(response)) => Ok((sender, Box::pin(std::future::ready(Ok(response))), codec)),
+            Some(Err(status)) => Err(status),
+            None => Ok((sender, call, codec)),
+        }
+    }
+
+    fn encode<Req: ?Sized>(&mut self, message: &Req) -> Result<(), Status>
+    where
+        K: Encode<Req>,
+    {
+        let codec = &self.client.codec;
+        self.request.content_type = agree(codec, &self.request.content_type)?;
+        self.check_accept()?;
+        let encoded = codec.encode(&self.request.content_type, message);
+        self.request.body = Body::single(encoded.map_err(|error| {
+            Status::new(Code::BadRequest, "the request cannot be encoded").with_source(error)
+        })?);
+        Ok(())
+    }
+
+    /// An answer that could not be decoded is not asked for.
+    fn check_accept(&self) -> Result<(), Status>
+    where
+        K: Codec,
+    {
+        agree(&self.client.codec, &self.request.accept).map(drop)
+    }
+
+    /// The request, with its deadline: only calls of one message each way have one by default.
+    fn ready(self, unary: bool) -> (&'a Client<C, K>, Request) {
+        let Self { client, mut request, timeout, options, chosen, parent } = self;
+        let timeout = timeout.unwrap_or(client.timeout.filter(|_| unary));
+        if let (None, Some(timeout)) = (request.deadline, timeout) {
+            request.deadline = client.runtime.now().checked_add(timeout);
+        }
+        request.deadline = [request.deadline, parent].into_iter().flatten().min();
+        if chosen {
+            request.options = Some(Arc::new(options));
+        }
+        (client, request)
+    }
+}
+
+impl<C, K> fmt::Debug for Call<'_, C, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("request", &self.request).finish_non_exhaustive()
+    }
+}
+
+type Answer = BoxFuture<'static, Outcome>;
+
+/// An answer, with what came beside it.
+#[derive(Clone, Debug)]
+pub struct Reply<T> {
+    /// The answer.
+    pub message: T,
+    /// What the server knew before.
+    pub headers: Metadata,
+    /// What it knew after.
+    pub trailers: Metadata,
+}
+
+impl<T> Reply<T> {
+    fn decode<K: Decode<T>>(codec: &K, response: Response) -> Result<Self, Status> {
+        let Response { content_type, headers, trailers, body } = response;
+        let bytes = body
+            .into_single()
+            .map_err(|_| Status::new(Code::Protocol, "the answer is a stream, not one message"))?;
+        let message = decode(codec, &content_type, bytes)?;
+        Ok(Self { message, headers, trailers: trailers.get() })
+    }
+}
+
+/// A body that cannot be decoded here was made there: nothing to repeat.
+pub(crate) fn decode<T, K: Decode<T>>(
+    codec: &K,
+    content_type: &Text,
+    bytes: bytes::Bytes,
+) -> Result<T, Status> {
+    let content_type = agree(codec, content_type)?;
+    codec.decode(&content_type, bytes).map_err(|error| {
+        Status::new(Code::BadRequest, "the body cannot be decoded").with_source(error)
+    })
+}
+
+/// The answer to a call that streams its request: a future.
+#[must_use = "futures do nothing unless polled"]
+pub struct Pending<T, K> {
+    call: Answer,
+    codec: K,
+    decodes: PhantomData<fn() -> T>,
+}
+
+impl<T, K: Decode<T> + Unpin> Future for Pending<T, K> {
+    type Output = Result<Reply<T>, Status>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.call.as_mut().poll(cx))?;
+        Poll::Ready(Reply::decode(&self.codec, response))
+    }
+}
+
+impl<T, K> fmt::Debug for Pending<T, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}
+
+/// Messages as they arrive: a [`futures::Stream`], with [`next`](Self::next) for those who do not
+/// want to import that. Dropping it before its end cancels the call.
+#[must_use = "streams do nothing unless polled"]
+pub struct Receiver<T, K> {
+    source: Source,
+    codec: K,
+    content_type: Text,
+    headers: Metadata,
+    trailers: Trailers,
+    decodes: PhantomData<fn() -> T>,
+}
+
+enum Source {
+    /// The answer has not begun.
+    Call(Answer),
+    Body(Body),
+    Ended,
+}
+
+impl<T, K: Codec> Receiver<T, K> {
+    fn of_response(codec: K, response: Response) -> Result<Self, Status> {
+        let mut receiver = Self::new(codec, Source::Ended);
+        receiver.begin(response)?;
+        Ok(receiver)
+    }
+
+    fn of_call(codec: K, call: Answer) -> Self {
+        Self::new(codec, Source::Call(call))
+    }
+
+    /// The messages of a request.
+    pub(crate) fn of_request(codec: K, content_type: Text, body: Body) -> Self {
+        Self { content_type, ..Self::new(codec, Source::Body(body)) }
+    }
+
+    fn new(codec: K, source: Source) -> Self {
+        Self {
+            source,
+            codec,
+            content_type: Text::default(),
+            headers: Metadata::new(),
+            trailers: Trailers::default(),
+            decodes: PhantomData,
+        }
+    }
+
+    fn begin(&mut self, response: Response) -> Result<(), Status> {
+        self.content_type = agree(&self.codec, &response.content_type)?;
+        self.headers = response.headers;
+        self.trailers = response.trailers;
+        self.source = Source::Body(response.body);
+        Ok(())
+    }
+
+    /// The next message; `None` at the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<T, Status>>
+    where
+        K: Decode<T>,
+    {
+        std::future::poll_fn(|cx| self.poll_message(cx)).await
+    }
+
+    /// What the server knew before its first message; known once the answer has begun.
+    pub const fn headers(&self) -> &Metadata {
+        &self.headers
+    }
+
+    /// What the server knew in the end; known once all was read.
+    pub fn trailers(&self) -> Metadata {
+        self.trailers.get()
+    }
+
+    fn poll_message(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Result<T, Status>>>
+    where
+        K: Decode<T>,
+    {
+        loop {
+            let failed = match &mut self.source {
+                Source::Ended => return Poll::Ready(None),
+                Source::Call(call) => {
+                    let begun = ready!(call.as_mut().poll(cx));
+                    match begun.and_then(|response| self.begin(response)) {
+                        Ok(()) => continue,
+                        Err(status) => status,
+                    }
+                }
+                Source::Body(body) => match ready!(body.poll_next_unpin(cx)) {
+                    Some(Ok(bytes)) => match decode(&self.codec, &self.content_type, bytes) {
+                        Ok(message) => return Poll::Ready(Some(Ok(message))),
+                        Err(status) => status,
+                    },
+                    Some(Err(status)) => status,
+                    None => {
+                        self.source = Source::Ended;
+                        return Poll::Ready(None);
+                    }
+                },
+            };
+            self.source = Source::Ended;
+            return Poll::Ready(Some(Err(failed)));
+        }
+    }
+}
+
+impl<T, K: Decode<T> + Unpin> Stream for Receiver<T, K> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_message(cx)
+    }
+}
+
+impl<T, K> fmt::Debug for Receiver<T, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,426 @@
+//! From a request to the connection and back: one attempt of a call.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{
+    Body, Calls, Client, Code, Connect, Layered, Metadata, Request, Resolve, Response, Retry,
+    RoundRobin, Select, Status, Text, Trailers, Wrap,
+    body::Inner,
+    incoming::{Half, Incoming},
+    message::Outcome,
+    nodes::{Lease, Nodes, Via},
+    sender::Link,
+    wire,
+};
+use crate::{
+    Protocol, ResetCode, Session,
+    exchange::{
+        Draft, ExchangeConfig, ExchangeError, Kind, Message, Outgoing, Reader, Role, open,
+        protocol_error, within,
+    },
+    runtime::Runtime,
+};
+
+/// A place where a service can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What the connector dials.
+    pub address: Text,
+    /// What the resolver knows about it.
+    pub metadata: Metadata,
+}
+
+impl Node {
+    /// A node about which nothing is known but where it is.
+    pub fn new(address: impl Into<Text>) -> Self {
+        Self { address: address.into(), metadata: Metadata::new() }
+    }
+}
+
+/// Carries single attempts of calls to servers; the innermost part of a [`Client`]. Cheap to
+/// clone.
+#[derive(Clone)]
+pub struct Channel {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: Target,
+    config: ExchangeConfig,
+    runtime: Runtime,
+    cool_down: Duration,
+}
+
+enum Target {
+    One(Session),
+    Many(Box<Nodes>),
+}
+
+impl Channel {
+    pub(crate) fn over(session: Session, runtime: &Runtime, config: ExchangeConfig) -> Self {
+        let target = Target::One(session);
+        let cool_down = Duration::ZERO;
+        Self { shared: Arc::new(Shared { target, config, runtime: runtime.clone(), cool_down }) }
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.shared.runtime
+    }
+
+    async fn attempt(&self, request: &mut Request) -> Outcome {
+        let shared = &*self.shared;
+        let expired = |at| shared.runtime.now() >= at;
+        if request.deadline.is_some_and(expired) {
+            return Err(Status::timeout().reaching_nobody());
+        }
+        let nodes = match &shared.target {
+            Target::One(session) => return self.exchange(session, None, request).await.1,
+            Target::Many(nodes) => nodes,
+        };
+        let (session, lease) = nodes.lease(request).await?;
+        let (lease, outcome) = self.exchange(&session, Some(lease), request).await;
+        let (Some(lease), Err(status)) = (lease, &outcome) else { return outcome };
+        if session.is_closed() || opens_no_more(status) {
+            lease.forget_session(&session);
+        }
+        if !opens_no_more(status) {
+            if status.code() == Code::Network && !status.is_remote() {
+                lease.cool_down(shared.runtime.now() + shared.cool_down);
+            }
+            return outcome;
+        }
+        // The session had ended unnoticed: nothing was sent, and a new one is as good.
+        let (session, lease) = nodes.lease(request).await?;
+        self.exchange(&session, Some(lease), request).await.1
+    }
+
+    /// The lease comes back unless the response still needs it.
+    async fn exchange(
+        &self,
+        session: &Session,
+        mut lease: Option<Lease>,
+        request: &mut Request,
+    ) -> (Option<Lease>, Outcome) {
+        let outcome = self.round_trip(session, &mut lease, request).await;
+        (lease, outcome)
+    }
+
+    async fn round_trip(
+        &self,
+        session: &Session,
+        lease: &mut Option<Lease>,
+        request: &mut Request,
+    ) -> Outcome {
+        let Shared { config, runtime, .. } = &*self.shared;
+        let mut outgoing = first_message(request, config, runtime)?;
+        let deadline = request.deadline;
+        let opening = open(session, &mut outgoing, deadline);
+        let opened = match deadline {
+            None => opening.await,
+            // With less than a millisecond left nothing is sent, nor if no stream can be had.
+            Some(at) => within(opening, at, runtime.clock())
+                .await
+                .map_err(|error| Status::from(error).reaching_nobody())?,
+        };
+        let mut call = Guard { half: Half::Whole(opened?) };
+        let mut reader = Reader::new(config.max_message, Role::Opener);
+        let mut left = Some(outgoing);
+        if request.body.is_streaming() {
+            self.bind(&mut call, left.take(), request.body.take());
+        }
+        let found =
+            std::future::poll_fn(|cx| poll_response(&mut call.half, &mut reader, &mut left, cx))
+                .await;
+        let body = match found {
+            Ok(Some(Message { kind: Kind::Response, body })) => body,
+            Ok(Some(_)) => return Err(call.malformed("a message of an unexpected kind")),
+            Ok(None) => return Err(call.malformed("the end without a response")),
+            Err(ExchangeError::Malformed(error)) => return Err(call.malformed(&error.to_string())),
+            Err(ExchangeError::Timeout) => {
+                call.half.reset(ResetCode::EXPIRED);
+                return Err(Status::timeout());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let until = deadline.map(|at| (at, runtime.clock().clone()));
+        call.response(body, reader, until, lease)
+    }
+
+    /// The messages of a streaming request go to the writing half from now on.
+    fn bind(&self, call: &mut Guard, outgoing: Option<Outgoing>, body: Body) {
+        let Half::Whole(stream) = std::mem::replace(&mut call.half, Half::Gone) else { return };
+        let (read, write) = stream.into_split();
+        call.half = Half::Read(read);
+        let ExchangeConfig { fragment, max_message, .. } = self.shared.config;
+        let link = Link { half: write, outgoing, fragment, max_message };
+        match body.inner {
+            Inner::Slot(slot) => slot.bind(link),
+            inner => self.shared.runtime.spawn(pump(link, Body { inner })),
+        }
+    }
+}
+
+/// Nothing was sent because the session takes no more calls.
+fn opens_no_more(status: &Status) -> bool {
+    use std::error::Error;
+    let cause = status.source().and_then(|source| source.downcast_ref::<ExchangeError>());
+    matches!(cause, Some(ExchangeError::Open(_) | ExchangeError::NeverSent(_)))
+}
+
+fn first_message(
+    request: &Request,
+    config: &ExchangeConfig,
+    runtime: &Runtime,
+) -> Result<Outgoing, Status> {
+    let ttl = match request.deadline {
+        None => None,
+        Some(at) => {
+            let left = at.saturating_duration_since(runtime.now()).as_millis();
+            match u32::try_from(left).unwrap_or(u32::MAX) {
+                0 => return Err(Status::timeout().reaching_nobody()),
+                ttl => Some(ttl),
+            }
+        }
+    };
+    let payload = match &request.body.inner {
+        Inner::Single(bytes) => bytes.clone(),
+        _ => Bytes::new(),
+    };
+    let streaming = request.body.is_streaming();
+    let mut draft = Draft::new(&Protocol::RPC.preface(), ttl, 96 + payload.len().min(2_048));
+    let before = draft.bytes.len();
+    let encoded = wire::encode_request(request, streaming, &mut draft.bytes);
+    encoded.map_err(|error| Status::new(Code::BadRequest, error.to_string()))?;
+    let len = draft.bytes.len() - before + payload.len();
+    if len > config.max_message {
+        let text = format!("a request of {len} bytes is too large");
+        return Err(Status::new(Code::BadRequest, text));
+    }
+    Ok(draft.end(Kind::Request, payload, config.fragment, !streaming))
+}
+
+/// Stages what is left of the request, and reads the response, which may come first.
+fn poll_response(
+    half: &mut Half,
+    reader: &mut Reader,
+    left: &mut Option<Outgoing>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Message>, ExchangeError>> {
+    let mut failed = None;
+    if let (Some(outgoing), Half::Whole(stream)) = (left.as_mut(), &mut *half) {
+        match outgoing.poll(stream, cx) {
+            Poll::Ready(Ok(())) => *left = None,
+            Poll::Ready(Err(error)) => failed = Some((error, stream.id().is_some())),
+            Poll::Pending => {}
+        }
+    }
+    match (reader.poll_next(half, cx), failed) {
+        (Poll::Pending, Some((error, sent))) => {
+            Poll::Ready(Err(ExchangeError::of_stream(error, false, sent)))
+        }
+        (found, _) => found,
+    }
+}
+
+/// The stream of a call: dropped before the answer, it cancels the call.
+struct Guard {
+    half: Half,
+}
+
+impl Guard {
+    fn malformed(&mut self, what: &str) -> Status {
+        self.half.reset(ResetCode::PROTOCOL_ERROR);
+        protocol_error(what).into()
+    }
+
+    fn response(
+        &mut self,
+        mut body: Bytes,
+        reader: Reader,
+        until: Option<(Instant, Arc<dyn crate::runtime::Timer>)>,
+        lease: &mut Option<Lease>,
+    ) -> Outcome {
+        let head = match wire::ResponseHead::decode(&mut body) {
+            Ok(head) => head,
+            Err(error) => return Err(self.malformed(&error.to_string())),
+        };
+        let half = std::mem::replace(&mut self.half, Half::Gone);
+        if head.streaming && head.failure.is_none() {
+            let trailers = Trailers::later();
+            let incoming = Incoming::response(half, reader, trailers.clone(), until, lease.take());
+            let (content_type, headers) = (head.content_type, head.headers);
+            return Ok(Response { content_type, headers, trailers, body: Body::wire(incoming) });
+        }
+        if let Half::Read(half) = half {
+            // Who still sends sends for nobody.
+            half.reset(ResetCode::NONE);
+        }
+        match head.failure {
+            Some(failure) => Err(failure.into()),
+            None => Ok(Response {
+                content_type: head.content_type,
+                headers: head.headers,
+                trailers: Trailers::new(head.trailers),
+                body: Body::single(body),
+            }),
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.half.reset(ResetCode::CANCELLED);
+    }
+}
+
+/// Sends the messages of a body that is a stream of the application's, until the call is over.
+async fn pump(mut link: Link, mut body: Body) {
+    use futures::StreamExt;
+    while let Some(next) = body.next().await {
+        let Ok(message) = next else { return link.half.reset(ResetCode::CANCELLED) };
+        let mut message = Some(message);
+        if std::future::poll_fn(|cx| link.poll_send(cx, &mut message)).await.is_err() {
+            return;
+        }
+    }
+    let _ = std::future::poll_fn(|cx| link.poll_finish(cx)).await;
+}
+
+impl Calls for Channel {
+    fn call(&self, request: &mut Request) -> impl Future<Output = Outcome> + Send {
+        self.attempt(request)
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`Client`] of services at several nodes.
+///
+/// ```
+/// use std::time::Duration;
+/// use trunkline::rpc::{ClientBuilder, Fixed, LeastPending, Node};
+/// use trunkline::runtime::Runtime;
+/// use trunkline::{Config, Session};
+///
+/// let runtime = Runtime::new(|task| smol::spawn(task).detach());
+/// let client = ClientBuilder::new(&runtime, |node: &Node| {
+///     let address = node.address.to_string();
+///     async move {
+///         let tcp = smol::net::TcpStream::connect(address).await?;
+///         let (session, driver) = Session::client(tcp, Config::default());
+///         smol::spawn(driver).detach();
+///         Ok::<_, std::io::Error>(session)
+///     }
+/// })
+/// .resolve(Fixed::new(["10.0.0.1:4000", "10.0.0.2:4000"]))
+/// .select(LeastPending::default())
+/// .cool_down(Duration::from_secs(5))
+/// .build();
+/// ```
+#[must_use]
+pub struct ClientBuilder {
+    nodes: Nodes,
+    config: ExchangeConfig,
+}
+
+impl ClientBuilder {
+    /// A client that dials with `connect`; the sessions' clock must be the runtime's.
+    pub fn new(runtime: &Runtime, connect: impl Connect) -> Self {
+        let nodes = Nodes {
+            connect: Arc::new(connect),
+            resolve: Box::new(super::Fixed::new(Vec::<Text>::new())),
+            select: Box::new(RoundRobin::default()),
+            via: None,
+            cool_down: Duration::from_secs(1),
+            dial_timeout: Duration::from_secs(5),
+            runtime: runtime.clone(),
+            table: Mutex::default(),
+        };
+        Self { nodes, config: ExchangeConfig::default() }
+    }
+
+    /// Where services are. Default: nowhere.
+    pub fn resolve(mut self, resolve: impl Resolve) -> Self {
+        self.nodes.resolve = Box::new(resolve);
+        self
+    }
+
+    /// Which node to take. Default [`RoundRobin`].
+    pub fn select(mut self, select: impl Select) -> Self {
+        self.nodes.select = Box::new(select);
+        self
+    }
+
+    /// How long a node that could not be reached, or whose connection failed, is passed over
+    /// while there are others. Default 1 s.
+    pub const fn cool_down(mut self, time: Duration) -> Self {
+        self.nodes.cool_down = time;
+        self
+    }
+
+    /// How long a dial may take, within the deadline of the call. Default 5 s.
+    pub const fn dial_timeout(mut self, timeout: Duration) -> Self {
+        self.nodes.dial_timeout = timeout;
+        self
+    }
+
+    /// Calls go to this address, whatever their service, which they keep naming.
+    pub fn via_address(mut self, address: impl Into<Text>) -> Self {
+        self.nodes.via = Some(Via::Node(Node::new(address)));
+        self
+    }
+
+    /// Calls go to a node of this service, whatever their own, which they keep naming.
+    pub fn via_service(mut self, service: impl Into<Text>) -> Self {
+        self.nodes.via = Some(Via::Service(service.into()));
+        self
+    }
+
+    /// The limits of messages.
+    pub const fn exchange(mut self, config: ExchangeConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The client.
+    pub fn build(self) -> Client {
+        Client::from_channel(self.channel())
+    }
+
+    /// The client, with middleware around each attempt of a call; [`Client::layer`] puts it
+    /// around whole calls.
+    pub fn build_with_attempts<L>(self, layer: &L) -> Client<Retry<Layered<L::Service>>>
+    where
+        L: tower_layer::Layer<Wrap<Channel>>,
+        Layered<L::Service>: Calls,
+    {
+        let channel = self.channel();
+        let runtime = channel.runtime().clone();
+        let layered = Layered::new(layer.layer(Wrap::new(channel)));
+        Client::from_calls(Retry::new(layered, &runtime), &runtime)
+    }
+
+    fn channel(self) -> Channel {
+        let (runtime, cool_down) = (self.nodes.runtime.clone(), self.nodes.cool_down);
+        let target = Target::Many(Box::new(self.nodes));
+        Channel { shared: Arc::new(Shared { target, config: self.config, runtime, cool_down }) }
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,217 @@
+//! Who makes calls.
+
+use std::{fmt, sync::Arc, task::{Context, Poll}, time::Duration};
+
+use futures::future::BoxFuture;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    Call, Calls, Channel, Code, Layered, Request, Response, Retry, RetryPolicy, Status, Text, Wait,
+    Wrap,
+    codec::{Decode, Encode, Raw},
+    message::Outcome,
+};
+use crate::{Session, exchange::ExchangeConfig, runtime::Runtime};
+
+/// Makes calls. Cheap to clone; a clone can be bound to a service, or have other options.
+///
+/// A call without a deadline of its own has the client's timeout, 30 s by default, unless it is
+/// streaming. Dropping a call, at any moment, cancels it on both sides.
+#[derive(Clone)]
+pub struct Client<C = Retry<Channel>, K = Raw> {
+    pub(crate) calls: C,
+    pub(crate) codec: K,
+    pub(crate) service: Text,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) runtime: Arc<Runtime>,
+}
+
+impl Client {
+    /// A client of whoever is at the other end of a session. The runtime's clock must be the
+    /// session's.
+    pub fn new(session: Session, runtime: &Runtime) -> Self {
+        Self::with_limits(session, runtime, ExchangeConfig::default())
+    }
+
+    /// The same, with limits for messages.
+    pub fn with_limits(session: Session, runtime: &Runtime, limits: ExchangeConfig) -> Self {
+        Self::from_channel(Channel::over(session, runtime, limits))
+    }
+
+    pub(crate) fn from_channel(channel: Channel) -> Self {
+        let runtime = channel.runtime().clone();
+        Self::from_calls(Retry::new(channel, &runtime), &runtime)
+    }
+}
+
+impl<C> Client<C> {
+    pub(crate) fn from_calls(calls: C, runtime: &Runtime) -> Self {
+        Self {
+            calls,
+            codec: Raw,
+            service: Text::default(),
+            timeout: Some(DEFAULT_TIMEOUT),
+            runtime: Arc::new(runtime.clone()),
+        }
+    }
+}
+
+/// What a call gets where nothing else is said.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl<C, K> Client<Retry<C>, K> {
+    /// How many further attempts a call may make, where that can do no harm. Default 2; 0 turns
+    /// retries off.
+    #[must_use]
+    pub fn retries(self, retries: u32) -> Self {
+        self.with_calls(|calls| calls.retries(retries))
+    }
+
+    /// Asked before each further attempt, where it could be made.
+    #[must_use]
+    pub fn retry_policy(self, policy: impl RetryPolicy) -> Self {
+        self.with_calls(|calls| calls.policy(policy))
+    }
+
+    /// How long to wait before each attempt, the first one included.
+    #[must_use]
+    pub fn wait_before_attempts(self, wait: impl Wait) -> Self {
+        self.with_calls(|calls| calls.wait(wait))
+    }
+
+    /// How long to wait between attempts: first `min`, then longer each time, up to `max`. Default
+    /// 10 ms and 1 s.
+    #[must_use]
+    pub fn backoff(self, min: Duration, max: Duration) -> Self {
+        self.with_calls(|calls| calls.backoff(min, max))
+    }
+}
+
+impl<C, K> Client<C, K> {
+    /// Bodies are encoded with another codec.
+    #[must_use]
+    pub fn with_codec<J>(self, codec: J) -> Client<C, J> {
+        let Self { calls, service, timeout, runtime, .. } = self;
+        Client { calls, codec, service, timeout, runtime }
+    }
+
+    /// Bodies are JSON.
+    #[cfg(feature = "json")]
+    #[must_use]
+    pub fn json(self) -> Client<C, super::codec::Json> {
+        self.with_codec(super::codec::Json)
+    }
+
+    /// Bodies are protobuf.
+    #[cfg(feature = "protobuf")]
+    #[must_use]
+    pub fn protobuf(self) -> Client<C, super::codec::Protobuf> {
+        self.with_codec(super::codec::Protobuf)
+    }
+
+    /// Calls are for this service.
+    #[must_use]
+    pub fn service(mut self, service: impl Into<Text>) -> Self {
+        self.service = service.into();
+        self
+    }
+
+    /// What a call that is not streaming gets where it has no deadline; `None` waits forever.
+    /// Default 30 s.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    fn with_calls<D>(self, change: impl FnOnce(C) -> D) -> Client<D, K> {
+        let Self { calls, codec, service, timeout, runtime } = self;
+        Client { calls: change(calls), codec, service, timeout, runtime }
+    }
+}
+
+impl<C: Calls, K> Client<C, K> {
+    /// Middleware around whole calls, all their attempts. Of several the first registered has to
+    /// be outermost: make them one with [`Stack`](super::Stack) or `tower::ServiceBuilder`.
+    #[must_use]
+    pub fn layer<L>(self, layer: &L) -> Client<Layered<L::Service>, K>
+    where
+        L: Layer<Wrap<C>>,
+        Layered<L::Service>: Calls,
+    {
+        self.with_calls(|calls| Layered::new(layer.layer(Wrap::new(calls))))
+    }
+
+    /// Makes a call: one message there, one back.
+    ///
+    /// # Errors
+    ///
+    /// A [`Status`], whatever went wrong.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call on both sides.
+    pub async fn call<Req: ?Sized, Resp>(
+        &self,
+        method: impl Into<Text>,
+        request: &Req,
+    ) -> Result<Resp, Status>
+    where
+        K: Encode<Req> + Decode<Resp>,
+    {
+        self.request(method).call(request).await
+    }
+
+    /// A call with options, or a streaming one.
+    pub fn request(&self, method: impl Into<Text>) -> Call<'_, C, K> {
+        Call::new(self, method.into())
+    }
+
+    /// Carries out a call as it is, with the defaults of the client.
+    ///
+    /// # Errors
+    ///
+    /// A [`Status`].
+    pub async fn send(&self, mut request: Request) -> Result<Response, Status> {
+        if request.service.is_empty() {
+            request.service = self.service.clone();
+        }
+        if request.deadline.is_none() && !request.body.is_streaming() {
+            request.deadline = self.timeout.map(|timeout| self.runtime.now() + timeout);
+        }
+        self.carry_out(&mut request).await
+    }
+
+    pub(crate) async fn carry_out(&self, request: &mut Request) -> Outcome {
+        if request.method.is_empty() {
+            return Err(Status::new(Code::BadRequest, "the method has no name"));
+        }
+        self.calls.call(request).await
+    }
+}
+
+impl<C: Calls, K: Clone + Send + Sync + 'static> Service<Request> for Client<C, K> {
+    type Response = Response;
+    type Error = Status;
+    type Future = BoxFuture<'static, Outcome>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let client = self.clone();
+        Box::pin(async move { client.send(request).await })
+    }
+}
+
+impl<C: fmt::Debug, K> fmt::Debug for Client<C, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("service", &self.service)
+            .field("timeout", &self.timeout)
+            .field("calls", &self.calls)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,150 @@
+//! How values become bodies: bytes, JSON, protobuf, or your own. Chosen by content type.
+
+use bytes::Bytes;
+
+use super::{BoxError, Code, Status, Text};
+
+/// A way, or several, to encode bodies. Which one is said by the content type.
+pub trait Codec: Clone + Send + Sync + 'static {
+    /// The content type where none is named.
+    fn default_type(&self) -> &'static str;
+
+    /// Whether bodies of this content type are understood, and can be made.
+    fn supports(&self, content_type: &str) -> bool {
+        content_type == self.default_type()
+    }
+}
+
+/// Makes bodies of values.
+pub trait Encode<T: ?Sized>: Codec {
+    /// The body, in a content type that is supported.
+    ///
+    /// # Errors
+    ///
+    /// Why this value has no body.
+    fn encode(&self, content_type: &str, value: &T) -> Result<Bytes, BoxError>;
+}
+
+/// Makes values of bodies.
+pub trait Decode<T>: Codec {
+    /// The value of a body in a content type that is supported.
+    ///
+    /// # Errors
+    ///
+    /// Why this body is no value.
+    fn decode(&self, content_type: &str, body: Bytes) -> Result<T, BoxError>;
+}
+
+/// Bodies as they are: `application/octet-stream`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Raw;
+
+impl Codec for Raw {
+    fn default_type(&self) -> &'static str {
+        "application/octet-stream"
+    }
+}
+
+impl Encode<Bytes> for Raw {
+    fn encode(&self, _: &str, value: &Bytes) -> Result<Bytes, BoxError> {
+        Ok(value.clone())
+    }
+}
+
+impl Decode<Bytes> for Raw {
+    fn decode(&self, _: &str, body: Bytes) -> Result<Bytes, BoxError> {
+        Ok(body)
+    }
+}
+
+/// JSON, by serde: `application/json`.
+#[cfg(feature = "json")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Json;
+
+#[cfg(feature = "json")]
+impl Codec for Json {
+    fn default_type(&self) -> &'static str {
+        "application/json"
+    }
+}
+
+#[cfg(feature = "json")]
+impl<T: serde::Serialize + ?Sized> Encode<T> for Json {
+    fn encode(&self, _: &str, value: &T) -> Result<Bytes, BoxError> {
+        Ok(serde_json::to_vec(value)?.into())
+    }
+}
+
+#[cfg(feature = "json")]
+impl<T: serde::de::DeserializeOwned> Decode<T> for Json {
+    fn decode(&self, _: &str, body: Bytes) -> Result<T, BoxError> {
+        Ok(serde_json::from_slice(&body)?)
+    }
+}
+
+/// Protocol buffers, by prost: `application/protobuf`.
+#[cfg(feature = "protobuf")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Protobuf;
+
+#[cfg(feature = "protobuf")]
+impl Codec for Protobuf {
+    fn default_type(&self) -> &'static str {
+        "application/protobuf"
+    }
+}
+
+#[cfg(feature = "protobuf")]
+impl<T: prost::Message> Encode<T> for Protobuf {
+    fn encode(&self, _: &str, value: &T) -> Result<Bytes, BoxError> {
+        Ok(value.encode_to_vec().into())
+    }
+}
+
+#[cfg(feature = "protobuf")]
+impl<T: prost::Message + Default> Decode<T> for Protobuf {
+    fn decode(&self, _: &str, body: Bytes) -> Result<T, BoxError> {
+        Ok(T::decode(body)?)
+    }
+}
+
+/// Two codecs: the first where no content type is named, else the one that supports it.
+impl<A: Codec, B: Codec> Codec for (A, B) {
+    fn default_type(&self) -> &'static str {
+        self.0.default_type()
+    }
+
+    fn supports(&self, content_type: &str) -> bool {
+        self.0.supports(content_type) || self.1.supports(content_type)
+    }
+}
+
+impl<T: ?Sized, A: Encode<T>, B: Encode<T>> Encode<T> for (A, B) {
+    fn encode(&self, content_type: &str, value: &T) -> Result<Bytes, BoxError> {
+        match self.0.supports(content_type) {
+            true => self.0.encode(content_type, value),
+            false => self.1.encode(content_type, value),
+        }
+    }
+}
+
+impl<T, A: Decode<T>, B: Decode<T>> Decode<T> for (A, B) {
+    fn decode(&self, content_type: &str, body: Bytes) -> Result<T, BoxError> {
+        match self.0.supports(content_type) {
+            true => self.0.decode(content_type, body),
+            false => self.1.decode(content_type, body),
+        }
+    }
+}
+
+/// The content type to use: the one named, if it is supported, or the default.
+pub(crate) fn agree(codec: &impl Codec, named: &Text) -> Result<Text, Status> {
+    if named.is_empty() {
+        return Ok(codec.default_type().into());
+    }
+    if codec.supports(named) {
+        return Ok(named.clone());
+    }
+    Err(Status::new(Code::UnsupportedType, format!("content type {named} is not supported")))
+}

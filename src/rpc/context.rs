@@ -1,0 +1,180 @@
+//! What a handler knows about the call it serves.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Metadata, Text, Trailers, server::ServerState};
+use crate::runtime::Runtime;
+
+/// A connection, as whoever accepted it knows it. Clients cannot fake any of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// The address on this side.
+    pub local_addr: Option<String>,
+    /// The address on the other side.
+    pub remote_addr: Option<String>,
+    /// Who is at the other side, if that was verified.
+    pub peer: Option<String>,
+}
+
+/// The call that a handler serves. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    pub(crate) method: Text,
+    pub(crate) metadata: Metadata,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connection: Arc<Connection>,
+    deadline: Option<Instant>,
+    runtime: Runtime,
+    server: Arc<ServerState>,
+    cancelled: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+    replies: Mutex<Replies>,
+}
+
+/// What goes out beside the answer.
+#[derive(Default)]
+struct Replies {
+    headers: Metadata,
+    trailers: Metadata,
+}
+
+impl Context {
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        deadline: Option<Instant>,
+        runtime: Runtime,
+        server: Arc<ServerState>,
+    ) -> Self {
+        let inner = Inner {
+            connection,
+            deadline,
+            runtime,
+            server,
+            cancelled: AtomicBool::new(false),
+            waiting: Mutex::default(),
+            replies: Mutex::default(),
+        };
+        let inner = Arc::new(inner);
+        Self { method: Text::default(), metadata: Metadata::new(), inner }
+    }
+
+    /// The method that was called.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// What came beside the request.
+    pub const fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// When the call has to be over: no later than the caller said. Calls made on its behalf take
+    /// it over with [`Call::on_behalf`](super::Call::on_behalf).
+    pub fn deadline(&self) -> Option<Instant> {
+        self.inner.deadline
+    }
+
+    /// What is left until the deadline.
+    pub fn time_left(&self) -> Option<Duration> {
+        let at = self.inner.deadline?;
+        Some(at.saturating_duration_since(self.inner.runtime.now()))
+    }
+
+    /// The address on this side, if whoever accepted the connection said it.
+    pub fn local_addr(&self) -> Option<&str> {
+        self.inner.connection.local_addr.as_deref()
+    }
+
+    /// The address on the other side, if whoever accepted the connection said it.
+    pub fn remote_addr(&self) -> Option<&str> {
+        self.inner.connection.remote_addr.as_deref()
+    }
+
+    /// Who calls, if that was verified.
+    pub fn peer(&self) -> Option<&str> {
+        self.inner.connection.peer.as_deref()
+    }
+
+    /// Whether the caller gave up, its connection was lost, or the deadline passed. The handler
+    /// itself is dropped then, unless the server lets it finish; what it started elsewhere can
+    /// look here.
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Waits until [`is_cancelled`](Self::is_cancelled); forever, if the call ends well.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn cancelled(&self) {
+        std::future::poll_fn(|cx| {
+            let mut waiting = self.inner.waiting.lock();
+            if self.is_cancelled() {
+                return Poll::Ready(());
+            }
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Sends this before the answer.
+    pub fn set_header(&self, name: impl Into<Text>, value: impl Into<Bytes>) {
+        self.inner.replies.lock().headers.insert(name, value);
+    }
+
+    /// Sends this behind the answer; a streaming one may set it until its end.
+    pub fn set_trailer(&self, name: impl Into<Text>, value: impl Into<Bytes>) {
+        self.inner.replies.lock().trailers.insert(name, value);
+    }
+
+    pub(crate) fn take_headers(&self) -> Metadata {
+        std::mem::take(&mut self.inner.replies.lock().headers)
+    }
+
+    pub(crate) fn take_trailers(&self, others: &Trailers) -> Metadata {
+        let mut trailers = others.get();
+        trailers.extend(std::mem::take(&mut self.inner.replies.lock().trailers));
+        trailers
+    }
+
+    pub(crate) fn cancel(&self) {
+        let waiting = {
+            let mut waiting = self.inner.waiting.lock();
+            self.inner.cancelled.store(true, Ordering::Release);
+            std::mem::take(&mut *waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn server(&self) -> &ServerState {
+        &self.inner.server
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("method", &self.method)
+            .field("deadline", &self.inner.deadline)
+            .field("connection", &self.inner.connection)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,134 @@
+//! Middleware: `tower` layers around clients and routers.
+
+use std::{
+    future::Future,
+    task::{Context, Poll},
+};
+
+use futures::future::BoxFuture;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{BoxError, Request, Response, Status, message::Outcome};
+
+/// What makes calls: a [`Channel`](super::Channel), a [`Retry`](super::Retry) around one, or
+/// middleware around that.
+pub trait Calls: Clone + Send + Sync + 'static {
+    /// Makes a call. A body that is one message stays in the request, so that it can be made
+    /// again; one that is a stream is gone once it was begun.
+    fn call(
+        &self,
+        request: &mut Request,
+    ) -> impl Future<Output = Result<Response, Status>> + Send;
+}
+
+/// Makes a `tower` service of what makes calls.
+#[derive(Clone, Debug)]
+pub struct Wrap<C> {
+    inner: C,
+}
+
+impl<C> Wrap<C> {
+    pub(crate) const fn new(inner: C) -> Self {
+        Self { inner }
+    }
+}
+
+impl<C: Calls> Service<Request> for Wrap<C> {
+    type Response = Response;
+    type Error = Status;
+    type Future = BoxFuture<'static, Outcome>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let inner = self.inner.clone();
+        Box::pin(async move { inner.call(&mut request).await })
+    }
+}
+
+/// Makes calls with a `tower` service.
+#[derive(Clone, Debug)]
+pub struct Layered<S> {
+    service: S,
+}
+
+impl<S> Layered<S> {
+    /// Around this service. Each call has its own clone of it.
+    pub const fn new(service: S) -> Self {
+        Self { service }
+    }
+}
+
+impl<S> Calls for Layered<S>
+where
+    S: Service<Request, Response = Response> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    fn call(&self, request: &mut Request) -> impl Future<Output = Outcome> + Send {
+        let service = self.service.clone();
+        let request = request.take();
+        oneshot(service, request)
+    }
+}
+
+/// Waits until the service is ready, then calls it.
+pub(crate) async fn oneshot<S>(mut service: S, request: Request) -> Outcome
+where
+    S: Service<Request, Response = Response>,
+    S::Error: Into<BoxError>,
+{
+    let ready = std::future::poll_fn(|cx| service.poll_ready(cx)).await;
+    ready.map_err(|error| Status::from_error(error.into()))?;
+    let answer = service.call(request).await;
+    answer.map_err(|error| Status::from_error(error.into()))
+}
+
+/// Several layers as one: the first that was added is outermost.
+///
+/// `tower::ServiceBuilder` does the same.
+///
+/// ```
+/// use trunkline::rpc::Stack;
+/// # use tower_layer::{Layer, layer_fn};
+///
+/// let outer = layer_fn(|inner: String| format!("outer({inner})"));
+/// let inner = layer_fn(|inner: String| format!("inner({inner})"));
+/// let both = Stack::new().layer(outer).layer(inner);
+/// assert_eq!(Layer::layer(&both, "service".to_owned()), "outer(inner(service))");
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct Stack<Outer = tower_layer::Identity, Inner = tower_layer::Identity> {
+    outer: Outer,
+    inner: Inner,
+}
+
+impl Stack {
+    /// No layer.
+    pub const fn new() -> Self {
+        Self { outer: tower_layer::Identity::new(), inner: tower_layer::Identity::new() }
+    }
+}
+
+impl<Outer, Inner> Stack<Outer, Inner> {
+    /// One more layer, inside the others.
+    pub fn layer<L>(self, layer: L) -> Stack<Self, L> {
+        Stack { outer: self, inner: layer }
+    }
+}
+
+impl<S, Outer, Inner> Layer<S> for Stack<Outer, Inner>
+where
+    Inner: Layer<S>,
+    Outer: Layer<Inner::Service>,
+{
+    type Service = Outer::Service;
+
+    fn layer(&self, service: S) -> Self::Service {
+        self.outer.layer(self.inner.layer(service))
+    }
+}

@@ -1,0 +1,250 @@
+//! The nodes a client knows, and its session with each.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared, WeakShared},
+};
+use parking_lot::Mutex;
+
+use super::{
+    BoxError, Code, Node, Request, Resolve, Select, Status, Text, resolve::Candidate,
+};
+use crate::{Session, exchange::within, runtime::Runtime};
+
+/// Makes sessions. A closure that returns a future is one.
+pub trait Connect: Send + Sync + 'static {
+    /// Dials a node and makes a session, its driver spawned.
+    fn connect(&self, node: &Node) -> BoxFuture<'static, Result<Session, BoxError>>;
+}
+
+impl<F, Fut, E> Connect for F
+where
+    F: Fn(&Node) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Session, E>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    fn connect(&self, node: &Node) -> BoxFuture<'static, Result<Session, BoxError>> {
+        Box::pin(self(node).map(|dialled| dialled.map_err(Into::into)))
+    }
+}
+
+pub(crate) struct Nodes {
+    pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) resolve: Box<dyn Resolve>,
+    pub(crate) select: Box<dyn Select>,
+    pub(crate) via: Option<Via>,
+    pub(crate) cool_down: Duration,
+    pub(crate) dial_timeout: Duration,
+    pub(crate) runtime: Runtime,
+    pub(crate) table: Mutex<HashMap<Text, Arc<NodeState>>>,
+}
+
+/// Where calls go instead of to their target.
+pub(crate) enum Via {
+    Node(Node),
+    Service(Text),
+}
+
+#[derive(Default)]
+pub(crate) struct NodeState {
+    pending: AtomicUsize,
+    inner: Mutex<NodeInner>,
+}
+
+#[derive(Default)]
+struct NodeInner {
+    link: Link,
+    cooling_until: Option<Instant>,
+}
+
+type Dial = Shared<BoxFuture<'static, Result<Session, Status>>>;
+
+#[derive(Default)]
+enum Link {
+    #[default]
+    None,
+    /// Gone when nobody waits for it any more.
+    Dialling(WeakShared<BoxFuture<'static, Result<Session, Status>>>),
+    Live(Session),
+}
+
+/// A session taken for a call: counts it as pending until it is dropped.
+pub(crate) struct Lease {
+    node: Arc<NodeState>,
+}
+
+impl Lease {
+    fn new(node: Arc<NodeState>) -> Self {
+        node.pending.fetch_add(1, Ordering::Relaxed);
+        Self { node }
+    }
+
+    /// The session takes no more calls: the next one dials.
+    pub(crate) fn forget_session(&self, session: &Session) {
+        let mut inner = self.node.inner.lock();
+        // Another caller may have dialled already.
+        if matches!(&inner.link, Link::Live(live) if live.is(session)) {
+            inner.link = Link::None;
+        }
+    }
+
+    pub(crate) fn cool_down(&self, until: Instant) {
+        self.node.inner.lock().cooling_until = Some(until);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.node.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Nodes {
+    /// A live session with a node of the request's service, dialled if there is none.
+    pub(crate) async fn lease(&self, request: &Request) -> Result<(Session, Lease), Status> {
+        let nodes = match &self.via {
+            Some(Via::Node(node)) => [node.clone()].into(),
+            Some(Via::Service(service)) => self.resolved(service, request).await?,
+            None => self.resolved(&request.service, request).await?,
+        };
+        let (node, state) = self.choose(&nodes, request)?;
+        let lease = Lease::new(state);
+        let session = self.session(&node, &lease, request).await?;
+        Ok((session, lease))
+    }
+
+    async fn resolved(&self, service: &str, request: &Request) -> Result<Arc<[Node]>, Status> {
+        let resolving = self.resolve.resolve(service);
+        let resolved = match request.deadline {
+            None => resolving.await,
+            Some(at) => {
+                let resolved = within(resolving, at, self.runtime.clock()).await;
+                resolved.map_err(|error| Status::from(error).reaching_nobody())?
+            }
+        };
+        resolved.map_err(|error| {
+            let text = format!("service {service} could not be resolved");
+            Status::new(Code::Unavailable, text).with_source(error).reaching_nobody()
+        })
+    }
+
+    fn choose(
+        &self,
+        nodes: &[Node],
+        request: &Request,
+    ) -> Result<(Node, Arc<NodeState>), Status> {
+        let filter = request.options.as_ref().and_then(|options| options.filter.as_ref());
+        let now = self.runtime.now();
+        let mut known: Vec<_> = {
+            let mut table = self.table.lock();
+            if table.len() > nodes.len() {
+                // Nodes that are listed no more, once nothing is pending there.
+                table.retain(|address, state| {
+                    Arc::strong_count(state) > 1 || nodes.iter().any(|n| n.address == *address)
+                });
+            }
+            let allowed = nodes.iter().filter(|node| filter.is_none_or(|filter| filter(node)));
+            allowed
+                .map(|node| (node, table.entry(node.address.clone()).or_default().clone()))
+                .collect()
+        };
+        let cooling = |state: &NodeState| state.inner.lock().cooling_until;
+        let warm = |state: &NodeState| cooling(state).is_none_or(|until| until <= now);
+        if known.iter().any(|(_, state)| warm(state)) {
+            known.retain(|(_, state)| warm(state));
+        } else if let Some(soonest) = known.iter().map(|(_, state)| cooling(state)).min() {
+            known.retain(|(_, state)| cooling(state) == soonest);
+        }
+        if known.is_empty() {
+            let text = format!("no node of service {}", request.service);
+            return Err(Status::new(Code::NotFound, text));
+        }
+        let candidates: Vec<_> = known
+            .iter()
+            .map(|(node, state)| Candidate { node, pending: state.pending.load(Ordering::Relaxed) })
+            .collect();
+        let index = self.select.select(&candidates).min(known.len() - 1);
+        let (node, state) = known.swap_remove(index);
+        Ok((node.clone(), state))
+    }
+
+    /// The session that is there, or one dial for all who want it.
+    async fn session(
+        &self,
+        node: &Node,
+        lease: &Lease,
+        request: &Request,
+    ) -> Result<Session, Status> {
+        let dial: Dial = {
+            let mut inner = lease.node.inner.lock();
+            let others = match &inner.link {
+                Link::Live(session) if !session.is_closed() => return Ok(session.clone()),
+                Link::Dialling(dial) => dial.upgrade(),
+                Link::Live(_) | Link::None => None,
+            };
+            others.unwrap_or_else(|| {
+                let dial = self.dial(node, request).shared();
+                inner.link = dial.downgrade().map_or(Link::None, Link::Dialling);
+                dial
+            })
+        };
+        let dialled = match request.deadline {
+            None => dial.clone().await,
+            Some(at) => match within(dial.clone(), at, self.runtime.clock()).await {
+                Ok(dialled) => dialled,
+                Err(error) => return Err(Status::from(error).reaching_nobody()),
+            },
+        };
+        let mut inner = lease.node.inner.lock();
+        if let Link::Dialling(_) = inner.link {
+            match &dialled {
+                Ok(session) => {
+                    inner.link = Link::Live(session.clone());
+                    inner.cooling_until = None;
+                }
+                Err(_) => {
+                    inner.link = Link::None;
+                    inner.cooling_until = Some(self.runtime.now() + self.cool_down);
+                }
+            }
+        }
+        drop(inner);
+        dialled
+    }
+
+    fn dial(
+        &self,
+        node: &Node,
+        request: &Request,
+    ) -> BoxFuture<'static, Result<Session, Status>> {
+        let dialling = self.connect.connect(node);
+        let options = request.options.as_ref();
+        let timeout = options.and_then(|options| options.dial_timeout);
+        let timeout = timeout.unwrap_or(self.dial_timeout);
+        let clock = self.runtime.clock().clone();
+        let address = node.address.clone();
+        Box::pin(async move {
+            let until = clock.now() + timeout;
+            match within(dialling, until, &clock).await {
+                Ok(Ok(session)) => Ok(session),
+                Ok(Err(error)) => {
+                    let text = format!("{address} cannot be reached");
+                    Err(Status::new(Code::Unavailable, text).with_source(error).reaching_nobody())
+                }
+                Err(_) => {
+                    let text = format!("{address} did not answer the dial in time");
+                    Err(Status::new(Code::Unavailable, text).reaching_nobody())
+                }
+            }
+        })
+    }
+}

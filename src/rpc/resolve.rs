@@ -1,0 +1,169 @@
+//! Where a service is, and which of its nodes to take.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+
+use super::{BoxError, Node, Text};
+use crate::{chance::Chance, runtime::Runtime};
+
+/// Tells at which nodes a service is.
+///
+/// An own one may ask a registry, DNS, or a `tower` `Discover`. Asked for each attempt: put
+/// [`Cached`] around what is slow.
+pub trait Resolve: Send + Sync + 'static {
+    /// The nodes of a service, which may be none. The name is empty where the caller gave none.
+    fn resolve(&self, service: &str) -> BoxFuture<'_, Result<Arc<[Node]>, BoxError>>;
+}
+
+/// The same nodes for every service.
+#[derive(Clone, Debug)]
+pub struct Fixed {
+    nodes: Arc<[Node]>,
+}
+
+impl Fixed {
+    /// These addresses.
+    pub fn new<A: Into<Text>>(addresses: impl IntoIterator<Item = A>) -> Self {
+        Self { nodes: addresses.into_iter().map(Node::new).collect() }
+    }
+}
+
+impl Resolve for Fixed {
+    fn resolve(&self, _: &str) -> BoxFuture<'_, Result<Arc<[Node]>, BoxError>> {
+        Box::pin(std::future::ready(Ok(self.nodes.clone())))
+    }
+}
+
+/// Remembers what another one said for some time. Failures are not remembered.
+pub struct Cached<R> {
+    inner: R,
+    time_to_live: Duration,
+    runtime: Runtime,
+    known: Mutex<HashMap<String, (Instant, Arc<[Node]>)>>,
+}
+
+impl<R> Cached<R> {
+    /// Asks `inner` again for a service after `time_to_live`. Remembers up to 1,024 services.
+    pub fn new(inner: R, time_to_live: Duration, runtime: &Runtime) -> Self {
+        Self { inner, time_to_live, runtime: runtime.clone(), known: Mutex::default() }
+    }
+}
+
+impl<R: Resolve> Resolve for Cached<R> {
+    fn resolve(&self, service: &str) -> BoxFuture<'_, Result<Arc<[Node]>, BoxError>> {
+        let now = self.runtime.now();
+        if let Some((until, nodes)) = self.known.lock().get(service)
+            && now < *until
+        {
+            return Box::pin(std::future::ready(Ok(nodes.clone())));
+        }
+        let service = service.to_owned();
+        Box::pin(async move {
+            let nodes = self.inner.resolve(&service).await?;
+            let now = self.runtime.now();
+            let mut known = self.known.lock();
+            if known.len() >= MAX_KNOWN {
+                known.retain(|_, (until, _)| now < *until);
+            }
+            if known.len() < MAX_KNOWN {
+                known.insert(service, (now + self.time_to_live, nodes.clone()));
+            }
+            Ok(nodes)
+        })
+    }
+}
+
+impl<R: fmt::Debug> fmt::Debug for Cached<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cached").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+/// Services remembered at most.
+const MAX_KNOWN: usize = 1_024;
+
+/// A node that can be taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Which.
+    pub node: &'a Node,
+    /// Calls of this client that it has not answered.
+    pub pending: usize,
+}
+
+/// Takes one of several nodes; none of them failed lately, unless all did.
+pub trait Select: Send + Sync + 'static {
+    /// The position of the one to take; there is at least one.
+    fn select(&self, candidates: &[Candidate<'_>]) -> usize;
+}
+
+impl<F> Select for F
+where
+    F: Fn(&[Candidate<'_>]) -> usize + Send + Sync + 'static,
+{
+    fn select(&self, candidates: &[Candidate<'_>]) -> usize {
+        self(candidates)
+    }
+}
+
+/// One after the other.
+#[derive(Debug, Default)]
+pub struct RoundRobin {
+    next: AtomicUsize,
+}
+
+impl Select for RoundRobin {
+    fn select(&self, candidates: &[Candidate<'_>]) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed) % candidates.len().max(1)
+    }
+}
+
+/// Any.
+#[derive(Debug)]
+pub struct Random {
+    chance: Mutex<Chance>,
+}
+
+impl Random {
+    /// With a seed, the same every time.
+    #[must_use]
+    pub fn seeded(seed: Option<u64>) -> Self {
+        Self { chance: Mutex::new(Chance::new(seed)) }
+    }
+}
+
+impl Default for Random {
+    fn default() -> Self {
+        Self::seeded(None)
+    }
+}
+
+impl Select for Random {
+    fn select(&self, candidates: &[Candidate<'_>]) -> usize {
+        (self.chance.lock().next() % candidates.len().max(1) as u64) as usize
+    }
+}
+
+/// The one with the fewest calls pending; of equals, one after the other.
+#[derive(Debug, Default)]
+pub struct LeastPending {
+    turn: RoundRobin,
+}
+
+impl Select for LeastPending {
+    fn select(&self, candidates: &[Candidate<'_>]) -> usize {
+        let first = self.turn.select(candidates);
+        let around = (first..candidates.len()).chain(0..first);
+        around.min_by_key(|index| candidates[*index].pending).unwrap_or(0)
+    }
+}

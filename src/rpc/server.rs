@@ -1,0 +1,526 @@
+//! Who answers calls.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context as TaskContext, Poll, Waker},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+use tower_service::Service;
+
+use super::{BoxError, Connection, Context, Request, Response, serve::serve_call};
+use crate::{
+    Backoff, ConfigError, GoAwayCode, ResetCode, Session, Stream, Streams,
+    exchange::{ExchangeConfig, within},
+    runtime::Runtime,
+};
+
+/// What a server can serve: a [`Router`](super::Router), one with layers around it, or any `tower`
+/// service of [`Request`]s.
+pub trait Serve:
+    Service<Request, Response = Response, Error: Into<BoxError>, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Serve for S where
+    S: Service<Request, Response = Response, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Answers the calls of any number of sessions. Cheap to clone.
+pub struct Server<S> {
+    shared: Arc<Shared<S>>,
+}
+
+pub(crate) struct Shared<S> {
+    pub(crate) service: S,
+    pub(crate) exchange: ExchangeConfig,
+    pub(crate) runtime: Runtime,
+    pub(crate) state: Arc<ServerState>,
+    pub(crate) request_timeout: Duration,
+    pub(crate) let_cancelled_finish: bool,
+    spawn_each: bool,
+    max_sessions: usize,
+}
+
+impl<S> Shared<S> {
+    pub(crate) const fn fragment(&self) -> usize {
+        self.exchange.fragment
+    }
+}
+
+impl Context {
+    /// For answers to what is no request.
+    pub(crate) fn none<S>(shared: &Shared<S>) -> Self {
+        Self::new(Arc::default(), None, shared.runtime.clone(), shared.state.clone())
+    }
+}
+
+/// Builds a [`Server`] with limits other than the defaults.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ServerBuilder {
+    exchange: ExchangeConfig,
+    max_calls: usize,
+    max_sessions: usize,
+    request_timeout: Duration,
+    let_cancelled_finish: bool,
+    spawn_each: bool,
+}
+
+impl ServerBuilder {
+    /// The limits of messages.
+    pub const fn exchange(mut self, config: ExchangeConfig) -> Self {
+        self.exchange = config;
+        self
+    }
+
+    /// Calls served at once, of all sessions; one more is refused, and the caller knows that it
+    /// reached no handler. At least 1. Default 65,536: what a handler holds is its own to bound.
+    pub const fn max_calls(mut self, calls: usize) -> Self {
+        self.max_calls = calls;
+        self
+    }
+
+    /// Sessions that [`Server::listen`] serves at once; it accepts no more until one ends. At
+    /// least 1. Default 1,024, below the usual limit of open files.
+    pub const fn max_sessions(mut self, sessions: usize) -> Self {
+        self.max_sessions = sessions;
+        self
+    }
+
+    /// How long the first message of a call may take to arrive. Must not be zero. Default 10 s.
+    pub const fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Handlers of cancelled calls run to their end instead of being dropped; they see it in
+    /// [`Context::is_cancelled`]. Default false.
+    pub const fn let_cancelled_finish(mut self, finish: bool) -> Self {
+        self.let_cancelled_finish = finish;
+        self
+    }
+
+    /// Every call is a task of its own from its beginning. By default it becomes one when it first
+    /// waits, which is much cheaper, but lets a handler that computes for long delay the others
+    /// of its session.
+    pub const fn spawn_each(mut self, spawn: bool) -> Self {
+        self.spawn_each = spawn;
+        self
+    }
+
+    /// The server.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] naming the first value that is out of its range.
+    pub fn build<S: Serve>(self, service: S, runtime: &Runtime) -> Result<Server<S>, ConfigError> {
+        let checks = [
+            ("max_calls", self.max_calls >= 1, "at least 1"),
+            ("max_sessions", self.max_sessions >= 1, "at least 1"),
+            ("request_timeout", !self.request_timeout.is_zero(), "more than zero"),
+        ];
+        if let Some((field, _, range)) = checks.into_iter().find(|(_, holds, _)| !holds) {
+            return Err(ConfigError::new(field, range));
+        }
+        Ok(self.make(service, runtime))
+    }
+
+    fn make<S>(self, service: S, runtime: &Runtime) -> Server<S> {
+        let shared = Shared {
+            service,
+            exchange: self.exchange,
+            runtime: runtime.clone(),
+            state: Arc::new(ServerState::new(self.max_calls)),
+            request_timeout: self.request_timeout,
+            let_cancelled_finish: self.let_cancelled_finish,
+            spawn_each: self.spawn_each,
+            max_sessions: self.max_sessions,
+        };
+        Server { shared: Arc::new(shared) }
+    }
+}
+
+impl Default for ServerBuilder {
+    fn default() -> Self {
+        Self {
+            exchange: ExchangeConfig::default(),
+            max_calls: 65_536,
+            max_sessions: 1_024,
+            request_timeout: Duration::from_secs(10),
+            let_cancelled_finish: false,
+            spawn_each: false,
+        }
+    }
+}
+
+impl<S: Serve> Server<S> {
+    /// A server with the default limits. The runtime's clock must be the sessions'.
+    pub fn new(service: S, runtime: &Runtime) -> Self {
+        ServerBuilder::default().make(service, runtime)
+    }
+
+    /// Serves all streams of a session, until it ends. Spawn it.
+    pub fn serve(&self, session: Session) -> impl Future<Output = ()> + Send + 'static {
+        self.serve_connection(session, Connection::default())
+    }
+
+    /// The same; handlers see where it comes from.
+    pub fn serve_connection(
+        &self,
+        session: Session,
+        connection: Connection,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let source = Source::Session(session.clone());
+        accept_calls(self.shared.clone(), session, source, connection)
+    }
+
+    /// Serves the calls of a session that other protocols share: the streams that its
+    /// [`Dispatcher`](crate::Dispatcher) has for [`Protocol::RPC`](crate::Protocol::RPC).
+    pub fn serve_streams(
+        &self,
+        session: Session,
+        streams: Streams,
+        connection: Connection,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        accept_calls(self.shared.clone(), session, Source::Streams(streams), connection)
+    }
+
+    /// Accepts sessions and serves them until the server shuts down. After an error it waits a
+    /// little, longer each time, up to 100 ms. Spawn it.
+    pub async fn listen<F, Fut, E>(self, mut accept: F)
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<(Session, Connection), E>>,
+        E: fmt::Display,
+    {
+        let state = &self.shared.state;
+        let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));
+        loop {
+            state.changed(|state| {
+                state.is_draining() || state.sessions.lock().len() < self.shared.max_sessions
+            })
+            .await;
+            let mut accepting = std::pin::pin!(accept());
+            let mut draining = std::pin::pin!(state.changed(ServerState::is_draining));
+            match futures::future::select(&mut draining, &mut accepting).await {
+                futures::future::Either::Left(_) => return,
+                futures::future::Either::Right((Ok((session, connection)), _)) => {
+                    backoff.reset();
+                    self.shared.runtime.spawn(self.serve_connection(session, connection));
+                }
+                futures::future::Either::Right((Err(error), _)) => {
+                    log::debug!("accepting a connection failed: {error}");
+                    let runtime = &self.shared.runtime;
+                    let sleep = runtime.sleep_until(runtime.now() + backoff.next_wait());
+                    futures::future::select(draining, sleep).await;
+                }
+            }
+        }
+    }
+
+    /// Takes no more calls and tells clients so, lets those that run finish for up to `grace`,
+    /// ends what is left, and closes all sessions.
+    ///
+    /// # Cancel safety
+    ///
+    /// The server stays closed to calls if the future is dropped; [`abort`](Self::abort) does the
+    /// rest.
+    pub async fn shutdown(&self, grace: Duration) {
+        let state = &self.shared.state;
+        for session in state.drain() {
+            session.go_away();
+        }
+        let runtime = &self.shared.runtime;
+        let idle = state.changed(|state| state.active.load(Ordering::SeqCst) == 0);
+        let done = within(idle, runtime.now() + grace, runtime.clock()).await.is_ok();
+        let sessions = state.drain();
+        let ends = sessions.into_iter().map(|session| async move {
+            if !done {
+                session.abort(GoAwayCode::INTERNAL_ERROR);
+            }
+            // How it ended is for whoever holds it to ask.
+            let _ = session.close().await;
+        });
+        futures::future::join_all(ends).await;
+    }
+
+    /// Takes no more calls, and ends those that run and all sessions at once.
+    pub fn abort(&self) {
+        for session in self.shared.state.drain() {
+            session.abort(GoAwayCode::INTERNAL_ERROR);
+        }
+    }
+
+    /// Counters, and what runs at this moment.
+    pub fn stats(&self) -> ServerStats {
+        self.shared.state.stats()
+    }
+}
+
+impl<S> Clone for Server<S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<S> fmt::Debug for Server<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("stats", &self.shared.state.stats()).finish_non_exhaustive()
+    }
+}
+
+/// Where calls come from.
+enum Source {
+    /// All streams of a session, with their preface still to be read.
+    Session(Session),
+    Streams(Streams),
+}
+
+impl Source {
+    async fn next(&mut self) -> Option<Stream> {
+        match self {
+            Self::Session(session) => session.accept().await,
+            Self::Streams(streams) => streams.next().await,
+        }
+    }
+}
+
+async fn accept_calls<S: Serve>(
+    shared: Arc<Shared<S>>,
+    session: Session,
+    mut source: Source,
+    connection: Connection,
+) {
+    let preface = matches!(source, Source::Session(_));
+    let connection = Arc::new(connection);
+    let Some(_listed) = Listed::new(&shared.state, &session) else {
+        return session.abort(GoAwayCode::INTERNAL_ERROR);
+    };
+    while let Some(stream) = source.next().await {
+        let Some(permit) = Permit::new(&shared.state) else {
+            stream.reset(ResetCode::REFUSED);
+            continue;
+        };
+        let call = serve_call(shared.clone(), connection.clone(), stream, preface, permit);
+        let mut call: crate::runtime::BoxFuture = Box::pin(call);
+        if !shared.spawn_each {
+            let first = std::future::poll_fn(|cx| Poll::Ready(poll_once(&mut call, cx))).await;
+            if first {
+                continue;
+            }
+        }
+        shared.runtime.spawn_boxed(call);
+    }
+}
+
+/// Whether it is over, one way or the other. A panic of a handler is caught before; this is for
+/// what panics while it is dropped.
+fn poll_once(call: &mut crate::runtime::BoxFuture, cx: &mut TaskContext<'_>) -> bool {
+    match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+        Ok(polled) => polled.is_ready(),
+        Err(_) => true,
+    }
+}
+
+/// What a server did, and does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Sessions served now.
+    pub sessions: usize,
+    /// Calls that run now.
+    pub active: usize,
+    /// Calls begun.
+    pub started: u64,
+    /// Of these, those answered well.
+    pub done: u64,
+    /// Those answered with a status.
+    pub failed: u64,
+    /// Those whose handler panicked.
+    pub panicked: u64,
+    /// Those given up by the caller, or by their deadline.
+    pub cancelled: u64,
+    /// Calls refused because there were too many, or during shutdown.
+    pub refused: u64,
+}
+
+impl ServerStats {
+    pub(crate) fn to_json(self) -> String {
+        let Self { sessions, active, started, done, failed, panicked, cancelled, refused } = self;
+        format!(
+            "{{\"sessions\":{sessions},\"active\":{active},\"started\":{started},\
+             \"done\":{done},\"failed\":{failed},\"panicked\":{panicked},\
+             \"cancelled\":{cancelled},\"refused\":{refused}}}"
+        )
+    }
+}
+
+/// What all parts of a server know.
+pub(crate) struct ServerState {
+    max_calls: usize,
+    active: AtomicUsize,
+    draining: AtomicBool,
+    started: AtomicU64,
+    refused: AtomicU64,
+    endings: [AtomicU64; 4],
+    sessions: Mutex<HashMap<u64, Session>>,
+    next_session: AtomicU64,
+    /// Who waits for something here to change. Wakers come and go only in shutdown and listen.
+    waiting: Mutex<Vec<Waker>>,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ending {
+    Done,
+    Failed,
+    Panicked,
+    Cancelled,
+}
+
+impl ServerState {
+    fn new(max_calls: usize) -> Self {
+        Self {
+            max_calls,
+            active: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            started: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            endings: Default::default(),
+            sessions: Mutex::default(),
+            next_session: AtomicU64::new(0),
+            waiting: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn stats(&self) -> ServerStats {
+        let ended = |ending: Ending| self.endings[ending as usize].load(Ordering::Relaxed);
+        ServerStats {
+            sessions: self.sessions.lock().len(),
+            active: self.active.load(Ordering::SeqCst),
+            started: self.started.load(Ordering::Relaxed),
+            done: ended(Ending::Done),
+            failed: ended(Ending::Failed),
+            panicked: ended(Ending::Panicked),
+            cancelled: ended(Ending::Cancelled),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// No more calls; the sessions to tell.
+    fn drain(&self) -> Vec<Session> {
+        let sessions = {
+            let sessions = self.sessions.lock();
+            self.draining.store(true, Ordering::SeqCst);
+            sessions.values().cloned().collect()
+        };
+        self.notify();
+        sessions
+    }
+
+    fn notify(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until something holds.
+    async fn changed(&self, holds: impl Fn(&Self) -> bool) {
+        std::future::poll_fn(|cx| {
+            if holds(self) {
+                return Poll::Ready(());
+            }
+            {
+                let mut waiting = self.waiting.lock();
+                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    waiting.push(cx.waker().clone());
+                }
+            }
+            // It may have come to hold before the waker was there.
+            if holds(self) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await
+    }
+}
+
+/// A call that runs.
+pub(crate) struct Permit {
+    state: Arc<ServerState>,
+    ending: Ending,
+}
+
+impl Permit {
+    fn new(state: &Arc<ServerState>) -> Option<Self> {
+        // Counted before it looks: shutdown sees the call, or the call sees the shutdown.
+        let active = state.active.fetch_add(1, Ordering::SeqCst);
+        if active >= state.max_calls || state.is_draining() {
+            state.active.fetch_sub(1, Ordering::SeqCst);
+            state.refused.fetch_add(1, Ordering::Relaxed);
+            state.notify();
+            return None;
+        }
+        state.started.fetch_add(1, Ordering::Relaxed);
+        Some(Self { state: state.clone(), ending: Ending::Cancelled })
+    }
+
+    pub(crate) const fn end(&mut self, ending: Ending) {
+        self.ending = ending;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.state.endings[self.ending as usize].fetch_add(1, Ordering::Relaxed);
+        if self.state.active.fetch_sub(1, Ordering::SeqCst) == 1 && self.state.is_draining() {
+            self.state.notify();
+        }
+    }
+}
+
+/// A session in the server's list.
+struct Listed {
+    state: Arc<ServerState>,
+    number: u64,
+}
+
+impl Listed {
+    fn new(state: &Arc<ServerState>, session: &Session) -> Option<Self> {
+        let mut sessions = state.sessions.lock();
+        if state.is_draining() {
+            return None;
+        }
+        let number = state.next_session.fetch_add(1, Ordering::Relaxed);
+        sessions.insert(number, session.clone());
+        drop(sessions);
+        Some(Self { state: state.clone(), number })
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let session = self.state.sessions.lock().remove(&self.number);
+        drop(session);
+        self.state.notify();
+    }
+}

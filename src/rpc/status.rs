@@ -1,0 +1,155 @@
+//! How a call failed.
+
+use std::{error::Error, fmt, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{BoxError, Code, Text};
+use crate::exchange::ExchangeError;
+
+/// How a call failed: a class, words, and details for programs. Handlers return one; callers get
+/// one, whatever went wrong. Cheap to clone.
+///
+/// ```
+/// use trunkline::rpc::{Code, Status};
+///
+/// let status = Status::new(Code::NotFound, "no such user").with_details("{\"id\":7}");
+/// assert_eq!(status.to_string(), "not found: no such user");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Status {
+    code: Code,
+    message: Text,
+    details: Bytes,
+    /// No handler can have seen the call.
+    reached_nobody: bool,
+    /// It came from the other side.
+    remote: bool,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// Whether a call that failed may be made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retryable {
+    /// It certainly reached no handler.
+    Always,
+    /// It may have been done; another time may succeed.
+    IfIdempotent,
+    /// It would fail again.
+    Never,
+}
+
+impl Status {
+    /// A failure of a class, in words.
+    pub fn new(code: Code, message: impl Into<Text>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            details: Bytes::new(),
+            reached_nobody: false,
+            remote: false,
+            source: None,
+        }
+    }
+
+    /// The same with details, for programs.
+    #[must_use]
+    pub fn with_details(mut self, details: impl Into<Bytes>) -> Self {
+        self.details = details.into();
+        self
+    }
+
+    /// The same with a cause, which does not travel.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// The class.
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// In words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// For programs.
+    pub const fn details(&self) -> &Bytes {
+        &self.details
+    }
+
+    /// Whether the other side sent it; else it happened here.
+    pub const fn is_remote(&self) -> bool {
+        self.remote
+    }
+
+    /// Whether the call may be made again.
+    pub const fn retryable(&self) -> Retryable {
+        if self.reached_nobody {
+            return Retryable::Always;
+        }
+        match self.code {
+            Code::Busy | Code::Network | Code::Unavailable => Retryable::IfIdempotent,
+            _ => Retryable::Never,
+        }
+    }
+
+    /// The status in an error of a middleware; one of another kind declines the call.
+    pub fn from_error(error: BoxError) -> Self {
+        match error.downcast::<Self>() {
+            Ok(status) => *status,
+            Err(error) => Self::new(Code::Declined, error.to_string()).with_source(error),
+        }
+    }
+
+    pub(crate) const fn reaching_nobody(mut self) -> Self {
+        self.reached_nobody = true;
+        self
+    }
+
+    pub(crate) const fn from_remote(code: Code, message: Text, details: Bytes) -> Self {
+        Self { code, message, details, reached_nobody: false, remote: true, source: None }
+    }
+
+    pub(crate) fn timeout() -> Self {
+        Self::new(Code::Timeout, "the deadline passed")
+    }
+}
+
+impl From<ExchangeError> for Status {
+    fn from(error: ExchangeError) -> Self {
+        if let ExchangeError::Remote { code, message } = error {
+            return Self::from_remote(code, message.into(), Bytes::new());
+        }
+        let reached_nobody = error.reached_nobody() && !matches!(error, ExchangeError::TooLarge(_));
+        let status = match &error {
+            ExchangeError::Timeout => return Self::timeout(),
+            other => Self::new(other.code(), other.to_string()),
+        };
+        Self { reached_nobody, ..status.with_source(error) }
+    }
+}
+
+impl PartialEq for Status {
+    fn eq(&self, other: &Self) -> bool {
+        (self.code, &self.message, &self.details) == (other.code, &other.message, &other.details)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.message.is_empty() {
+            return self.code.fmt(f);
+        }
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl Error for Status {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as _)
+    }
+}

@@ -1,0 +1,345 @@
+//! The heads of requests and responses as bytes (`spec.md §15.2`, `§15.3`), without IO. Public for
+//! tools and fuzzing.
+
+use std::fmt;
+
+use bytes::{Buf, Bytes};
+
+use super::{Code, Metadata, Request, Text};
+
+/// What stands before the body of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestHead {
+    /// Messages follow; the body is empty.
+    pub streaming: bool,
+    /// The service this is for; empty: whoever is there.
+    pub service: Text,
+    /// The method, `Service.Method`.
+    pub method: Text,
+    /// How the body is encoded; empty: as the server likes it.
+    pub content_type: Text,
+    /// How the answer is to be encoded; empty: as the body.
+    pub accept: Text,
+    /// What else there is to know.
+    pub metadata: Metadata,
+}
+
+/// What stands before the body of a response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// Messages follow, and a last response; the body is empty.
+    pub streaming: bool,
+    /// `None` is success.
+    pub failure: Option<Failure>,
+    /// How the body is encoded.
+    pub content_type: Text,
+    /// Known before the body.
+    pub headers: Metadata,
+    /// Known after it.
+    pub trailers: Metadata,
+}
+
+/// A status, as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The class.
+    pub code: Code,
+    /// In words.
+    pub message: Text,
+    /// For programs.
+    pub details: Bytes,
+}
+
+const STREAMING: u8 = 1;
+
+impl RequestHead {
+    /// Appends the head.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLong`] naming the field that does not fit.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        let Self { streaming, service, method, content_type, accept, metadata } = self;
+        put_request(out, *streaming, [service, method, content_type, accept], metadata)
+    }
+
+    /// Takes a head from the front; what is left is the body.
+    ///
+    /// # Errors
+    ///
+    /// [`BadHead`].
+    pub fn decode(bytes: &mut Bytes) -> Result<Self, BadHead> {
+        Ok(Self {
+            streaming: flags(bytes)?,
+            service: short_text(bytes, "service")?,
+            method: short_text(bytes, "method")?,
+            content_type: short_text(bytes, "content type")?,
+            accept: short_text(bytes, "accept")?,
+            metadata: metadata(bytes)?,
+        })
+    }
+}
+
+impl ResponseHead {
+    /// Appends the head.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLong`] naming the field that does not fit.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        out.push(u8::from(self.streaming) * STREAMING);
+        match &self.failure {
+            None => out.push(0),
+            Some(Failure { code, message, details }) => {
+                out.push(code.number());
+                put(out, message.bytes(), 2, "message")?;
+                put(out, details, 4, "details")?;
+            }
+        }
+        put_short(out, &self.content_type, "content type")?;
+        put_metadata(out, &self.headers)?;
+        put_metadata(out, &self.trailers)
+    }
+
+    /// Takes a head from the front; what is left is the body.
+    ///
+    /// # Errors
+    ///
+    /// [`BadHead`].
+    pub fn decode(bytes: &mut Bytes) -> Result<Self, BadHead> {
+        let streaming = flags(bytes)?;
+        let failure = match byte(bytes, "status")? {
+            0 => None,
+            number => Some(Failure {
+                code: Code::from_number(number),
+                message: text(take(bytes, 2, "message")?, "message")?,
+                details: take(bytes, 4, "details")?,
+            }),
+        };
+        Ok(Self {
+            streaming,
+            failure,
+            content_type: short_text(bytes, "content type")?,
+            headers: metadata(bytes)?,
+            trailers: metadata(bytes)?,
+        })
+    }
+}
+
+/// The head of a request, from where it is.
+pub(crate) fn encode_request(
+    request: &Request,
+    streaming: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), TooLong> {
+    let Request { service, method, content_type, accept, metadata, .. } = request;
+    put_request(out, streaming, [service, method, content_type, accept], metadata)
+}
+
+fn put_request(
+    out: &mut Vec<u8>,
+    streaming: bool,
+    [service, method, content_type, accept]: [&Text; 4],
+    metadata: &Metadata,
+) -> Result<(), TooLong> {
+    out.push(u8::from(streaming) * STREAMING);
+    put_short(out, service, "service")?;
+    put_short(out, method, "method")?;
+    put_short(out, content_type, "content type")?;
+    put_short(out, accept, "accept")?;
+    put_metadata(out, metadata)
+}
+
+fn put_metadata(out: &mut Vec<u8>, metadata: &Metadata) -> Result<(), TooLong> {
+    let count = metadata.sent().count();
+    let Ok(count) = u16::try_from(count) else { return Err(TooLong("metadata")) };
+    out.extend_from_slice(&count.to_be_bytes());
+    for (name, value) in metadata.sent() {
+        put_short(out, name, "metadata name")?;
+        put(out, value, 2, "metadata value")?;
+    }
+    Ok(())
+}
+
+fn put_short(out: &mut Vec<u8>, text: &Text, field: &'static str) -> Result<(), TooLong> {
+    put(out, text.bytes(), 1, field)
+}
+
+/// The length in so many bytes, then the bytes.
+fn put(out: &mut Vec<u8>, bytes: &[u8], width: u8, field: &'static str) -> Result<(), TooLong> {
+    match (width, bytes.len()) {
+        (1, len @ 0..=0xff) => out.push(len as u8),
+        (2, len @ 0..=0xffff) => out.extend_from_slice(&(len as u16).to_be_bytes()),
+        (4, len @ 0..=0xffff_ffff) => out.extend_from_slice(&(len as u32).to_be_bytes()),
+        _ => return Err(TooLong(field)),
+    }
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
+fn flags(bytes: &mut Bytes) -> Result<bool, BadHead> {
+    match byte(bytes, "flags")? {
+        0 => Ok(false),
+        STREAMING => Ok(true),
+        other => Err(BadHead::UnknownFlags(other)),
+    }
+}
+
+fn metadata(bytes: &mut Bytes) -> Result<Metadata, BadHead> {
+    let mut metadata = Metadata::new();
+    if bytes.len() < 2 {
+        return Err(BadHead::CutShort("metadata"));
+    }
+    for _ in 0..bytes.get_u16() {
+        let name = short_text(bytes, "metadata name")?;
+        let value = take(bytes, 2, "metadata value")?;
+        metadata.receive(name, value);
+    }
+    Ok(metadata)
+}
+
+fn short_text(bytes: &mut Bytes, field: &'static str) -> Result<Text, BadHead> {
+    text(take(bytes, 1, field)?, field)
+}
+
+fn text(bytes: Bytes, field: &'static str) -> Result<Text, BadHead> {
+    Text::parse(bytes).ok_or(BadHead::NotText(field))
+}
+
+fn byte(bytes: &mut Bytes, field: &'static str) -> Result<u8, BadHead> {
+    if bytes.is_empty() { Err(BadHead::CutShort(field)) } else { Ok(bytes.get_u8()) }
+}
+
+/// A length in so many bytes, then that many bytes. Shares the buffer.
+fn take(bytes: &mut Bytes, width: u8, field: &'static str) -> Result<Bytes, BadHead> {
+    if bytes.len() < width.into() {
+        return Err(BadHead::CutShort(field));
+    }
+    let len = bytes.get_uint(width.into()) as usize;
+    if bytes.len() < len {
+        return Err(BadHead::CutShort(field));
+    }
+    // An empty slice would keep the buffer alive.
+    Ok(if len == 0 { Bytes::new() } else { bytes.split_to(len) })
+}
+
+/// A field of a head is longer than its length can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong(&'static str);
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} is too long", self.0)
+    }
+}
+
+impl std::error::Error for TooLong {}
+
+/// What is wrong with a head. It fails that call only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BadHead {
+    /// It ends within this field.
+    CutShort(&'static str),
+    /// This field is not UTF-8.
+    NotText(&'static str),
+    /// Flags nobody defined.
+    UnknownFlags(u8),
+}
+
+impl fmt::Display for BadHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CutShort(field) => write!(f, "the head ends within its {field}"),
+            Self::NotText(field) => write!(f, "the {field} is not UTF-8"),
+            Self::UnknownFlags(flags) => write!(f, "unknown flags {flags:#04x} in the head"),
+        }
+    }
+}
+
+impl std::error::Error for BadHead {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(head: &RequestHead) -> Vec<u8> {
+        let mut out = Vec::new();
+        head.encode(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn worked_examples() {
+        // spec.md §15.2.4
+        let head = RequestHead { method: "Echo.Say".into(), ..RequestHead::default() };
+        assert_eq!(encoded(&head), *b"\0\0\x08Echo.Say\0\0\0\0");
+        // spec.md §15.3.5
+        let mut out = Vec::new();
+        ResponseHead::default().encode(&mut out).unwrap();
+        assert_eq!(out, [0, 0, 0, 0, 0, 0, 0]);
+        out.clear();
+        let failure = Failure { code: Code::NotFound, message: "no".into(), details: Bytes::new() };
+        let head = ResponseHead { failure: Some(failure), ..ResponseHead::default() };
+        head.encode(&mut out).unwrap();
+        assert_eq!(out, *b"\0\x09\0\x02no\0\0\0\0\0\0\0\0\0");
+    }
+
+    #[test]
+    fn request_heads_come_back_as_they_went() {
+        fn holds(fields: (String, String, String, String), metadata: Vec<(String, Vec<u8>)>) -> bool {
+            let cut = |text: String| text.chars().take(60).collect::<String>();
+            let mut head = RequestHead {
+                streaming: fields.0.len() % 2 == 0,
+                service: cut(fields.0).into(),
+                method: cut(fields.1).into(),
+                content_type: cut(fields.2).into(),
+                accept: cut(fields.3).into(),
+                metadata: Metadata::new(),
+            };
+            for (name, value) in metadata {
+                let name = cut(name);
+                head.metadata.append(format!("x{name}"), value);
+            }
+            let mut bytes = Bytes::from(encoded(&head));
+            let whole = bytes.clone();
+            let same = RequestHead::decode(&mut bytes) == Ok(head) && bytes.is_empty();
+            let cut = (0..whole.len()).all(|len| RequestHead::decode(&mut whole.slice(..len)).is_err());
+            same && cut
+        }
+        type Holds = fn((String, String, String, String), Vec<(String, Vec<u8>)>) -> bool;
+        quickcheck::quickcheck(holds as Holds);
+    }
+
+    #[test]
+    fn random_bytes_decode_or_fail_and_never_panic() {
+        fn holds(bytes: Vec<u8>) -> bool {
+            let _ = RequestHead::decode(&mut Bytes::from(bytes.clone()));
+            let _ = ResponseHead::decode(&mut Bytes::from(bytes));
+            true
+        }
+        quickcheck::quickcheck(holds as fn(Vec<u8>) -> bool);
+    }
+
+    #[test]
+    fn reserved_names_do_not_travel() {
+        let mut head = RequestHead::default();
+        head.metadata.insert(":peer", "me");
+        head.metadata.insert("kept", "1");
+        let mut bytes = Bytes::from(encoded(&head));
+        let found = RequestHead::decode(&mut bytes).unwrap();
+        assert_eq!(found.metadata.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["kept"]);
+        // Nor are they believed when a peer sends one.
+        let mut bytes = Bytes::from_static(b"\0\0\0\0\0\0\x01\x05:peer\0\x02me");
+        assert!(RequestHead::decode(&mut bytes).unwrap().metadata.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let head = RequestHead { method: "m".repeat(256).into(), ..RequestHead::default() };
+        assert_eq!(head.encode(&mut Vec::new()), Err(TooLong("method")));
+        let mut head = RequestHead::default();
+        head.metadata.insert("k", vec![0; 65_536]);
+        assert_eq!(head.encode(&mut Vec::new()), Err(TooLong("metadata value")));
+    }
+}
