@@ -77,7 +77,7 @@ pub use self::{
     retry::{Attempt, Retry, RetryPolicy, Wait},
     router::{Endpoint, MethodKind, RegisterError, Router},
     sender::Sender,
-    server::{Server, ServerBuilder, ServerStats},
+    server::{Serve, Server, ServerBuilder, ServerStats},
     status::{Retryable, Status},
     text::Text,
 };

@@ -117,7 +117,8 @@ impl<C, K> Client<C, K> {
         self
     }
 
-    /// What a call that is not streaming gets where it has no deadline; `None` waits forever.
+    /// What a call that is not streaming gets where it has no deadline; `None` waits as long as the
+    /// session lets a stream that hears nothing: its `close_timeout`, 5 minutes.
     /// Default 30 s.
     #[must_use]
     pub const fn timeout(mut self, timeout: Option<Duration>) -> Self {

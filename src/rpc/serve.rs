@@ -33,7 +33,7 @@ pub(crate) async fn serve_call<S>(
     preface: bool,
     mut permit: Permit,
 ) where
-    S: super::server::Serve,
+    S: super::Serve,
     S::Error: Into<BoxError>,
 {
     let mut reader = Reader::new(shared.exchange.max_message, Role::Acceptor);
@@ -182,7 +182,7 @@ fn request_of(
 
 async fn run<S>(shared: &Shared<S>, out: &mut Out, request: Request) -> Ending
 where
-    S: super::server::Serve,
+    S: super::Serve,
     S::Error: Into<BoxError>,
 {
     let service = shared.service.clone();

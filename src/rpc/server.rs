@@ -303,17 +303,30 @@ impl Source {
     }
 }
 
-async fn accept_calls<S: Serve>(
+/// The session is listed from now on, not from when the future is first polled.
+fn accept_calls<S: Serve>(
     shared: Arc<Shared<S>>,
     session: Session,
+    source: Source,
+    connection: Connection,
+) -> impl Future<Output = ()> + Send + 'static {
+    let listed = Listed::new(&shared.state, &session);
+    async move {
+        match listed {
+            Some(_listed) => accept_listed(shared, source, connection).await,
+            // It shuts down.
+            None => session.abort(GoAwayCode::INTERNAL_ERROR),
+        }
+    }
+}
+
+async fn accept_listed<S: Serve>(
+    shared: Arc<Shared<S>>,
     mut source: Source,
     connection: Connection,
 ) {
     let preface = matches!(source, Source::Session(_));
     let connection = Arc::new(connection);
-    let Some(_listed) = Listed::new(&shared.state, &session) else {
-        return session.abort(GoAwayCode::INTERNAL_ERROR);
-    };
     while let Some(stream) = source.next().await {
         let Some(permit) = Permit::new(&shared.state) else {
             stream.reset(ResetCode::REFUSED);

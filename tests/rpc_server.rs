@@ -1,0 +1,314 @@
+//! Servers: limits, shutting down, accepting, sharing a session, and being routed through.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/calls.rs"]
+mod calls;
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use calls::{World, echo, say};
+use futures::{StreamExt, stream};
+use trunkline::{
+    Dispatcher, Protocol,
+    rpc::{
+        Client, Code, Connection, Receiver, Request, Retryable, Router, Server, ServerBuilder,
+        Status, codec::Raw,
+    },
+};
+
+#[test]
+fn shutdown_waits_for_calls_that_run_and_refuses_others() {
+    let mut world = World::new(1);
+    let router = echo(&world.runtime);
+    let (client, server) = world.serve(router);
+    let slow = client.clone();
+    let slow = world.sim.spawn(async move {
+        slow.request("Echo.Slow").timeout(None).call::<_, Bytes>(&Bytes::from("done")).await
+    });
+    world.sim.settle();
+    let closing = server.clone();
+    let done = world.sim.spawn(async move { closing.shutdown(Duration::from_secs(300)).await });
+    world.sim.advance(Duration::from_secs(1));
+    let failed = world.sim.run(async move { client.retries_off("late").await });
+    assert_eq!(failed.retryable(), Retryable::Always, "it reached no handler");
+    assert!(!done.is_ready() && !slow.is_ready());
+    world.sim.advance(Duration::from_secs(205));
+    assert_eq!(slow.take().unwrap().unwrap(), "done");
+    assert!(done.is_ready());
+    assert_eq!((server.stats().sessions, server.stats().active), (0, 0));
+}
+
+trait RetriesOff {
+    async fn retries_off(&self, text: &'static str) -> Status;
+}
+
+impl RetriesOff for Client {
+    async fn retries_off(&self, text: &'static str) -> Status {
+        let call = self.request("Echo.Say").retries(0);
+        call.call::<_, Bytes>(&Bytes::from(text)).await.unwrap_err()
+    }
+}
+
+#[test]
+fn shutdown_ends_what_outlasts_the_grace() {
+    let mut world = World::new(2);
+    let router = echo(&world.runtime);
+    let (client, server) = world.serve(router);
+    let stuck = world.sim.spawn(async move {
+        let call = client.request("Echo.Never").timeout(None);
+        call.call::<_, Bytes>(&Bytes::new()).await
+    });
+    world.sim.settle();
+    let start = world.sim.now();
+    let closing = server.clone();
+    world.sim.run_for(Duration::from_secs(30), async move {
+        closing.shutdown(Duration::from_secs(10)).await;
+    });
+    let took = (world.sim.now() - start).as_secs();
+    assert!((10..=13).contains(&took), "{took} s");
+    world.sim.settle();
+    let failed = stuck.take().unwrap().unwrap_err();
+    assert_eq!((failed.code(), failed.retryable()), (Code::Network, Retryable::IfIdempotent));
+    assert_eq!(server.stats().active, 0);
+}
+
+#[test]
+fn abort_ends_everything_now() {
+    let mut world = World::new(3);
+    let router = echo(&world.runtime);
+    let (client, server) = world.serve(router);
+    let stuck = world.sim.spawn(async move {
+        client.call::<_, Bytes>("Echo.Never", &Bytes::new()).await.unwrap_err()
+    });
+    world.sim.settle();
+    server.abort();
+    world.sim.settle();
+    assert_eq!(stuck.take().unwrap().code(), Code::Network);
+    assert_eq!(server.stats().active, 0);
+}
+
+#[test]
+fn health_says_draining_while_the_rest_finishes() {
+    let mut world = World::new(4);
+    let mut router = Router::bytes();
+    router.with_debug().unwrap();
+    let clock = world.runtime.clone();
+    let inner = router.clone();
+    // Asks for its own health when it is about to end.
+    router
+        .unary("A.Late", move |_, _: Bytes| {
+            let (clock, inner) = (clock.clone(), inner.clone());
+            async move {
+                clock.sleep_until(clock.now() + Duration::from_secs(2)).await;
+                drop(inner);
+                Ok(Bytes::from("late"))
+            }
+        })
+        .unwrap();
+    let (client, server) = world.serve(router);
+    let call = world.sim.spawn({
+        let client = client.clone();
+        async move { client.call::<_, Bytes>("A.Late", &Bytes::new()).await }
+    });
+    world.sim.settle();
+    let closing = server.clone();
+    world.sim.spawn(async move { closing.shutdown(Duration::from_secs(5)).await });
+    world.sim.advance(Duration::from_secs(4));
+    assert_eq!(call.take().unwrap().unwrap(), "late");
+}
+
+#[test]
+fn a_call_beyond_the_limit_is_refused_and_may_be_repeated() {
+    let mut world = World::new(5);
+    let router = echo(&world.runtime);
+    let (client, server) = world.serve_with(ServerBuilder::default().max_calls(2), router);
+    for _ in 0..2 {
+        let client = client.clone();
+        world.sim.spawn(async move {
+            let _ = client.request("Echo.Slow").timeout(None).call::<_, Bytes>(&Bytes::new()).await;
+        });
+    }
+    world.sim.settle();
+    let third = client.clone();
+    let failed = world.sim.run(async move { third.retries_off("no").await });
+    assert_eq!((failed.code(), failed.retryable()), (Code::Busy, Retryable::Always));
+    assert_eq!((server.stats().active, server.stats().refused), (2, 1));
+    // spec.md §15.7: so it is repeated, until there is room.
+    let patient = client.clone().retries(1_000).backoff(
+        Duration::from_secs(1),
+        Duration::from_secs(1),
+    );
+    let said = world.sim.run_for(Duration::from_secs(400), async move {
+        let call = patient.request("Echo.Say").timeout(None);
+        call.call::<_, Bytes>(&Bytes::from("yes")).await
+    });
+    assert_eq!(said.unwrap(), "yes");
+}
+
+#[test]
+fn accepting_goes_on_after_errors_without_spinning() {
+    let mut world = World::new(6);
+    let router = echo(&world.runtime);
+    let server = Server::new(router, &world.runtime);
+    let (near, far) = world.pair();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let tried = tries.clone();
+    let mut session = Some(far);
+    let listening = world.sim.spawn(server.clone().listen(move || {
+        let n = tried.fetch_add(1, Ordering::SeqCst);
+        let next = if n == 100 { session.take() } else { None };
+        async move {
+            match next {
+                Some(session) => Ok((session, Connection::default())),
+                None if n > 100 => std::future::pending().await,
+                None => Err("no more descriptors"),
+            }
+        }
+    }));
+    world.sim.advance(Duration::from_millis(500));
+    let soon = tries.load(Ordering::SeqCst);
+    assert!((5..60).contains(&soon), "{soon} tries in half a second");
+    world.sim.advance(Duration::from_secs(20));
+    let client = Client::new(near, &world.runtime);
+    world.sim.run(async move { say(&client, "x").await }).unwrap();
+    let closing = server.clone();
+    world.sim.run_for(Duration::from_secs(9), async move {
+        closing.shutdown(Duration::ZERO).await;
+    });
+    world.sim.settle();
+    assert!(listening.is_ready(), "shutdown ends listening");
+}
+
+#[test]
+fn a_full_server_accepts_no_session_until_one_ends() {
+    let mut world = World::new(7);
+    let builder = ServerBuilder::default().max_sessions(1);
+    let server = builder.build(echo(&world.runtime), &world.runtime).unwrap();
+    let pairs: Vec<_> = (0..2).map(|_| world.pair()).collect();
+    let (near, far): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    let mut far = far.into_iter();
+    world.sim.spawn(server.clone().listen(move || {
+        let next = far.next();
+        async move {
+            match next {
+                Some(session) => Ok::<_, &str>((session, Connection::default())),
+                None => std::future::pending().await,
+            }
+        }
+    }));
+    world.sim.settle();
+    assert_eq!(server.stats().sessions, 1);
+    let first = near[0].clone();
+    world.sim.run_for(Duration::from_secs(9), async move { first.close().await }).unwrap();
+    world.sim.settle();
+    let second = Client::new(near[1].clone(), &world.runtime);
+    world.sim.run(async move { say(&second, "x").await }).unwrap();
+}
+
+#[test]
+fn calls_share_a_session_with_other_protocols() {
+    // spec.md §10
+    let mut world = World::new(8);
+    let (near, far) = world.pair();
+    let mut dispatcher = Dispatcher::new(far.clone());
+    let calls = dispatcher.serve(Protocol::RPC, 16).unwrap();
+    let mut raw = dispatcher.serve(Protocol::RAW, 16).unwrap();
+    world.runtime.spawn(dispatcher.run());
+    let server = Server::new(echo(&world.runtime), &world.runtime);
+    world.runtime.spawn(server.serve_streams(far, calls, Connection::default()));
+    let client = Client::new(near.clone(), &world.runtime);
+    world.sim.run(async move {
+        let mut plain = Dispatcher::open(&near, Protocol::RAW).await.unwrap();
+        futures::AsyncWriteExt::close(&mut plain).await.unwrap();
+        assert_eq!(say(&client, "beside").await.unwrap(), "beside");
+        assert!(raw.next().await.is_some());
+    });
+}
+
+#[test]
+fn a_stream_of_another_protocol_is_reset_alone() {
+    let mut world = World::new(9);
+    let (near, far) = world.pair();
+    let server = Server::new(echo(&world.runtime), &world.runtime);
+    world.runtime.spawn(server.serve(far));
+    let client = Client::new(near.clone(), &world.runtime);
+    world.sim.run(async move {
+        let mut other = Dispatcher::open(&near, Protocol::EXCHANGE).await.unwrap();
+        let (_, error) = support::read_all(&mut other).await;
+        let code = trunkline::ResetCode::UNKNOWN_PROTOCOL;
+        assert_eq!(error, Some(trunkline::StreamError::Reset(code)));
+        say(&client, "x").await.unwrap();
+    });
+}
+
+#[test]
+fn a_request_that_does_not_arrive_ends_by_itself() {
+    let mut world = World::new(10);
+    let (near, far) = world.pair();
+    let server = Server::new(echo(&world.runtime), &world.runtime);
+    world.runtime.spawn(server.serve(far));
+    let mut silent = world
+        .sim
+        .run(async move { Dispatcher::open(&near, Protocol::RPC).await.unwrap() });
+    world.sim.advance(Duration::from_secs(9));
+    assert_eq!(server.stats().active, 1);
+    world.sim.advance(Duration::from_secs(2));
+    assert_eq!((server.stats().active, server.stats().failed), (0, 1));
+    world.sim.run(async move { drop(support::read_all(&mut silent).await) });
+}
+
+#[test]
+fn a_router_of_ones_own_forwards_what_it_does_not_know() {
+    let mut world = World::new(11);
+    let mut behind = echo(&world.runtime);
+    behind
+        .bidirectional("Far.Chat", |_, messages: Receiver<Bytes, Raw>| async move { Ok(messages) })
+        .unwrap()
+        .server_streaming("Far.Count", |_, _: Bytes| async move {
+            Ok(stream::iter((0..10).map(|n| Ok(Bytes::from(n.to_string())))))
+        })
+        .unwrap();
+    let (inner, far) = world.serve(behind);
+    let mut router = Router::bytes();
+    router.unary("Near.Say", |_, said: Bytes| async move { Ok(said) }).unwrap();
+    router.fallback(move |request: Request| {
+        let inner = inner.clone();
+        async move { inner.send(request).await }
+    });
+    let (client, near) = world.serve(router);
+    world.sim.run(async move {
+        assert_eq!(client.call::<_, Bytes>("Near.Say", &Bytes::from("a")).await.unwrap(), "a");
+        assert_eq!(say(&client, "b").await.unwrap(), "b");
+        let call = client.request("Far.Count");
+        let items: Vec<_> = call
+            .server_streaming::<Bytes, Bytes>(&Bytes::new())
+            .await
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
+            .await;
+        assert_eq!(items.len(), 10);
+        let call = client.request("Far.Chat").bidirectional::<Bytes, Bytes>();
+        let (mut sender, mut answers) = call.await.unwrap();
+        for n in 0..10 {
+            let said = Bytes::from(format!("{n}"));
+            sender.send(&said).await.unwrap();
+            assert_eq!(answers.next().await.unwrap().unwrap(), said);
+        }
+        sender.finish().await.unwrap();
+        assert!(answers.next().await.is_none());
+        let failed = client.call::<_, Bytes>("Echo.Panic", &Bytes::new()).await.unwrap_err();
+        assert_eq!(failed.code(), Code::Internal);
+    });
+    world.sim.settle();
+    assert_eq!((near.stats().started, far.stats().started), (5, 4));
+    assert_eq!((near.stats().active, far.stats().active), (0, 0));
+}

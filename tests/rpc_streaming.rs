@@ -1,0 +1,352 @@
+//! Calls with many messages: in either direction, with half close and back-pressure.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/calls.rs"]
+mod calls;
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use calls::{World, echo, say};
+use futures::{FutureExt, Stream, StreamExt, stream};
+use trunkline::rpc::{Body, Code, Context, Receiver, Request, Router, Status, codec::Raw};
+
+type Messages = Receiver<Bytes, Raw>;
+
+/// `S.Sum` counts what it gets, `S.Count` yields, `S.Chat` answers each, `S.Late` answers the
+/// first message after the last, `S.Deaf` reads nothing, `S.Flood` never ends.
+fn router(yielded: &Arc<AtomicUsize>) -> Router {
+    let mut router = Router::bytes();
+    router
+        .client_streaming("S.Sum", |_, mut messages: Messages| async move {
+            let mut sum = 0;
+            while let Some(message) = messages.next().await {
+                sum += message?.len();
+            }
+            Ok(Bytes::from(sum.to_string()))
+        })
+        .unwrap()
+        .server_streaming("S.Count", |ctx: Context, upto: Bytes| async move {
+            let upto: usize = std::str::from_utf8(&upto).unwrap().parse().unwrap();
+            ctx.set_header("upto", upto.to_string());
+            let end = async move {
+                ctx.set_trailer("done", "yes");
+                None
+            };
+            let items = stream::iter(0..upto).map(|n| Ok(Bytes::from(n.to_string())));
+            Ok(items.map(Some).chain(stream::once(end)).filter_map(std::future::ready))
+        })
+        .unwrap()
+        .bidirectional("S.Chat", |_, messages: Messages| async move {
+            Ok(messages.map(|said| said.map(|said| Bytes::from([&b"re: "[..], &said].concat()))))
+        })
+        .unwrap()
+        .client_streaming("S.Deaf", |_, messages: Messages| async move {
+            let _messages = messages;
+            std::future::pending::<Result<Bytes, Status>>().await
+        })
+        .unwrap()
+        .client_streaming("S.Early", |_, _: Messages| async move { Ok(Bytes::from("enough")) })
+        .unwrap()
+        .server_streaming("S.Fail", |_, _: Bytes| async move {
+            let failed = Status::new(Code::Conflict, "half way");
+            Ok(stream::iter([Ok(Bytes::from("one")), Err(failed), Ok(Bytes::from("never"))]))
+        })
+        .unwrap()
+        .server_streaming("S.Panic", |_, _: Bytes| async move {
+            Ok(stream::iter(0..2).map(|n| match n {
+                0 => Ok(Bytes::from("one")),
+                _ => std::panic::resume_unwind(Box::new("on purpose")),
+            }))
+        })
+        .unwrap();
+    let yielded = yielded.clone();
+    router
+        .server_streaming("S.Flood", move |_, _: Bytes| {
+            let yielded = yielded.clone();
+            async move { Ok(flood(yielded)) }
+        })
+        .unwrap();
+    router
+}
+
+fn flood(yielded: Arc<AtomicUsize>) -> impl Stream<Item = Result<Bytes, Status>> + Send {
+    stream::repeat_with(move || {
+        yielded.fetch_add(1, Ordering::SeqCst);
+        Ok(Bytes::from(vec![7; 1_024]))
+    })
+}
+
+fn world(seed: u64) -> (World, trunkline::rpc::Client, Arc<AtomicUsize>) {
+    let mut world = World::new(seed);
+    let yielded = Arc::new(AtomicUsize::new(0));
+    let mut router = router(&yielded);
+    router.merge(&echo(&world.runtime)).unwrap();
+    let (client, _) = world.serve(router);
+    (world, client, yielded)
+}
+
+#[test]
+fn a_request_of_many_messages_has_one_answer() {
+    let (mut world, client, _) = world(1);
+    let sum = world.sim.run(async move {
+        let call = client.request("S.Sum").client_streaming::<Bytes, Bytes>();
+        let (mut sender, answer) = call.await.unwrap();
+        for len in [0, 1, 1_000, 300_000] {
+            sender.send(&Bytes::from(vec![1; len])).await.unwrap();
+        }
+        sender.finish().await.unwrap();
+        answer.await.unwrap().message
+    });
+    assert_eq!(sum, "301001");
+}
+
+#[test]
+fn an_answer_of_many_messages_has_headers_and_trailers() {
+    // spec.md §15.3
+    let (mut world, client, _) = world(2);
+    world.sim.run_for(Duration::from_secs(60), async move {
+        for upto in [0, 1, 5_000] {
+            let call = client.request("S.Count");
+            let mut items = call
+                .server_streaming::<Bytes, Bytes>(&Bytes::from(upto.to_string()))
+                .await
+                .unwrap();
+            assert_eq!(items.headers().text("upto"), Some(&*upto.to_string()));
+            let mut n = 0;
+            while let Some(item) = items.next().await {
+                assert_eq!(item.unwrap(), n.to_string());
+                n += 1;
+            }
+            assert_eq!(n, upto);
+            assert_eq!(items.trailers().text("done"), Some("yes"));
+            assert!(items.next().await.is_none(), "the end is the end");
+        }
+    });
+}
+
+#[test]
+fn a_conversation_goes_back_and_forth_and_each_side_ends_its_own() {
+    let (mut world, client, _) = world(3);
+    world.sim.run(async move {
+        let call = client.request("S.Chat").bidirectional::<Bytes, Bytes>();
+        let (mut sender, mut answers) = call.await.unwrap();
+        for n in 0..100 {
+            sender.send(&Bytes::from(format!("{n}"))).await.unwrap();
+            assert_eq!(answers.next().await.unwrap().unwrap(), format!("re: {n}"));
+        }
+        // The request ends; what is on its way comes all the same.
+        sender.send(&Bytes::from("last")).await.unwrap();
+        sender.finish().await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap(), "re: last");
+        assert!(answers.next().await.is_none());
+    });
+}
+
+#[test]
+fn a_caller_that_does_not_read_stops_the_handler() {
+    let (mut world, client, yielded) = world(4);
+    let caller = client.clone();
+    let call = world.sim.spawn(async move {
+        let call = caller.request("S.Flood");
+        call.server_streaming::<Bytes, Bytes>(&Bytes::new()).await.unwrap()
+    });
+    world.sim.advance(Duration::from_secs(5));
+    let held = yielded.load(Ordering::SeqCst);
+    // One window of messages, and what the pipe between the sessions and their staging hold.
+    assert!((200..1_200).contains(&held), "{held} messages of 1 KiB");
+    // It stalls nobody else.
+    let other = client.clone();
+    world.sim.run(async move { say(&other, "x").await }).unwrap();
+    assert_eq!(yielded.load(Ordering::SeqCst), held);
+    // And goes on as it is read.
+    let mut items = call.take().unwrap();
+    world.sim.run(async move {
+        for _ in 0..2_000 {
+            items.next().await.unwrap().unwrap();
+        }
+    });
+    assert!(yielded.load(Ordering::SeqCst) >= 2_000);
+    world.sim.advance(Duration::from_secs(1));
+    let stopped = yielded.load(Ordering::SeqCst);
+    world.sim.advance(Duration::from_secs(1));
+    assert_eq!(yielded.load(Ordering::SeqCst), stopped, "a dropped receiver ends the handler");
+}
+
+#[test]
+fn a_handler_that_does_not_read_stops_the_caller() {
+    let (mut world, client, _) = world(5);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = sent.clone();
+    let caller = client.clone();
+    world.sim.spawn(async move {
+        let call = caller.request("S.Deaf").client_streaming::<Bytes, Bytes>();
+        let (mut sender, _answer) = call.await.unwrap();
+        loop {
+            sender.send(&Bytes::from(vec![1; 1_024])).await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    world.sim.advance(Duration::from_secs(5));
+    let held = sent.load(Ordering::SeqCst);
+    assert!((200..1_200).contains(&held), "{held} messages of 1 KiB");
+    world.sim.run(async move { say(&client, "x").await }).unwrap();
+}
+
+#[test]
+fn an_early_answer_ends_the_request() {
+    let (mut world, client, _) = world(6);
+    world.sim.run(async move {
+        let call = client.request("S.Early").client_streaming::<Bytes, Bytes>();
+        let (mut sender, answer) = call.await.unwrap();
+        assert_eq!(answer.await.unwrap().message, "enough");
+        let mut failed = None;
+        for _ in 0..1_000 {
+            if let Err(status) = sender.send(&Bytes::from(vec![1; 1_024])).await {
+                failed = Some(status);
+                break;
+            }
+        }
+        assert!(failed.is_some(), "a sender learns that nobody listens");
+        assert!(say(&client, "x").await.is_ok());
+    });
+}
+
+#[test]
+fn a_stream_may_end_with_a_status_or_a_panic() {
+    let (mut world, client, _) = world(7);
+    world.sim.run(async move {
+        for (name, code) in [("S.Fail", Code::Conflict), ("S.Panic", Code::Internal)] {
+            let call = client.request(name);
+            let mut items = call.server_streaming::<Bytes, Bytes>(&Bytes::new()).await.unwrap();
+            assert_eq!(items.next().await.unwrap().unwrap(), "one");
+            assert_eq!(items.next().await.unwrap().unwrap_err().code(), code);
+            assert!(items.next().await.is_none());
+        }
+        assert!(say(&client, "x").await.is_ok());
+    });
+}
+
+#[test]
+fn a_sender_that_is_dropped_is_no_clean_end() {
+    // spec.md §15.3
+    let mut world = World::new(8);
+    let ended = Arc::new(AtomicBool::new(false));
+    let failed = Arc::new(AtomicBool::new(false));
+    let mut router = Router::bytes();
+    let (clean, broken) = (ended.clone(), failed.clone());
+    router
+        .client_streaming("S.Watch", move |_, mut messages: Messages| {
+            let (clean, broken) = (clean.clone(), broken.clone());
+            async move {
+                while let Some(message) = messages.next().await {
+                    if message.is_err() {
+                        broken.store(true, Ordering::SeqCst);
+                        return Ok(Bytes::new());
+                    }
+                }
+                clean.store(true, Ordering::SeqCst);
+                Ok(Bytes::new())
+            }
+        })
+        .unwrap();
+    let (client, server) = world.serve(router);
+    world.sim.run(async move {
+        let call = client.request("S.Watch").client_streaming::<Bytes, Bytes>();
+        let (mut sender, answer) = call.await.unwrap();
+        sender.send(&Bytes::from("one")).await.unwrap();
+        support::pause(50).await;
+        drop(sender);
+        assert!(answer.await.is_err());
+    });
+    world.sim.settle();
+    assert!(failed.load(Ordering::SeqCst) && !ended.load(Ordering::SeqCst));
+    assert_eq!(server.stats().active, 0);
+}
+
+#[test]
+fn deadlines_hold_for_streams_too() {
+    let (mut world, client, _) = world(9);
+    let start = world.sim.now();
+    let failed = world.sim.run_for(Duration::from_secs(20), async move {
+        let call = client.request("S.Chat").timeout(Some(Duration::from_secs(2)));
+        let (sender, mut answers) = call.bidirectional::<Bytes, Bytes>().await.unwrap();
+        let failed = answers.next().await.unwrap().unwrap_err();
+        drop(sender);
+        failed
+    });
+    assert_eq!(failed.code(), Code::Timeout);
+    assert_eq!((world.sim.now() - start).as_secs(), 2);
+}
+
+#[test]
+fn a_streaming_call_has_no_deadline_by_default() {
+    let (mut world, client, _) = world(10);
+    let call = world.sim.spawn(async move {
+        let call = client.request("S.Chat").bidirectional::<Bytes, Bytes>();
+        let (mut sender, mut answers) = call.await.unwrap();
+        let first = answers.next().now_or_never();
+        (first.is_none(), async move {
+            sender.send(&Bytes::from("late")).await.unwrap();
+            answers.next().await.unwrap().unwrap()
+        })
+    });
+    world.sim.advance(Duration::from_secs(200));
+    let (waits, rest) = call.take().unwrap();
+    assert!(waits);
+    assert_eq!(world.sim.run(rest), "re: late");
+}
+
+#[test]
+fn one_message_and_many_are_not_mixed_up() {
+    let (mut world, client, _) = world(11);
+    world.sim.run(async move {
+        let failed = client.call::<_, Bytes>("S.Count", &Bytes::from("3")).await.unwrap_err();
+        assert_eq!(failed.code(), Code::Protocol);
+        let call = client.request("Echo.Say").client_streaming::<Bytes, Bytes>();
+        let (sender, answer) = call.await.unwrap();
+        let _ = sender.finish().await;
+        assert_eq!(answer.await.unwrap_err().code(), Code::BadRequest);
+        // One message where many may come is a stream of one.
+        let sum = client.call::<_, Bytes>("S.Sum", &Bytes::from("four")).await;
+        assert_eq!(sum.unwrap(), "4");
+    });
+}
+
+#[test]
+fn a_request_can_be_any_stream() {
+    let (mut world, client, _) = world(12);
+    world.sim.run(async move {
+        let body = stream::iter((0..100).map(|_| Ok(Bytes::from(vec![1; 10]))));
+        let response = client.send(Request::new("S.Sum", Body::stream(body))).await.unwrap();
+        assert_eq!(response.body.into_single().unwrap(), "1000");
+        // One that fails cancels the call.
+        let body = stream::iter([Err(Status::new(Code::Unexpected, "lost"))]);
+        assert!(client.send(Request::new("S.Sum", Body::stream(body))).await.is_err());
+    });
+}
+
+#[test]
+fn an_endless_stream_dies_with_its_session() {
+    let (mut world, client, yielded) = world(13);
+    let (near, far) = world.pair();
+    drop((near, far));
+    let items = world.sim.run(async move {
+        let call = client.request("S.Flood");
+        let mut items = call.server_streaming::<Bytes, Bytes>(&Bytes::new()).await.unwrap();
+        items.next().await.unwrap().unwrap();
+        items
+    });
+    drop(items);
+    world.sim.settle();
+    let before = yielded.load(Ordering::SeqCst);
+    world.sim.advance(Duration::from_secs(2));
+    assert_eq!(yielded.load(Ordering::SeqCst), before);
+}

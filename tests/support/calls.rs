@@ -1,0 +1,88 @@
+//! A world of clients and servers on one virtual clock.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt, channel::mpsc};
+use trunkline::{
+    Session,
+    rpc::{Client, Router, Serve, Server, ServerBuilder, Status},
+    runtime::{BoxFuture, Runtime},
+};
+
+use super::support::Sim;
+
+pub struct World {
+    pub sim: Sim,
+    pub runtime: Runtime,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut sim = Sim::new(seed);
+        let (tasks, started) = mpsc::unbounded::<BoxFuture>();
+        sim.spawn(started.for_each_concurrent(None, |task| task));
+        let runtime = Runtime::new(move |task| drop(tasks.unbounded_send(task))).timer(sim.timer());
+        Self { sim, runtime }
+    }
+
+    /// Two joined sessions.
+    pub fn pair(&mut self) -> (Session, Session) {
+        self.sim.pair(1 << 16)
+    }
+
+    /// A client of a server that serves this.
+    pub fn serve<S: Serve>(&mut self, service: S) -> (Client, Server<S>) {
+        let server = Server::new(service, &self.runtime);
+        (self.connect(&server), server)
+    }
+
+    pub fn serve_with<S: Serve>(
+        &mut self,
+        builder: ServerBuilder,
+        service: S,
+    ) -> (Client, Server<S>) {
+        let server = builder.build(service, &self.runtime).unwrap();
+        (self.connect(&server), server)
+    }
+
+    /// One more client of a server, with a session of its own.
+    pub fn connect<S: Serve>(&mut self, server: &Server<S>) -> Client {
+        let (near, far) = self.pair();
+        self.runtime.spawn(server.serve(far));
+        Client::new(near, &self.runtime)
+    }
+}
+
+/// `Echo.Say` says what it hears; `Echo.Slow` after some minutes; `Echo.Never` never; `Echo.Panic` does
+/// not get so far.
+pub fn echo(runtime: &Runtime) -> Router {
+    let mut router = Router::bytes();
+    let clock = runtime.clone();
+    router
+        .unary("Echo.Say", |_, said: Bytes| async move { Ok(said) })
+        .unwrap()
+        .unary("Echo.Slow", move |_, said: Bytes| {
+            let clock = clock.clone();
+            async move {
+                clock.sleep_until(clock.now() + Duration::from_secs(200)).await;
+                Ok(said)
+            }
+        })
+        .unwrap()
+        .unary("Echo.Never", |_, _: Bytes| std::future::pending::<Result<Bytes, Status>>())
+        .unwrap()
+        .unary("Echo.Panic", |_, _: Bytes| async move {
+            // Not `panic!`: nothing is printed that way.
+            std::panic::resume_unwind(Box::new("on purpose"));
+            #[allow(unreachable_code)]
+            Ok(Bytes::new())
+        })
+        .unwrap();
+    router
+}
+
+pub async fn say(client: &Client, text: &'static str) -> Result<Bytes, Status> {
+    client.call("Echo.Say", &Bytes::from_static(text.as_bytes())).await
+}
