@@ -4,13 +4,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt, channel::mpsc};
 use trunkline::{
     Session,
     rpc::{Client, Router, Serve, Server, ServerBuilder, Status},
-    runtime::{BoxFuture, Runtime},
+    runtime::Runtime,
 };
 
+#[path = "sim_runtime.rs"]
+mod sim_runtime;
+
+use self::sim_runtime::runtime;
 use super::support::Sim;
 
 pub struct World {
@@ -21,9 +24,7 @@ pub struct World {
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut sim = Sim::new(seed);
-        let (tasks, started) = mpsc::unbounded::<BoxFuture>();
-        sim.spawn(started.for_each_concurrent(None, |task| task));
-        let runtime = Runtime::new(move |task| drop(tasks.unbounded_send(task))).timer(sim.timer());
+        let runtime = runtime(&mut sim);
         Self { sim, runtime }
     }
 
