@@ -1,1 +1,245 @@
-#![allow(missing_docs)]
+//! Middleware: layers from `tower`, and of one's own, around clients, attempts and routers.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/calls.rs"]
+mod calls;
+mod support;
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use calls::{World, echo, say};
+use futures::future::BoxFuture;
+use tower::{
+    Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer,
+    load_shed::LoadShedLayer,
+};
+use trunkline::rpc::{
+    Body, BoxError, ClientBuilder, Code, Fixed, Node, Receiver, Request, Response, Router, Server,
+    Stack, Status, codec::Raw,
+};
+
+type Log = Arc<Mutex<Vec<String>>>;
+
+/// Notes what goes in and out.
+#[derive(Clone)]
+struct Trace {
+    name: &'static str,
+    log: Log,
+}
+
+impl<S> Layer<S> for Trace {
+    type Service = Traced<S>;
+
+    fn layer(&self, inner: S) -> Traced<S> {
+        Traced { inner, name: self.name, log: self.log.clone() }
+    }
+}
+
+#[derive(Clone)]
+struct Traced<S> {
+    inner: S,
+    name: &'static str,
+    log: Log,
+}
+
+impl<S> Service<Request> for Traced<S>
+where
+    S: Service<Request, Response = Response>,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let (name, log) = (self.name, self.log.clone());
+        log.lock().unwrap().push(format!("{name}-in"));
+        let inner = self.inner.call(request);
+        Box::pin(async move {
+            let outcome = inner.await.map_err(Into::into);
+            log.lock().unwrap().push(format!("{name}-out"));
+            outcome
+        })
+    }
+}
+
+fn trace(name: &'static str, log: &Log) -> Trace {
+    Trace { name, log: log.clone() }
+}
+
+const IN_ORDER: [&str; 4] = ["A-in", "B-in", "B-out", "A-out"];
+
+fn take(log: &Log) -> Vec<String> {
+    std::mem::take(&mut *log.lock().unwrap())
+}
+
+fn with_stream(world: &World) -> Router {
+    let mut router = echo(&world.runtime);
+    router
+        .bidirectional("S.Chat", |_, messages: Receiver<Bytes, Raw>| async move { Ok(messages) })
+        .unwrap();
+    router
+}
+
+#[test]
+fn the_first_layer_of_a_server_is_outermost_whatever_is_called() {
+    let mut world = World::new(1);
+    let log = Log::default();
+    let router = with_stream(&world);
+    let layered = Stack::new().layer(trace("A", &log)).layer(trace("B", &log));
+    let (client, _) = world.serve(Layer::layer(&layered, router));
+    let seen = log.clone();
+    world.sim.run(async move {
+        say(&client, "x").await.unwrap();
+        assert_eq!(take(&seen), IN_ORDER);
+        let failed = client.call::<_, Bytes>("Echo.Unknown", &Bytes::new()).await.unwrap_err();
+        assert_eq!((failed.code(), take(&seen)), (Code::Unimplemented, IN_ORDER.map(str::to_owned).to_vec()));
+        let call = client.request("S.Chat").bidirectional::<Bytes, Bytes>();
+        let (mut sender, mut answers) = call.await.unwrap();
+        sender.send(&Bytes::from("x")).await.unwrap();
+        sender.finish().await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap(), "x");
+        assert!(answers.next().await.is_none());
+        assert_eq!(take(&seen), IN_ORDER);
+    });
+}
+
+#[test]
+fn a_router_of_ones_own_takes_layers_too() {
+    let mut world = World::new(2);
+    let log = Log::default();
+    let own = tower::service_fn(|request: Request| async move {
+        Ok::<_, Status>(Response::new(Body::single(format!("own {}", request.method))))
+    });
+    let layered = ServiceBuilder::new().layer(trace("A", &log)).layer(trace("B", &log)).service(own);
+    let (client, _) = world.serve(layered);
+    let said = world.sim.run(async move { say(&client, "x").await });
+    assert_eq!(said.unwrap(), "own Echo.Say");
+    assert_eq!(take(&log), IN_ORDER);
+}
+
+#[test]
+fn layers_of_a_client_are_around_calls_and_attempts() {
+    let mut world = World::new(3);
+    let (calls, attempts) = (Log::default(), Log::default());
+    // Nobody is at home.
+    let refuse = |_: &Node| std::future::ready(Err::<trunkline::Session, _>("refused"));
+    let client = ClientBuilder::new(&world.runtime, refuse).resolve(Fixed::new(["a"]));
+    let client = client
+        .build_with_attempts(&Stack::new().layer(trace("A", &attempts)).layer(trace("B", &attempts)))
+        .retries(2)
+        .layer(&Stack::new().layer(trace("A", &calls)).layer(trace("B", &calls)));
+    let failed = world.sim.run(async move {
+        client.call::<_, Bytes>("Echo.Say", &Bytes::from("x")).await.unwrap_err()
+    });
+    assert_eq!(failed.code(), Code::Unavailable);
+    // spec.md §15.7: once per call, and once per attempt.
+    assert_eq!(take(&calls), IN_ORDER);
+    assert_eq!(take(&attempts), [IN_ORDER; 3].concat());
+}
+
+#[test]
+fn layers_of_a_client_see_streaming_calls() {
+    let mut world = World::new(4);
+    let log = Log::default();
+    let router = with_stream(&world);
+    let (client, _) = world.serve(router);
+    let client = client.layer(&Stack::new().layer(trace("A", &log)).layer(trace("B", &log)));
+    world.sim.run(async move {
+        let call = client.request("S.Chat").bidirectional::<Bytes, Bytes>();
+        let (mut sender, mut answers) = call.await.unwrap();
+        for n in 0..10 {
+            let said = Bytes::from(format!("{n}"));
+            sender.send(&said).await.unwrap();
+            assert_eq!(answers.next().await.unwrap().unwrap(), said);
+        }
+        sender.finish().await.unwrap();
+        assert!(answers.next().await.is_none());
+    });
+    assert_eq!(take(&log), IN_ORDER);
+}
+
+#[test]
+fn towers_concurrency_limit_bounds_a_client() {
+    let mut world = World::new(5);
+    let router = echo(&world.runtime);
+    let (client, server) = world.serve(router);
+    let client = client.layer(&ConcurrencyLimitLayer::new(2)).timeout(Some(Duration::from_secs(250)));
+    for _ in 0..6 {
+        let client = client.clone();
+        world.sim.spawn(async move { client.call::<_, Bytes>("Echo.Slow", &Bytes::new()).await });
+    }
+    world.sim.advance(Duration::from_secs(10));
+    assert_eq!(server.stats().active, 2);
+    world.sim.advance(Duration::from_secs(200));
+    assert_eq!((server.stats().active, server.stats().done), (2, 2));
+}
+
+#[test]
+fn towers_load_shedding_turns_calls_away() {
+    let mut world = World::new(6);
+    let router = echo(&world.runtime);
+    let shedding = ServiceBuilder::new()
+        .layer(LoadShedLayer::new())
+        .layer(ConcurrencyLimitLayer::new(1))
+        .service(router);
+    let (client, server) = world.serve(shedding);
+    let slow = client.clone();
+    world.sim.spawn(async move { slow.call::<_, Bytes>("Echo.Never", &Bytes::new()).await });
+    world.sim.settle();
+    let failed = world.sim.run(async move { say(&client, "x").await.unwrap_err() });
+    assert_eq!((failed.code(), failed.is_remote()), (Code::Declined, true));
+    assert_eq!(server.stats().active, 1);
+}
+
+#[test]
+fn a_client_and_a_router_are_services() {
+    let mut world = World::new(7);
+    let mut router = Router::bytes();
+    router.unary("A.B", |_, said: Bytes| async move { Ok(said) }).unwrap();
+    let (client, _) = world.serve(router.clone());
+    // A client as the service of another server: a proxy.
+    let (outer, _) = world.serve(client);
+    let heard = world.sim.run(async move {
+        let body = Body::single("through two");
+        let response = outer.oneshot(Request::new("A.B", body)).await.unwrap();
+        response.body.into_single().unwrap()
+    });
+    assert_eq!(heard, "through two");
+    let _: Pin<Box<dyn Service<Request, Response = Response, Error = Status, Future = _>>> =
+        Box::pin(router);
+}
+
+#[test]
+fn a_layer_may_answer_itself_or_fail() {
+    let mut world = World::new(8);
+    let guarded = ServiceBuilder::new()
+        .filter(|request: Request| match request.metadata.text("token") {
+            Some("secret") => Ok(request),
+            Some(_) => Err(BoxError::from(Status::new(Code::Forbidden, "wrong token"))),
+            None => Err(BoxError::from("no token")),
+        })
+        .service(echo(&world.runtime));
+    let server = Server::new(guarded, &world.runtime);
+    let client = world.connect(&server);
+    world.sim.run(async move {
+        let failed = say(&client, "x").await.unwrap_err();
+        assert_eq!((failed.code(), failed.message()), (Code::Declined, "no token"));
+        let call = client.request("Echo.Say").metadata("token", "guess");
+        let failed = call.call::<_, Bytes>(&Bytes::new()).await.unwrap_err();
+        assert_eq!((failed.code(), failed.message()), (Code::Forbidden, "wrong token"));
+        let call = client.request("Echo.Say").metadata("token", "secret");
+        assert!(call.call::<_, Bytes>(&Bytes::new()).await.is_ok());
+    });
+}

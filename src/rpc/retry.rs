@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::{Calls, Request, Retryable, Status, message::Outcome};
+use super::{Calls, Code, Request, Retryable, Status, message::Outcome};
 use crate::{Backoff, exchange::within, runtime::Runtime};
 
 /// An attempt that failed, or is to be made.
@@ -129,6 +129,8 @@ impl<C: Calls> Retry<C> {
         let mut made = 0;
         loop {
             let failed = match self.inner.call(request).await {
+                // The deadline is that of all attempts.
+                Err(status) if status.code() == Code::Timeout => return Err(status),
                 Err(status) if may_repeat(request, &status) => status,
                 outcome => return outcome,
             };
