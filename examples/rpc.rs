@@ -58,7 +58,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ["tail", addr] => tail(addr).await,
         ["chat", addr, who] => chat(addr, who).await,
         ["health", addr] => health(addr).await,
-        _ => Err("usage: rpc serve ADDR | say ADDR WHO TEXT | tail ADDR | chat ADDR WHO | health ADDR".into()),
+        _ => Err(
+            "usage: rpc serve ADDR | say ADDR WHO TEXT | tail ADDR | chat ADDR WHO | health ADDR"
+                .into(),
+        ),
     }
 }
 
@@ -81,7 +84,8 @@ impl Room {
         }
         println!("{}: {}", line.who, line.text);
         let lines = {
-            let mut lines = self.lines.lock().map_err(|_| Status::new(Code::Internal, "poisoned"))?;
+            let mut lines =
+                self.lines.lock().map_err(|_| Status::new(Code::Internal, "poisoned"))?;
             lines.push_back(line.clone());
             if lines.len() > 100 {
                 lines.pop_front();
@@ -96,7 +100,8 @@ impl Room {
     /// What was said, and what will be.
     fn follow(&self) -> impl Stream<Item = Result<Line, Status>> + Send + use<> {
         let news = self.news.subscribe();
-        let old: Vec<_> = self.lines.lock().map(|l| l.iter().cloned().collect()).unwrap_or_default();
+        let old: Vec<_> =
+            self.lines.lock().map(|l| l.iter().cloned().collect()).unwrap_or_default();
         let news = stream::unfold(news, |mut news| async move {
             match news.recv().await {
                 Ok(line) => Some((Ok(line), news)),

@@ -57,6 +57,8 @@
 //! | the bytes on the wire, for tools and fuzzing | [`frame`], and `spec.md` in the repository |
 //! | your runtime's clock, or a clock for tests | [`runtime`] |
 //! | connections by address, or within a process | [`transport`] |
+//! | messages instead of bytes | `exchange`, with the feature of that name |
+//! | remote procedure calls | `rpc`, with the feature of that name |
 //! | request/reply with nanomsg, nng and mangos | `sp`, with the feature of that name |
 //!
 //! Rules are cited by their number in `spec.md`, which ships with the crate.

@@ -299,6 +299,57 @@ impl Remote {
 }
 
 #[cfg(feature = "exchange")]
+macro_rules! taking {
+    ($name:ident) => {
+        impl $name {
+            /// The next bytes: copied to one small allocation if they are few, else as they are.
+            pub(crate) fn poll_take(
+                &mut self,
+                cx: &Context<'_>,
+            ) -> Poll<Result<Option<Bytes>, StreamError>> {
+                if !self.chunk.is_empty() {
+                    return Poll::Ready(Ok(Some(std::mem::take(&mut self.chunk))));
+                }
+                self.handle.poll_take(cx)
+            }
+        }
+    };
+}
+
+#[cfg(feature = "exchange")]
+taking!(Stream);
+#[cfg(feature = "exchange")]
+taking!(ReadHalf);
+
+/// A few bytes in one allocation, which plain `Bytes` need two for as soon as they are shared.
+#[cfg(feature = "exchange")]
+struct Few<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+#[cfg(feature = "exchange")]
+impl<const N: usize> AsRef<[u8]> for Few<N> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+#[cfg(feature = "exchange")]
+fn few(read: &[u8]) -> Bytes {
+    fn copy<const N: usize>(read: &[u8]) -> Bytes {
+        let mut few = Few { bytes: [0; N], len: read.len() };
+        few.bytes[..read.len()].copy_from_slice(read);
+        Bytes::from_owner(few)
+    }
+    if read.len() <= 192 { copy::<192>(read) } else { copy::<FEW>(read) }
+}
+
+/// The most bytes that are copied.
+#[cfg(feature = "exchange")]
+const FEW: usize = 1_024;
+
+#[cfg(feature = "exchange")]
 macro_rules! staging {
     ($name:ident) => {
         impl $name {
@@ -464,6 +515,23 @@ impl Handle {
             }
             Err(error) => Poll::Ready(Err(error.into())),
         }
+    }
+
+    #[cfg(feature = "exchange")]
+    fn poll_take(&self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+        let mut out = [0; FEW];
+        let read = self.shared.with(|state| match state.core.read_either(self.slot, &mut out) {
+            Ok(Read::Blocked) => {
+                state.wait_readable(self.slot, cx);
+                Poll::Pending
+            }
+            read => Poll::Ready(read),
+        });
+        Poll::Ready(match ready!(read)? {
+            Read::Data(Ok(len)) => Ok(Some(few(&out[..len]))),
+            Read::Data(Err(chunk)) => Ok(Some(chunk)),
+            Read::End | Read::Blocked => Ok(None),
+        })
     }
 
     #[cfg(feature = "exchange")]

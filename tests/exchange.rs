@@ -44,7 +44,8 @@ impl World {
     /// The far end of an exchange whose first message is on its way.
     fn accept(&mut self) -> Exchange {
         let mut streams = self.streams.take().unwrap();
-        let (stream, streams) = self.sim.run(async move { (streams.next().await.unwrap(), streams) });
+        let (stream, streams) =
+            self.sim.run(async move { (streams.next().await.unwrap(), streams) });
         self.streams = Some(streams);
         Exchange::accept(&self.server, stream, &ExchangeConfig::default())
     }
@@ -123,8 +124,7 @@ fn an_error_message_becomes_the_error_and_stays_it() {
     let (mut near, far) = world.pair();
     world.sim.run(async move {
         far.fail(Code::Declined, "not today").await.unwrap();
-        let said =
-            ExchangeError::Remote { code: Code::Declined, message: "not today".to_owned() };
+        let said = ExchangeError::Remote { code: Code::Declined, message: "not today".to_owned() };
         assert_eq!(near.recv().await, Err(said.clone()));
         assert_eq!(near.recv().await, Err(said.clone()));
         assert_eq!(near.send(Message::new(Kind::Message, "x")).await, Err(said));
@@ -556,9 +556,9 @@ fn an_exchange_on_a_dead_session_was_never_sent() {
     world.client.abort(trunkline::GoAwayCode::INTERNAL_ERROR);
     world.sim.settle();
     let mut exchange = Exchange::open(&world.client, &ExchangeConfig::default());
-    let failed = world.sim.run(async move {
-        exchange.send(Message::new(Kind::Request, "x")).await.unwrap_err()
-    });
+    let failed = world
+        .sim
+        .run(async move { exchange.send(Message::new(Kind::Request, "x")).await.unwrap_err() });
     assert!(failed.reached_nobody());
     let aborted = SessionError::Aborted(trunkline::GoAwayCode::INTERNAL_ERROR);
     assert_eq!(failed, ExchangeError::Open(trunkline::OpenError::Session(aborted)));

@@ -62,6 +62,30 @@ fn differential_replays_its_corpus() {
     replay("differential", harness::differential);
 }
 
+#[cfg(feature = "rpc")]
+#[test]
+fn messages_replay_their_corpus() {
+    replay("messages", harness::messages);
+}
+
+#[cfg(feature = "rpc")]
+#[test]
+fn heads_replay_their_corpus() {
+    replay("heads", harness::heads);
+}
+
+#[cfg(feature = "rpc")]
+#[test]
+fn messages_hold_for_random_inputs() {
+    random(50_000, 200, harness::messages);
+}
+
+#[cfg(feature = "rpc")]
+#[test]
+fn heads_hold_for_random_inputs() {
+    random(50_000, 100, harness::heads);
+}
+
 #[test]
 fn header_holds_for_random_inputs() {
     random(20_000, 120, harness::header);

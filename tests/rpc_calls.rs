@@ -67,9 +67,7 @@ fn json_is_spoken_with_types() {
     let mut world = World::new(3);
     let mut router = Router::json();
     router
-        .unary("Plane.Move", |_, point: Point| async move {
-            Ok(Point { x: point.x + 1, ..point })
-        })
+        .unary("Plane.Move", |_, point: Point| async move { Ok(Point { x: point.x + 1, ..point }) })
         .unwrap();
     let (client, _) = world.serve(router);
     let moved = world.sim.run(async move {
@@ -180,7 +178,10 @@ fn what_is_not_there_has_a_status_each() {
             assert_eq!(failed.code(), code, "{name}");
             assert_eq!(failed.retryable(), Retryable::Never);
         }
-        assert_eq!(client.call::<_, Bytes>("", &nothing).await.unwrap_err().code(), Code::BadRequest);
+        assert_eq!(
+            client.call::<_, Bytes>("", &nothing).await.unwrap_err().code(),
+            Code::BadRequest
+        );
         assert!(say(&client, "still there").await.is_ok());
     });
 }

@@ -16,7 +16,10 @@ use std::{
 
 use bytes::Bytes;
 use calls::{World, say};
-use futures::{FutureExt, future::{BoxFuture, join_all}};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use parking_lot::Mutex;
 use trunkline::{
     GoAwayCode, Session,
@@ -170,7 +173,9 @@ fn a_session_that_died_is_dialled_again() {
     net.add("a");
     world.sim.settle();
     let calls = client.clone();
-    world.sim.run(async move { join_all((0..50).map(|_| say(&calls, "y"))).await })
+    world
+        .sim
+        .run(async move { join_all((0..50).map(|_| say(&calls, "y"))).await })
         .into_iter()
         .for_each(|said| assert_eq!(said.unwrap(), "y"));
     assert_eq!(net.dials(), 2);
@@ -427,8 +432,7 @@ fn policies_see_attempts_in_order_and_waits_come_before_each() {
         call.call::<_, Bytes>(&Bytes::from("99")).await.unwrap_err()
     });
     assert_eq!(failed.message(), "attempt 2");
-    let expected =
-        ["wait 0 ", "ask 1", "wait 1 attempt 0", "ask 2", "wait 2 attempt 1", "ask 3"];
+    let expected = ["wait 0 ", "ask 1", "wait 1 attempt 0", "ask 2", "wait 2 attempt 1", "ask 3"];
     assert_eq!(*events.lock(), expected);
     assert_eq!((world.sim.now() - start).as_secs(), 1 + 2 + 3);
 }
@@ -440,7 +444,8 @@ fn the_deadline_covers_all_attempts() {
     let client = client.retries(5).wait_before_attempts(|_: &Attempt<'_>| Duration::from_secs(1));
     let start = world.sim.now();
     let failed = world.sim.run_for(Duration::from_secs(20), async move {
-        let call = client.request("A.Busy").idempotent().timeout(Some(Duration::from_millis(3_500)));
+        let call =
+            client.request("A.Busy").idempotent().timeout(Some(Duration::from_millis(3_500)));
         call.call::<_, Bytes>(&Bytes::from("99")).await.unwrap_err()
     });
     assert_eq!(failed.code(), Code::Timeout);

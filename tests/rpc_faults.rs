@@ -162,7 +162,8 @@ fn a_call_may_be_dropped_after_any_poll() {
             let what = format!("{shape:?} dropped after {polls} polls");
             assert_eq!(live.0.load(Ordering::SeqCst), 0, "{what}: a handler lives on");
             assert_eq!(server.stats().active, 0, "{what}");
-            let said = world.sim.run_for(Duration::from_secs(9), async move { say(&client, "z").await });
+            let said =
+                world.sim.run_for(Duration::from_secs(9), async move { say(&client, "z").await });
             assert_eq!(said.unwrap(), "z", "{what}: the session lives");
             world.sim.advance(Duration::from_millis(200));
             let streams = (near.stats().outbound_streams, far.stats().inbound_streams);

@@ -104,7 +104,10 @@ fn the_first_layer_of_a_server_is_outermost_whatever_is_called() {
         say(&client, "x").await.unwrap();
         assert_eq!(take(&seen), IN_ORDER);
         let failed = client.call::<_, Bytes>("Echo.Unknown", &Bytes::new()).await.unwrap_err();
-        assert_eq!((failed.code(), take(&seen)), (Code::Unimplemented, IN_ORDER.map(str::to_owned).to_vec()));
+        assert_eq!(
+            (failed.code(), take(&seen)),
+            (Code::Unimplemented, IN_ORDER.map(str::to_owned).to_vec())
+        );
         let call = client.request("S.Chat").bidirectional::<Bytes, Bytes>();
         let (mut sender, mut answers) = call.await.unwrap();
         sender.send(&Bytes::from("x")).await.unwrap();
@@ -122,7 +125,8 @@ fn a_router_of_ones_own_takes_layers_too() {
     let own = tower::service_fn(|request: Request| async move {
         Ok::<_, Status>(Response::new(Body::single(format!("own {}", request.method))))
     });
-    let layered = ServiceBuilder::new().layer(trace("A", &log)).layer(trace("B", &log)).service(own);
+    let layered =
+        ServiceBuilder::new().layer(trace("A", &log)).layer(trace("B", &log)).service(own);
     let (client, _) = world.serve(layered);
     let said = world.sim.run(async move { say(&client, "x").await });
     assert_eq!(said.unwrap(), "own Echo.Say");
@@ -137,7 +141,9 @@ fn layers_of_a_client_are_around_calls_and_attempts() {
     let refuse = |_: &Node| std::future::ready(Err::<trunkline::Session, _>("refused"));
     let client = ClientBuilder::new(&world.runtime, refuse).resolve(Fixed::new(["a"]));
     let client = client
-        .build_with_attempts(&Stack::new().layer(trace("A", &attempts)).layer(trace("B", &attempts)))
+        .build_with_attempts(
+            &Stack::new().layer(trace("A", &attempts)).layer(trace("B", &attempts)),
+        )
         .retries(2)
         .layer(&Stack::new().layer(trace("A", &calls)).layer(trace("B", &calls)));
     let failed = world.sim.run(async move {
@@ -175,7 +181,8 @@ fn towers_concurrency_limit_bounds_a_client() {
     let mut world = World::new(5);
     let router = echo(&world.runtime);
     let (client, server) = world.serve(router);
-    let client = client.layer(&ConcurrencyLimitLayer::new(2)).timeout(Some(Duration::from_secs(250)));
+    let client =
+        client.layer(&ConcurrencyLimitLayer::new(2)).timeout(Some(Duration::from_secs(250)));
     for _ in 0..6 {
         let client = client.clone();
         world.sim.spawn(async move { client.call::<_, Bytes>("Echo.Slow", &Bytes::new()).await });

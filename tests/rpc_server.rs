@@ -142,10 +142,8 @@ fn a_call_beyond_the_limit_is_refused_and_may_be_repeated() {
     assert_eq!((failed.code(), failed.retryable()), (Code::Busy, Retryable::Always));
     assert_eq!((server.stats().active, server.stats().refused), (2, 1));
     // spec.md §15.7: so it is repeated, until there is room.
-    let patient = client.clone().retries(1_000).backoff(
-        Duration::from_secs(1),
-        Duration::from_secs(1),
-    );
+    let patient =
+        client.clone().retries(1_000).backoff(Duration::from_secs(1), Duration::from_secs(1));
     let said = world.sim.run_for(Duration::from_secs(400), async move {
         let call = patient.request("Echo.Say").timeout(None);
         call.call::<_, Bytes>(&Bytes::from("yes")).await
@@ -255,9 +253,8 @@ fn a_request_that_does_not_arrive_ends_by_itself() {
     let (near, far) = world.pair();
     let server = Server::new(echo(&world.runtime), &world.runtime);
     world.runtime.spawn(server.serve(far));
-    let mut silent = world
-        .sim
-        .run(async move { Dispatcher::open(&near, Protocol::RPC).await.unwrap() });
+    let mut silent =
+        world.sim.run(async move { Dispatcher::open(&near, Protocol::RPC).await.unwrap() });
     world.sim.advance(Duration::from_secs(9));
     assert_eq!(server.stats().active, 1);
     world.sim.advance(Duration::from_secs(2));

@@ -6,12 +6,7 @@
 mod calls;
 mod support;
 
-use std::{
-    alloc::System,
-    cell::RefCell,
-    rc::Rc,
-    time::Duration,
-};
+use std::{alloc::System, cell::RefCell, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use calls::{World, echo};
@@ -74,7 +69,11 @@ fn calls_by_the_million_leave_nothing_behind() {
     assert!(tally.good > all / 2 && tally.failed > 0 && tally.panicked > 0 && tally.dropped > 0);
     assert!(tally.lost > 0 && tally.late > 0);
     // The simulation itself keeps a few bytes per task.
-    assert!(held() - settled < 100_000, "{} bytes more than after the third round", held() - settled);
+    assert!(
+        held() - settled < 100_000,
+        "{} bytes more than after the third round",
+        held() - settled
+    );
 }
 
 fn fail(router: &mut Router) {

@@ -173,7 +173,8 @@ fn status_of(bytes: &[u8]) -> Option<Code> {
     raw.send(&data(FIN, 1, b""));
     world.sim.advance(Duration::from_millis(20));
     let (answer, _) = raw.receive();
-    let body: Vec<u8> = answer.iter().filter(|f| f.kind == DATA).flat_map(|f| f.body.clone()).collect();
+    let body: Vec<u8> =
+        answer.iter().filter(|f| f.kind == DATA).flat_map(|f| f.body.clone()).collect();
     let mut decoder = Decoder::new(1 << 20, false);
     let message = decoder.decode(&mut Bytes::from(body)).unwrap();
     // The session lives, whatever it was.
@@ -260,8 +261,12 @@ fn a_client_survives_any_answer() {
 
 #[test]
 fn an_answer_that_is_none_is_a_protocol_error() {
-    let cases: [&[u8]; 4] =
-        [b"", &[1, 0, 0, 0, 0, 0, 0, 0], &[2, 0, 0, 0, 0, 0, 0, 1, 0], &[2, 0, 0, 0, 0, 0, 0, 9, 0]];
+    let cases: [&[u8]; 4] = [
+        b"",
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        &[2, 0, 0, 0, 0, 0, 0, 1, 0],
+        &[2, 0, 0, 0, 0, 0, 0, 9, 0],
+    ];
     for answer in cases {
         let mut world = World::new(6);
         let (near, far) = world.pair();

@@ -6,8 +6,12 @@ mod cursor;
 mod decoder;
 mod differential;
 mod header;
+#[cfg(feature = "rpc")]
+mod heads;
 mod hostile;
 pub mod memory;
+#[cfg(feature = "rpc")]
+mod messages;
 mod monitor;
 mod naive;
 mod operations;
@@ -17,5 +21,9 @@ pub mod seeds;
 pub use decoder::decoder;
 pub use differential::differential;
 pub use header::header;
+#[cfg(feature = "rpc")]
+pub use heads::heads;
 pub use hostile::{hostile, hostile_outcome};
+#[cfg(feature = "rpc")]
+pub use messages::messages;
 pub use operations::operations;

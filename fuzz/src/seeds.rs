@@ -23,9 +23,35 @@ pub struct Seed {
 
 /// Every seed of every target.
 pub fn all() -> Vec<Seed> {
-    let groups =
-        [wires(), floods(), hostile_windows(), hostile_frames(), hostile_ends(), operations()];
+    let groups = [
+        wires(),
+        floods(),
+        hostile_windows(),
+        hostile_frames(),
+        hostile_ends(),
+        operations(),
+        calls(),
+    ];
     groups.into_iter().flatten().collect()
+}
+
+/// The worked examples of `spec.md §14.2.9`, `§15.2.4`, `§15.3.5`, behind the bytes that choose.
+fn calls() -> Vec<Seed> {
+    let seed =
+        |target, name, bytes: &[u8]| Seed { target, name, bytes: bytes.to_vec(), violates: None };
+    vec![
+        seed(
+            "messages",
+            "examples",
+            b"\x04\x01\x02\x03\x09\x01\x02\0\0\0\0\0\x06\0\0\x05\xdchi\
+              \x03\x01\0\0\0\0\0\x02ab\x03\0\0\0\0\0\0\x01c\x02\0\0\0\0\0\0\0",
+        ),
+        seed("messages", "promise", b"\x04\x01\0\x01\0\0\0\xff\xff\xff\xff\x01"),
+        seed("messages", "empty-with-more", b"\x04\x01\0\x01\x01\0\0\0\0\0\0"),
+        seed("heads", "request", b"\0\0\0\x08Echo.Say\0\0\0\x01\x01k\0\x01v"),
+        seed("heads", "response", b"\x01\0\x09\0\x02no\0\0\0\0\0\0\0\0\0"),
+        seed("heads", "promise", b"\x01\0\x09\0\0\xff\xff\xff\xff"),
+    ]
 }
 
 /// Bytes on the wire, for the targets that take them as they are.

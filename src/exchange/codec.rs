@@ -355,8 +355,11 @@ mod tests {
 
     fn round_trip(bodies: Vec<Vec<u8>>, fragment: u8, piece: u8, ttl: Option<u16>) -> bool {
         let kinds = [Kind::Request, Kind::Response, Kind::Message, Kind::Error];
-        let messages: Vec<_> =
-            bodies.into_iter().zip(kinds.iter().cycle()).map(|(b, k)| Message::new(*k, b)).collect();
+        let messages: Vec<_> = bodies
+            .into_iter()
+            .zip(kinds.iter().cycle())
+            .map(|(b, k)| Message::new(*k, b))
+            .collect();
         let ttl = ttl.map(|ttl| u32::from(ttl) + 1);
         let mut wire = Vec::new();
         for (index, message) in messages.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Why an exchange failed, and the classes of failure that travel.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt};
 
 use super::{Kind, Malformed};
 use crate::{OpenError, ResetCode, SessionError, StreamError};
@@ -185,11 +185,6 @@ impl ExchangeError {
             StreamError::Finished => Self::Finished,
             other => Self::Stream(other),
         }
-    }
-
-    pub(crate) fn of_io(error: &io::Error, untouched: bool, sent: bool) -> Self {
-        let error = StreamError::of(error).unwrap_or(StreamError::TimedOut);
-        Self::of_stream(error, untouched, sent)
     }
 }
 

@@ -14,11 +14,7 @@ use super::{
     outgoing::{Draft, Outgoing},
     table::Ticket,
 };
-use crate::{
-    Protocol, ResetCode, Session, Stream, StreamError,
-    runtime::Timer,
-    stream::ReadHalf,
-};
+use crate::{Protocol, ResetCode, Session, Stream, StreamError, runtime::Timer, stream::ReadHalf};
 
 /// A stream of messages, with a deadline.
 ///
@@ -78,12 +74,7 @@ impl Exchange {
         Self::new(Link::Open(stream), session.timer().cloned(), config, Role::Acceptor)
     }
 
-    fn new(
-        link: Link,
-        clock: Option<Arc<dyn Timer>>,
-        config: &ExchangeConfig,
-        role: Role,
-    ) -> Self {
+    fn new(link: Link, clock: Option<Arc<dyn Timer>>, config: &ExchangeConfig, role: Role) -> Self {
         Self {
             link,
             reader: Reader::new(config.max_message, role),
@@ -524,13 +515,13 @@ pub(crate) async fn within<F: Future>(
 
 /// What messages are read from.
 pub(crate) trait Source {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Option<Bytes>>>;
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>>;
     fn is_sent(&self) -> bool;
 }
 
 impl Source for Stream {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Option<Bytes>>> {
-        self.poll_read_chunk(cx, usize::MAX)
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.poll_take(cx)
     }
 
     fn is_sent(&self) -> bool {
@@ -539,8 +530,8 @@ impl Source for Stream {
 }
 
 impl Source for ReadHalf {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Option<Bytes>>> {
-        self.poll_read_chunk(cx, usize::MAX)
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.poll_take(cx)
     }
 
     fn is_sent(&self) -> bool {
@@ -603,7 +594,7 @@ impl Reader {
                 }
                 Err(error) => {
                     let sent = source.is_sent();
-                    let error = ExchangeError::of_io(&error, self.untouched, sent);
+                    let error = ExchangeError::of_stream(error, self.untouched, sent);
                     return Poll::Ready(Err(error));
                 }
             }

@@ -8,7 +8,10 @@ use super::{
     Kind,
     codec::{HEADER, patch_header, put_header},
 };
-use crate::{StreamError, stream::{Stream, WriteHalf}};
+use crate::{
+    StreamError,
+    stream::{Stream, WriteHalf},
+};
 
 /// What takes bytes: a stream or its writing half.
 pub(crate) trait Stage {

@@ -149,7 +149,11 @@ impl ExchangeSet {
     /// # Errors
     ///
     /// [`ConfigError`] naming the first value that is out of its range.
-    pub fn new(session: Session, runtime: &Runtime, config: SetConfig) -> Result<Self, ConfigError> {
+    pub fn new(
+        session: Session,
+        runtime: &Runtime,
+        config: SetConfig,
+    ) -> Result<Self, ConfigError> {
         config.check()?;
         let inbound = Exchanges::new(config.max_inbound, config.on_inbound);
         let outbound = Exchanges::new(config.max_outbound, config.on_outbound);
@@ -306,8 +310,7 @@ impl Keeper {
     /// When to look again.
     fn check_idle(&mut self, now: Instant) -> Option<Instant> {
         let timeout = self.idle_timeout?;
-        let [(inbound, a), (outbound, b)] =
-            [self.tables[0].activity(), self.tables[1].activity()];
+        let [(inbound, a), (outbound, b)] = [self.tables[0].activity(), self.tables[1].activity()];
         if inbound + outbound > 0 {
             self.idle = None;
             return None;

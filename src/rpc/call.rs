@@ -12,13 +12,13 @@ use std::{
 
 use futures::{Stream, StreamExt, future::BoxFuture};
 
+use super::body::Inner;
 use super::{
-    Body, Calls, Client, Code, Context, Metadata, Node, Request, Response, RetryPolicy, Sender, Status,
-    Text, Trailers, Wait,
+    Body, Calls, Client, Code, Context, Metadata, Node, Request, Response, RetryPolicy, Sender,
+    Status, Text, Trailers, Wait,
     codec::{Codec, Decode, Encode, agree},
     message::{CallOptions, Outcome},
 };
-use super::body::Inner;
 
 /// A call that is about to be made. Options hold for this one only.
 #[must_use = "a call does nothing until it is made"]

@@ -1,6 +1,11 @@
 //! Who makes calls.
 
-use std::{fmt, sync::Arc, task::{Context, Poll}, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use tower_layer::Layer;

@@ -1,7 +1,6 @@
 //! The messages of a streaming call, from the connection to who reads them.
 
 use std::{
-    io,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
@@ -9,9 +8,13 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Status, Trailers, nodes::Lease, wire::{Failure, ResponseHead}};
+use super::{
+    Status, Trailers,
+    nodes::Lease,
+    wire::{Failure, ResponseHead},
+};
 use crate::{
-    ResetCode, Stream,
+    ResetCode, Stream, StreamError,
     exchange::{Code, ExchangeError, Kind, Message, Reader, Role, Source, protocol_error},
     runtime::Timer,
     stream::ReadHalf,
@@ -37,7 +40,7 @@ pub(crate) enum Half {
 }
 
 impl Source for Half {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
         match self {
             Self::Whole(stream) => stream.poll_chunk(cx),
             Self::Read(half) => half.poll_chunk(cx),
@@ -85,7 +88,10 @@ impl Incoming {
         Self { half, reader, role: Role::Opener, trailers, until, ended: false, _lease: lease }
     }
 
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
+    pub(crate) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Status>>> {
         if self.ended {
             return Poll::Ready(None);
         }

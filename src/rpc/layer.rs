@@ -16,10 +16,7 @@ use super::{BoxError, Request, Response, Status, message::Outcome};
 pub trait Calls: Clone + Send + Sync + 'static {
     /// Makes a call. A body that is one message stays in the request, so that it can be made
     /// again; one that is a stream is gone once it was begun.
-    fn call(
-        &self,
-        request: &mut Request,
-    ) -> impl Future<Output = Result<Response, Status>> + Send;
+    fn call(&self, request: &mut Request) -> impl Future<Output = Result<Response, Status>> + Send;
 }
 
 /// Makes a `tower` service of what makes calls.

@@ -1,6 +1,10 @@
 //! Calls as values: what middleware sees.
 
-use std::{fmt, sync::Arc, time::{Duration, Instant}};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Body, Context, Metadata, Node, Status, Text, Trailers};
 

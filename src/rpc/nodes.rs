@@ -15,9 +15,7 @@ use futures::{
 };
 use parking_lot::Mutex;
 
-use super::{
-    BoxError, Code, Node, Request, Resolve, Select, Status, Text, resolve::Candidate,
-};
+use super::{BoxError, Code, Node, Request, Resolve, Select, Status, Text, resolve::Candidate};
 use crate::{Session, exchange::within, runtime::Runtime};
 
 /// Makes sessions. A closure that returns a future is one.
@@ -137,11 +135,7 @@ impl Nodes {
         })
     }
 
-    fn choose(
-        &self,
-        nodes: &[Node],
-        request: &Request,
-    ) -> Result<(Node, Arc<NodeState>), Status> {
+    fn choose(&self, nodes: &[Node], request: &Request) -> Result<(Node, Arc<NodeState>), Status> {
         let filter = request.options.as_ref().and_then(|options| options.filter.as_ref());
         let now = self.runtime.now();
         let mut known: Vec<_> = {
@@ -221,11 +215,7 @@ impl Nodes {
         dialled
     }
 
-    fn dial(
-        &self,
-        node: &Node,
-        request: &Request,
-    ) -> BoxFuture<'static, Result<Session, Status>> {
+    fn dial(&self, node: &Node, request: &Request) -> BoxFuture<'static, Result<Session, Status>> {
         let dialling = self.connect.connect(node);
         let options = request.options.as_ref();
         let timeout = options.and_then(|options| options.dial_timeout);

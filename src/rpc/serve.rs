@@ -49,8 +49,7 @@ pub(crate) async fn serve_call<S>(
         }
     };
     let deadline = reader.ttl().map(|ttl| shared.runtime.now() + Duration::from_millis(ttl.into()));
-    let context =
-        Context::new(connection, deadline, shared.runtime.clone(), shared.state.clone());
+    let context = Context::new(connection, deadline, shared.runtime.clone(), shared.state.clone());
     let request = request_of(body, stream, reader, &context);
     let (mut out, request) = match request {
         (stream, Ok(request)) => (Out::of(stream, context, shared.fragment()), request),
@@ -107,7 +106,7 @@ fn poll_request(
             Ok(Some(chunk)) => chunk,
             Ok(None) => return Poll::Ready(Err(Unread::Silent(ResetCode::UNKNOWN_PROTOCOL))),
             Err(error) => {
-                let late = StreamError::of(&error) == Some(StreamError::TimedOut);
+                let late = error == StreamError::TimedOut;
                 let code = if late { ResetCode::PREFACE_TIMEOUT } else { ResetCode::CANCELLED };
                 return Poll::Ready(Err(Unread::Silent(code)));
             }

@@ -214,10 +214,11 @@ impl<S: Serve> Server<S> {
         let state = &self.shared.state;
         let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));
         loop {
-            state.changed(|state| {
-                state.is_draining() || state.sessions.lock().len() < self.shared.max_sessions
-            })
-            .await;
+            state
+                .changed(|state| {
+                    state.is_draining() || state.sessions.lock().len() < self.shared.max_sessions
+                })
+                .await;
             let mut accepting = std::pin::pin!(accept());
             let mut draining = std::pin::pin!(state.changed(ServerState::is_draining));
             match futures::future::select(&mut draining, &mut accepting).await {

@@ -287,7 +287,10 @@ mod tests {
 
     #[test]
     fn request_heads_come_back_as_they_went() {
-        fn holds(fields: (String, String, String, String), metadata: Vec<(String, Vec<u8>)>) -> bool {
+        fn holds(
+            fields: (String, String, String, String),
+            metadata: Vec<(String, Vec<u8>)>,
+        ) -> bool {
             let cut = |text: String| text.chars().take(60).collect::<String>();
             let mut head = RequestHead {
                 streaming: fields.0.len() % 2 == 0,
@@ -304,7 +307,8 @@ mod tests {
             let mut bytes = Bytes::from(encoded(&head));
             let whole = bytes.clone();
             let same = RequestHead::decode(&mut bytes) == Ok(head) && bytes.is_empty();
-            let cut = (0..whole.len()).all(|len| RequestHead::decode(&mut whole.slice(..len)).is_err());
+            let cut =
+                (0..whole.len()).all(|len| RequestHead::decode(&mut whole.slice(..len)).is_err());
             same && cut
         }
         type Holds = fn((String, String, String, String), Vec<(String, Vec<u8>)>) -> bool;
