@@ -376,13 +376,13 @@ staging!(WriteHalf);
 #[cfg(feature = "exchange")]
 impl Stream {
     /// Waits for an early end as a reader. Wakes for other reasons too.
-    pub(crate) fn poll_early_end(&mut self, cx: &Context<'_>) -> Poll<StreamError> {
+    pub(crate) fn poll_early_end(&self, cx: &Context<'_>) -> Poll<StreamError> {
         self.handle.poll_early_end(cx, Direction::Read)
     }
 
     /// Waits for an early end as a writer. Wakes for other reasons too.
     #[cfg(feature = "rpc")]
-    pub(crate) fn poll_early_end_writing(&mut self, cx: &Context<'_>) -> Poll<StreamError> {
+    pub(crate) fn poll_early_end_writing(&self, cx: &Context<'_>) -> Poll<StreamError> {
         self.handle.poll_early_end(cx, Direction::Write)
     }
 }
@@ -390,7 +390,7 @@ impl Stream {
 #[cfg(feature = "rpc")]
 impl WriteHalf {
     /// Waits for an early end as a writer. Wakes for other reasons too.
-    pub(crate) fn poll_early_end_writing(&mut self, cx: &Context<'_>) -> Poll<StreamError> {
+    pub(crate) fn poll_early_end_writing(&self, cx: &Context<'_>) -> Poll<StreamError> {
         self.handle.poll_early_end(cx, Direction::Write)
     }
 }

@@ -208,7 +208,7 @@ fn a_dropped_driver_wakes_everyone() {
     sim.drop_task(number);
     sim.settle();
     let asleep: Vec<_> = (0..all.len()).filter(|&task| !all[task].is_ready()).collect();
-    assert_eq!(asleep, [], "tasks that sleep on");
+    assert_eq!(asleep, [0_usize; 0], "tasks that sleep on");
     assert!(client.is_closed());
     // And the IO is gone.
     drop(right);

@@ -48,7 +48,7 @@ fn calls_by_the_million_leave_nothing_behind() {
     let tally = Rc::new(RefCell::new(Tally::default()));
     let mut settled = 0;
     for round in 0..rounds {
-        let (near, far, client) = connect(&mut world, &server);
+        let (near, far, client) = connect(&world, &server);
         let work = round_of_calls(client, each, round, tally.clone(), near.clone());
         world.sim.run_for(Duration::from_secs(3_600), work);
         far.abort(GoAwayCode::INTERNAL_ERROR);
@@ -84,7 +84,7 @@ fn fail(router: &mut Router) {
         .unwrap();
 }
 
-fn connect(world: &mut World, server: &Server<Router>) -> (Session, Session, Client) {
+fn connect(world: &World, server: &Server<Router>) -> (Session, Session, Client) {
     let config = world.sim.config().build().unwrap();
     let (left, right) = memory::duplex(1 << 16);
     let (near, driver) = Session::client(left, config.clone());

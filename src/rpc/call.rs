@@ -251,7 +251,7 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     /// The request, with its deadline: only calls of one message each way have one by default.
     fn ready(self, unary: bool) -> (&'a Client<C, K>, Request) {
         let Self { client, mut request, timeout, options, chosen, parent } = self;
-        let timeout = timeout.unwrap_or(client.timeout.filter(|_| unary));
+        let timeout = timeout.unwrap_or_else(|| client.timeout.filter(|_| unary));
         if let (None, Some(timeout)) = (request.deadline, timeout) {
             request.deadline = client.runtime.now().checked_add(timeout);
         }

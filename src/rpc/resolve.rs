@@ -49,8 +49,11 @@ pub struct Cached<R> {
     inner: R,
     time_to_live: Duration,
     runtime: Runtime,
-    known: Mutex<HashMap<String, (Instant, Arc<[Node]>)>>,
+    known: Mutex<HashMap<String, Known>>,
 }
+
+/// Until when, and which.
+type Known = (Instant, Arc<[Node]>);
 
 impl<R> Cached<R> {
     /// Asks `inner` again for a service after `time_to_live`. Remembers up to 1,024 services.

@@ -293,7 +293,7 @@ mod tests {
         ) -> bool {
             let cut = |text: String| text.chars().take(60).collect::<String>();
             let mut head = RequestHead {
-                streaming: fields.0.len() % 2 == 0,
+                streaming: fields.0.len().is_multiple_of(2),
                 service: cut(fields.0).into(),
                 method: cut(fields.1).into(),
                 content_type: cut(fields.2).into(),
