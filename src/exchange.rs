@@ -42,6 +42,7 @@ mod config;
 mod error;
 mod messages;
 mod outgoing;
+mod reader;
 mod set;
 mod table;
 
@@ -53,6 +54,8 @@ pub use set::{ExchangeSet, Health, Inbound, SetConfig};
 pub use table::{Event, Exchanges, SetStats};
 
 #[cfg(feature = "rpc")]
-pub(crate) use messages::{Reader, Role, Source, open, protocol_error, within};
+pub(crate) use messages::protocol_error;
 #[cfg(feature = "rpc")]
 pub(crate) use outgoing::{Draft, Outgoing};
+#[cfg(feature = "rpc")]
+pub(crate) use reader::{Reader, Role, Source, open, within};

@@ -41,6 +41,7 @@
 //! | several servers to choose from | [`ClientBuilder`], [`Resolve`], [`Select`], [`Connect`] |
 //! | middleware | [`Client::layer`], [`Stack`], any `tower` layer |
 
+mod answer;
 mod body;
 mod call;
 mod channel;
@@ -53,19 +54,21 @@ mod layer;
 mod message;
 mod metadata;
 mod nodes;
+mod receiver;
 mod resolve;
 mod retry;
 mod router;
 mod sender;
 mod serve;
 mod server;
+mod state;
 mod status;
 mod text;
 pub mod wire;
 
 pub use self::{
     body::{Body, Trailers},
-    call::{Call, Pending, Receiver, Reply},
+    call::{Call, Pending, Reply},
     channel::{Channel, ClientBuilder, Node},
     client::Client,
     context::{Connection, Context},
@@ -73,11 +76,13 @@ pub use self::{
     message::{Request, Response},
     metadata::Metadata,
     nodes::Connect,
+    receiver::Receiver,
     resolve::{Cached, Candidate, Fixed, LeastPending, Random, Resolve, RoundRobin, Select},
     retry::{Attempt, Retry, RetryPolicy, Wait},
     router::{Endpoint, MethodKind, RegisterError, Router},
     sender::Sender,
-    server::{Serve, Server, ServerBuilder, ServerStats},
+    server::{Serve, Server, ServerBuilder},
+    state::ServerStats,
     status::{Retryable, Status},
     text::Text,
 };

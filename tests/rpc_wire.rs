@@ -21,7 +21,7 @@ use trunkline::{
     Dispatcher, Protocol, Session,
     exchange::{Decoder, ExchangeConfig, Kind, Message, encode},
     rpc::{
-        Client, Code, Router, Server,
+        Client, Code, Retryable, Router, Server,
         wire::{RequestHead, ResponseHead},
     },
     transport::memory::{self, Duplex},
@@ -320,4 +320,34 @@ fn many_empty_messages_are_held_back_like_others() {
         answer.await.unwrap().message
     });
     assert_eq!(counted, "50000");
+}
+
+#[test]
+fn only_a_refusal_before_any_answer_says_that_nothing_was_done() {
+    // spec.md §15.7.1
+    let reset = |code: u32, before: &[u8]| {
+        let mut world = World::new(9);
+        let config = world.sim.config().build().unwrap();
+        let (near, mut raw) = world.sim.client_with_peer(config);
+        let client = Client::new(near, &world.runtime).retries(0);
+        let call = world.sim.spawn(async move { say(&client, "x").await.unwrap_err() });
+        world.sim.settle();
+        if !before.is_empty() {
+            raw.send(&data(ACK, 1, before));
+            world.sim.settle();
+        }
+        raw.send(&header(WINDOW, RST, 1, code));
+        world.sim.advance(Duration::from_millis(10));
+        let failed = call.take().unwrap();
+        (failed.code(), failed.retryable())
+    };
+    assert_eq!(reset(3, b""), (Code::Busy, Retryable::Always));
+    assert_eq!(reset(3, b"\x02"), (Code::Busy, Retryable::IfIdempotent));
+    assert_eq!(reset(0, b""), (Code::Unexpected, Retryable::Never));
+    assert_eq!(reset(1, b""), (Code::Protocol, Retryable::Never));
+    assert_eq!(reset(4, b""), (Code::Cancelled, Retryable::Never));
+    assert_eq!(reset(5, b""), (Code::Busy, Retryable::IfIdempotent));
+    assert_eq!(reset(9, b""), (Code::Declined, Retryable::Never));
+    assert_eq!(reset(11, b""), (Code::Timeout, Retryable::Never));
+    assert_eq!(reset(300, b""), (Code::Unexpected, Retryable::Never));
 }

@@ -10,11 +10,12 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Code, Decoder, ExchangeConfig, ExchangeError, Kind, Malformed, Message,
+    Code, ExchangeConfig, ExchangeError, Kind, Message,
     outgoing::{Draft, Outgoing},
+    reader::{Reader, Role, open, within},
     table::Ticket,
 };
-use crate::{Protocol, ResetCode, Session, Stream, StreamError, runtime::Timer, stream::ReadHalf};
+use crate::{Protocol, ResetCode, Session, Stream, StreamError, runtime::Timer};
 
 /// A stream of messages, with a deadline.
 ///
@@ -43,6 +44,8 @@ pub struct Exchange {
     /// A message that was not of the kind asked for.
     held: Option<Message>,
     finished: bool,
+    /// Writing has the deadline too.
+    write_armed: bool,
     /// Nothing more is waited for: the other side finished, or sent its response. An acceptor
     /// that finished waits for nothing either.
     answered: bool,
@@ -53,12 +56,6 @@ enum Link {
     Unopened(Session),
     Open(Stream),
     Gone,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    Opener,
-    Acceptor,
 }
 
 impl Exchange {
@@ -85,6 +82,7 @@ impl Exchange {
             outgoing: None,
             held: None,
             finished: false,
+            write_armed: false,
             answered: role == Role::Acceptor,
             failure: None,
             ticket: None,
@@ -270,7 +268,7 @@ impl Exchange {
         let Link::Open(stream) = &mut self.link else { return Poll::Pending };
         let error = ready!(stream.poll_early_end(cx));
         let sent = stream.id().is_some();
-        let error = ExchangeError::of_stream(error, self.reader.untouched, sent);
+        let error = ExchangeError::of_stream(error, self.reader.is_untouched(), sent);
         Poll::Ready(self.end(error))
     }
 
@@ -384,7 +382,7 @@ impl Exchange {
                 {
                     remote(&body)
                 } else {
-                    ExchangeError::of_stream(error, self.reader.untouched, sent)
+                    ExchangeError::of_stream(error, self.reader.is_untouched(), sent)
                 }
             }
             Poll::Pending if self.is_expired() => ExchangeError::Timeout,
@@ -392,8 +390,8 @@ impl Exchange {
                 // Only now does it need a deadline of its own: mostly there is room at once.
                 let Some(at) = self.deadline else { return self.wait_for_room() };
                 let Link::Open(stream) = &mut self.link else { return Poll::Pending };
-                if !self.reader.write_deadline {
-                    self.reader.write_deadline = true;
+                if !self.write_armed {
+                    self.write_armed = true;
                     let _ = stream.set_write_deadline(Some(at));
                     cx.waker().wake_by_ref();
                 }
@@ -421,7 +419,7 @@ impl Exchange {
         if self.role == Role::Opener || self.deadline.is_some() {
             return;
         }
-        let (Some(ttl), Some(clock)) = (self.reader.decoder.ttl(), &self.clock) else { return };
+        let (Some(ttl), Some(clock)) = (self.reader.ttl(), &self.clock) else { return };
         let at = clock.now() + Duration::from_millis(ttl.into());
         self.deadline = Some(at);
         if let Some(ticket) = &self.ticket {
@@ -474,131 +472,6 @@ impl fmt::Debug for Exchange {
             .field("deadline", &self.deadline)
             .field("failure", &self.failure)
             .finish_non_exhaustive()
-    }
-}
-
-/// Opens a stream with a message. The error says whether something was sent.
-pub(crate) async fn open(
-    session: &Session,
-    outgoing: &mut Outgoing,
-    read_until: Option<Instant>,
-) -> Result<Stream, ExchangeError> {
-    let (mut head, body, finish) = outgoing.parts();
-    let opened = session.open_with(&mut head, body, finish, read_until).await;
-    let left = head.len();
-    outgoing.head_left(left);
-    let (stream, staged) = opened.map_err(ExchangeError::Open)?;
-    match staged {
-        Ok(_) => Ok(stream),
-        Err(error) => Err(ExchangeError::of_stream(error, true, stream.id().is_some())),
-    }
-}
-
-/// Waits, but not beyond a deadline. Only what does wait costs a sleep.
-pub(crate) async fn within<F: Future>(
-    future: F,
-    at: Instant,
-    clock: &Arc<dyn Timer>,
-) -> Result<F::Output, ExchangeError> {
-    let mut future = std::pin::pin!(future);
-    let mut sleep = None;
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Ok(output));
-        }
-        let sleep = sleep.get_or_insert_with(|| clock.sleep_until(at));
-        ready!(sleep.as_mut().poll(cx));
-        Poll::Ready(Err(ExchangeError::Timeout))
-    })
-    .await
-}
-
-/// What messages are read from.
-pub(crate) trait Source {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>>;
-    fn is_sent(&self) -> bool;
-}
-
-impl Source for Stream {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.poll_take(cx)
-    }
-
-    fn is_sent(&self) -> bool {
-        self.id().is_some()
-    }
-}
-
-impl Source for ReadHalf {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.poll_take(cx)
-    }
-
-    fn is_sent(&self) -> bool {
-        self.id().is_some()
-    }
-}
-
-/// The receiving side of an exchange, apart from its stream.
-#[derive(Debug)]
-pub(crate) struct Reader {
-    decoder: Decoder,
-    input: Bytes,
-    /// Nothing was received yet.
-    untouched: bool,
-    write_deadline: bool,
-}
-
-impl Reader {
-    /// For messages up to `max_message` to the one who plays `role`.
-    pub(crate) fn new(max_message: usize, role: Role) -> Self {
-        Self {
-            decoder: Decoder::new(max_message, role == Role::Acceptor),
-            input: Bytes::new(),
-            untouched: true,
-            write_deadline: false,
-        }
-    }
-
-    /// What was received and not decoded, to begin with.
-    #[cfg(feature = "rpc")]
-    pub(crate) fn feed(&mut self, input: Bytes) {
-        self.untouched &= input.is_empty();
-        self.input = input;
-    }
-
-    #[cfg(feature = "rpc")]
-    pub(crate) const fn ttl(&self) -> Option<u32> {
-        self.decoder.ttl()
-    }
-
-    pub(crate) fn poll_next(
-        &mut self,
-        source: &mut impl Source,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Message>, ExchangeError>> {
-        loop {
-            match self.decoder.decode(&mut self.input) {
-                Ok(None) => {}
-                Ok(message) => return Poll::Ready(Ok(message)),
-                Err(error) => return Poll::Ready(Err(ExchangeError::Malformed(error))),
-            }
-            match ready!(source.poll_chunk(cx)) {
-                Ok(Some(chunk)) => {
-                    self.untouched = false;
-                    self.input = chunk;
-                }
-                Ok(None) if self.decoder.at_boundary() => return Poll::Ready(Ok(None)),
-                Ok(None) => {
-                    return Poll::Ready(Err(ExchangeError::Malformed(Malformed::CutShort)));
-                }
-                Err(error) => {
-                    let sent = source.is_sent();
-                    let error = ExchangeError::of_stream(error, self.untouched, sent);
-                    return Poll::Ready(Err(error));
-                }
-            }
-        }
     }
 }
 

@@ -10,12 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{Stream, StreamExt, future::BoxFuture};
+use futures::future::BoxFuture;
 
 use super::body::Inner;
 use super::{
-    Body, Calls, Client, Code, Context, Metadata, Node, Request, Response, RetryPolicy, Sender,
-    Status, Text, Trailers, Wait,
+    Body, Calls, Client, Code, Context, Metadata, Node, Receiver, Request, Response, RetryPolicy,
+    Sender, Status, Text, Wait,
     codec::{Codec, Decode, Encode, agree},
     message::{CallOptions, Outcome},
 };
@@ -269,7 +269,7 @@ impl<C, K> fmt::Debug for Call<'_, C, K> {
     }
 }
 
-type Answer = BoxFuture<'static, Outcome>;
+pub(super) type Answer = BoxFuture<'static, Outcome>;
 
 /// An answer, with what came beside it.
 #[derive(Clone, Debug)]
@@ -325,127 +325,5 @@ impl<T, K: Decode<T> + Unpin> Future for Pending<T, K> {
 impl<T, K> fmt::Debug for Pending<T, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pending").finish_non_exhaustive()
-    }
-}
-
-/// Messages as they arrive: a [`futures::Stream`], with [`next`](Self::next) for those who do not
-/// want to import that. Dropping it before its end cancels the call.
-#[must_use = "streams do nothing unless polled"]
-pub struct Receiver<T, K> {
-    source: Source,
-    codec: K,
-    content_type: Text,
-    headers: Metadata,
-    trailers: Trailers,
-    decodes: PhantomData<fn() -> T>,
-}
-
-enum Source {
-    /// The answer has not begun.
-    Call(Answer),
-    Body(Body),
-    Ended,
-}
-
-impl<T, K: Codec> Receiver<T, K> {
-    fn of_response(codec: K, response: Response) -> Result<Self, Status> {
-        let mut receiver = Self::new(codec, Source::Ended);
-        receiver.begin(response)?;
-        Ok(receiver)
-    }
-
-    fn of_call(codec: K, call: Answer) -> Self {
-        Self::new(codec, Source::Call(call))
-    }
-
-    /// The messages of a request.
-    pub(crate) fn of_request(codec: K, content_type: Text, body: Body) -> Self {
-        Self { content_type, ..Self::new(codec, Source::Body(body)) }
-    }
-
-    fn new(codec: K, source: Source) -> Self {
-        Self {
-            source,
-            codec,
-            content_type: Text::default(),
-            headers: Metadata::new(),
-            trailers: Trailers::default(),
-            decodes: PhantomData,
-        }
-    }
-
-    fn begin(&mut self, response: Response) -> Result<(), Status> {
-        self.content_type = agree(&self.codec, &response.content_type)?;
-        self.headers = response.headers;
-        self.trailers = response.trailers;
-        self.source = Source::Body(response.body);
-        Ok(())
-    }
-
-    /// The next message; `None` at the end.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<Result<T, Status>>
-    where
-        K: Decode<T>,
-    {
-        std::future::poll_fn(|cx| self.poll_message(cx)).await
-    }
-
-    /// What the server knew before its first message; known once the answer has begun.
-    pub const fn headers(&self) -> &Metadata {
-        &self.headers
-    }
-
-    /// What the server knew in the end; known once all was read.
-    pub fn trailers(&self) -> Metadata {
-        self.trailers.get()
-    }
-
-    fn poll_message(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Result<T, Status>>>
-    where
-        K: Decode<T>,
-    {
-        loop {
-            let failed = match &mut self.source {
-                Source::Ended => return Poll::Ready(None),
-                Source::Call(call) => {
-                    let begun = ready!(call.as_mut().poll(cx));
-                    match begun.and_then(|response| self.begin(response)) {
-                        Ok(()) => continue,
-                        Err(status) => status,
-                    }
-                }
-                Source::Body(body) => match ready!(body.poll_next_unpin(cx)) {
-                    Some(Ok(bytes)) => match decode(&self.codec, &self.content_type, bytes) {
-                        Ok(message) => return Poll::Ready(Some(Ok(message))),
-                        Err(status) => status,
-                    },
-                    Some(Err(status)) => status,
-                    None => {
-                        self.source = Source::Ended;
-                        return Poll::Ready(None);
-                    }
-                },
-            };
-            self.source = Source::Ended;
-            return Poll::Ready(Some(Err(failed)));
-        }
-    }
-}
-
-impl<T, K: Decode<T> + Unpin> Stream for Receiver<T, K> {
-    type Item = Result<T, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_message(cx)
-    }
-}
-
-impl<T, K> fmt::Debug for Receiver<T, K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").finish_non_exhaustive()
     }
 }

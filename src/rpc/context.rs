@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Metadata, Text, Trailers, server::ServerState};
+use super::{Metadata, Text, Trailers, state::ServerState};
 use crate::runtime::Runtime;
 
 /// A connection, as whoever accepted it knows it. Clients cannot fake any of it.

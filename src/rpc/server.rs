@@ -1,22 +1,21 @@
 //! Who answers calls.
 
 use std::{
-    collections::HashMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    task::{Context as TaskContext, Poll, Waker},
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
 use futures::StreamExt;
-use parking_lot::Mutex;
 use tower_service::Service;
 
-use super::{BoxError, Connection, Context, Request, Response, serve::serve_call};
+use super::{
+    BoxError, Connection, Context, Request, Response,
+    serve::serve_call,
+    state::{Listed, Permit, ServerState, ServerStats},
+};
 use crate::{
     Backoff, ConfigError, GoAwayCode, ResetCode, Session, Stream, Streams,
     exchange::{ExchangeConfig, within},
@@ -215,9 +214,7 @@ impl<S: Serve> Server<S> {
         let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));
         loop {
             state
-                .changed(|state| {
-                    state.is_draining() || state.sessions.lock().len() < self.shared.max_sessions
-                })
+                .changed(|state| state.is_draining() || state.load().1 < self.shared.max_sessions)
                 .await;
             let mut accepting = std::pin::pin!(accept());
             let mut draining = std::pin::pin!(state.changed(ServerState::is_draining));
@@ -250,7 +247,7 @@ impl<S: Serve> Server<S> {
             session.go_away();
         }
         let runtime = &self.shared.runtime;
-        let idle = state.changed(|state| state.active.load(Ordering::SeqCst) == 0);
+        let idle = state.changed(|state| state.load().0 == 0);
         let done = within(idle, runtime.now() + grace, runtime.clock()).await.is_ok();
         let sessions = state.drain();
         let ends = sessions.into_iter().map(|session| async move {
@@ -351,190 +348,5 @@ fn poll_once(call: &mut crate::runtime::BoxFuture, cx: &mut TaskContext<'_>) -> 
     match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
         Ok(polled) => polled.is_ready(),
         Err(_) => true,
-    }
-}
-
-/// What a server did, and does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServerStats {
-    /// Sessions served now.
-    pub sessions: usize,
-    /// Calls that run now.
-    pub active: usize,
-    /// Calls begun.
-    pub started: u64,
-    /// Of these, those answered well.
-    pub done: u64,
-    /// Those answered with a status.
-    pub failed: u64,
-    /// Those whose handler panicked.
-    pub panicked: u64,
-    /// Those given up by the caller, or by their deadline.
-    pub cancelled: u64,
-    /// Calls refused because there were too many, or during shutdown.
-    pub refused: u64,
-}
-
-impl ServerStats {
-    pub(crate) fn to_json(self) -> String {
-        let Self { sessions, active, started, done, failed, panicked, cancelled, refused } = self;
-        format!(
-            "{{\"sessions\":{sessions},\"active\":{active},\"started\":{started},\
-             \"done\":{done},\"failed\":{failed},\"panicked\":{panicked},\
-             \"cancelled\":{cancelled},\"refused\":{refused}}}"
-        )
-    }
-}
-
-/// What all parts of a server know.
-pub(crate) struct ServerState {
-    max_calls: usize,
-    active: AtomicUsize,
-    draining: AtomicBool,
-    started: AtomicU64,
-    refused: AtomicU64,
-    endings: [AtomicU64; 4],
-    sessions: Mutex<HashMap<u64, Session>>,
-    next_session: AtomicU64,
-    /// Who waits for something here to change. Wakers come and go only in shutdown and listen.
-    waiting: Mutex<Vec<Waker>>,
-}
-
-/// How a call ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Ending {
-    Done,
-    Failed,
-    Panicked,
-    Cancelled,
-}
-
-impl ServerState {
-    fn new(max_calls: usize) -> Self {
-        Self {
-            max_calls,
-            active: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
-            started: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            endings: Default::default(),
-            sessions: Mutex::default(),
-            next_session: AtomicU64::new(0),
-            waiting: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn stats(&self) -> ServerStats {
-        let ended = |ending: Ending| self.endings[ending as usize].load(Ordering::Relaxed);
-        ServerStats {
-            sessions: self.sessions.lock().len(),
-            active: self.active.load(Ordering::SeqCst),
-            started: self.started.load(Ordering::Relaxed),
-            done: ended(Ending::Done),
-            failed: ended(Ending::Failed),
-            panicked: ended(Ending::Panicked),
-            cancelled: ended(Ending::Cancelled),
-            refused: self.refused.load(Ordering::Relaxed),
-        }
-    }
-
-    /// No more calls; the sessions to tell.
-    fn drain(&self) -> Vec<Session> {
-        let sessions = {
-            let sessions = self.sessions.lock();
-            self.draining.store(true, Ordering::SeqCst);
-            sessions.values().cloned().collect()
-        };
-        self.notify();
-        sessions
-    }
-
-    fn notify(&self) {
-        let waiting = std::mem::take(&mut *self.waiting.lock());
-        waiting.into_iter().for_each(Waker::wake);
-    }
-
-    /// Waits until something holds.
-    async fn changed(&self, holds: impl Fn(&Self) -> bool) {
-        std::future::poll_fn(|cx| {
-            if holds(self) {
-                return Poll::Ready(());
-            }
-            {
-                let mut waiting = self.waiting.lock();
-                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    waiting.push(cx.waker().clone());
-                }
-            }
-            // It may have come to hold before the waker was there.
-            if holds(self) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await
-    }
-}
-
-/// A call that runs.
-pub(crate) struct Permit {
-    state: Arc<ServerState>,
-    ending: Ending,
-}
-
-impl Permit {
-    fn new(state: &Arc<ServerState>) -> Option<Self> {
-        // Counted before it looks: shutdown sees the call, or the call sees the shutdown.
-        let active = state.active.fetch_add(1, Ordering::SeqCst);
-        if active >= state.max_calls || state.is_draining() {
-            state.active.fetch_sub(1, Ordering::SeqCst);
-            state.refused.fetch_add(1, Ordering::Relaxed);
-            state.notify();
-            return None;
-        }
-        state.started.fetch_add(1, Ordering::Relaxed);
-        Some(Self { state: state.clone(), ending: Ending::Cancelled })
-    }
-
-    pub(crate) const fn end(&mut self, ending: Ending) {
-        self.ending = ending;
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.state.endings[self.ending as usize].fetch_add(1, Ordering::Relaxed);
-        if self.state.active.fetch_sub(1, Ordering::SeqCst) == 1 && self.state.is_draining() {
-            self.state.notify();
-        }
-    }
-}
-
-/// A session in the server's list.
-struct Listed {
-    state: Arc<ServerState>,
-    number: u64,
-}
-
-impl Listed {
-    fn new(state: &Arc<ServerState>, session: &Session) -> Option<Self> {
-        let mut sessions = state.sessions.lock();
-        if state.is_draining() {
-            return None;
-        }
-        let number = state.next_session.fetch_add(1, Ordering::Relaxed);
-        sessions.insert(number, session.clone());
-        drop(sessions);
-        Some(Self { state: state.clone(), number })
-    }
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        let session = self.state.sessions.lock().remove(&self.number);
-        drop(session);
-        self.state.notify();
     }
 }

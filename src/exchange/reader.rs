@@ -1,0 +1,146 @@
+//! The receiving side of an exchange, and how one begins.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use super::{Decoder, ExchangeError, Malformed, Message, outgoing::Outgoing};
+use crate::{Session, Stream, StreamError, runtime::Timer, stream::ReadHalf};
+
+/// Which end of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Opener,
+    Acceptor,
+}
+
+/// Opens a stream with a message. The error says whether something was sent.
+pub(crate) async fn open(
+    session: &Session,
+    outgoing: &mut Outgoing,
+    read_until: Option<Instant>,
+) -> Result<Stream, ExchangeError> {
+    let (mut head, body, finish) = outgoing.parts();
+    let opened = session.open_with(&mut head, body, finish, read_until).await;
+    let left = head.len();
+    outgoing.head_left(left);
+    let (stream, staged) = opened.map_err(ExchangeError::Open)?;
+    match staged {
+        Ok(_) => Ok(stream),
+        Err(error) => Err(ExchangeError::of_stream(error, true, stream.id().is_some())),
+    }
+}
+
+/// Waits, but not beyond a deadline. Only what does wait costs a sleep.
+pub(crate) async fn within<F: Future>(
+    future: F,
+    at: Instant,
+    clock: &Arc<dyn Timer>,
+) -> Result<F::Output, ExchangeError> {
+    let mut future = std::pin::pin!(future);
+    let mut sleep = None;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        let sleep = sleep.get_or_insert_with(|| clock.sleep_until(at));
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(Err(ExchangeError::Timeout))
+    })
+    .await
+}
+
+/// What messages are read from.
+pub(crate) trait Source {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>>;
+    fn is_sent(&self) -> bool;
+}
+
+impl Source for Stream {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.poll_take(cx)
+    }
+
+    fn is_sent(&self) -> bool {
+        self.id().is_some()
+    }
+}
+
+impl Source for ReadHalf {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.poll_take(cx)
+    }
+
+    fn is_sent(&self) -> bool {
+        self.id().is_some()
+    }
+}
+
+/// The receiving side of an exchange, apart from its stream.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    decoder: Decoder,
+    input: Bytes,
+    /// Nothing was received yet.
+    untouched: bool,
+}
+
+impl Reader {
+    /// For messages up to `max_message` to the one who plays `role`.
+    pub(crate) fn new(max_message: usize, role: Role) -> Self {
+        Self {
+            decoder: Decoder::new(max_message, role == Role::Acceptor),
+            input: Bytes::new(),
+            untouched: true,
+        }
+    }
+
+    /// What was received and not decoded, to begin with.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn feed(&mut self, input: Bytes) {
+        self.untouched &= input.is_empty();
+        self.input = input;
+    }
+
+    pub(crate) const fn is_untouched(&self) -> bool {
+        self.untouched
+    }
+
+    /// The time to live that came with the first message, in milliseconds.
+    pub(crate) const fn ttl(&self) -> Option<u32> {
+        self.decoder.ttl()
+    }
+
+    pub(crate) fn poll_next(
+        &mut self,
+        source: &mut impl Source,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Message>, ExchangeError>> {
+        loop {
+            match self.decoder.decode(&mut self.input) {
+                Ok(None) => {}
+                Ok(message) => return Poll::Ready(Ok(message)),
+                Err(error) => return Poll::Ready(Err(ExchangeError::Malformed(error))),
+            }
+            match ready!(source.poll_chunk(cx)) {
+                Ok(Some(chunk)) => {
+                    self.untouched = false;
+                    self.input = chunk;
+                }
+                Ok(None) if self.decoder.at_boundary() => return Poll::Ready(Ok(None)),
+                Ok(None) => {
+                    return Poll::Ready(Err(ExchangeError::Malformed(Malformed::CutShort)));
+                }
+                Err(error) => {
+                    let sent = source.is_sent();
+                    let error = ExchangeError::of_stream(error, self.untouched, sent);
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The answer to a call, on its way to the caller.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::{Context as TaskContext, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use futures::Stream as _;
+
+use super::{
+    Body, Code, Context, Metadata, Response, Status, Trailers,
+    message::Outcome,
+    state::Ending,
+    wire::{Failure, ResponseHead},
+};
+use crate::{
+    ResetCode, Stream, StreamError,
+    exchange::{Draft, Kind, Outgoing},
+    stream::WriteHalf,
+};
+
+/// Where answers go: the stream, or what is left of it beside a body that streams.
+pub(super) enum Link {
+    Whole(Stream),
+    Write(WriteHalf),
+    Gone,
+}
+
+pub(super) fn panicked() -> Status {
+    Status::new(Code::Internal, "the handler panicked")
+}
+
+/// What came first.
+pub(super) enum Watched<T> {
+    Done(T),
+    Panicked,
+    /// The caller is gone, without a status, or the deadline passed.
+    Over(Option<Status>),
+}
+
+/// The sending side of a call.
+pub(super) struct Out {
+    link: Link,
+    pub(super) context: Context,
+    fragment: usize,
+    pub(super) deadline: Option<Instant>,
+    armed: bool,
+}
+
+impl Out {
+    pub(super) fn new(stream: Stream, context: Context, fragment: usize) -> Self {
+        Self::of(Link::Whole(stream), context, fragment)
+    }
+
+    pub(super) const fn of(link: Link, context: Context, fragment: usize) -> Self {
+        Self { link, context, fragment, deadline: None, armed: false }
+    }
+
+    pub(super) fn reset(&mut self, code: ResetCode) {
+        match std::mem::replace(&mut self.link, Link::Gone) {
+            Link::Whole(stream) => stream.reset(code),
+            Link::Write(half) => half.reset(code),
+            Link::Gone => {}
+        }
+    }
+
+    /// Polls something of the application's: it may panic, and is over when the call is.
+    pub(super) fn watch<T>(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        mut poll: impl FnMut(&mut TaskContext<'_>) -> Poll<T>,
+    ) -> Poll<Watched<T>> {
+        match catch_unwind(AssertUnwindSafe(|| poll(cx))) {
+            Ok(Poll::Ready(done)) => return Poll::Ready(Watched::Done(done)),
+            Ok(Poll::Pending) => {}
+            Err(_) => return Poll::Ready(Watched::Panicked),
+        }
+        self.arm();
+        if self.poll_early_end(cx).is_ready() {
+            return Poll::Ready(Watched::Over(None));
+        }
+        if self.context.time_left().is_some_and(|left| left.is_zero()) {
+            return Poll::Ready(Watched::Over(Some(Status::timeout())));
+        }
+        Poll::Pending
+    }
+
+    /// Only what waits needs to be woken at the deadline.
+    fn arm(&mut self) {
+        let (false, Some(at)) = (self.armed, self.deadline) else { return };
+        self.armed = true;
+        let _ = match &mut self.link {
+            Link::Whole(stream) => stream.set_write_deadline(Some(at)),
+            Link::Write(half) => half.set_write_deadline(Some(at)),
+            Link::Gone => Ok(()),
+        };
+    }
+
+    fn poll_early_end(&mut self, cx: &TaskContext<'_>) -> Poll<StreamError> {
+        match &mut self.link {
+            Link::Whole(stream) => stream.poll_early_end_writing(cx),
+            Link::Write(half) => half.poll_early_end_writing(cx),
+            Link::Gone => Poll::Pending,
+        }
+    }
+
+    /// Sends a message; false if it has nobody to go to, or no time.
+    async fn send(&mut self, mut message: Outgoing) -> bool {
+        std::future::poll_fn(|cx| {
+            let staged = match &mut self.link {
+                Link::Whole(stream) => message.poll(stream, cx),
+                Link::Write(half) => message.poll(half, cx),
+                Link::Gone => return Poll::Ready(false),
+            };
+            if staged.is_pending() {
+                self.arm();
+            }
+            staged.map(|staged| staged.is_ok())
+        })
+        .await
+    }
+
+    /// The answer, or why there is none.
+    pub(super) async fn end(&mut self, outcome: Outcome) {
+        let headers = self.context.take_headers();
+        let (mut head, body) = match outcome {
+            Ok(Response { content_type, headers, trailers, body }) => {
+                let trailers = self.context.take_trailers(&trailers);
+                let head = ResponseHead { content_type, headers, trailers, ..Default::default() };
+                (head, body.into_single().unwrap_or_default())
+            }
+            Err(status) => {
+                let trailers = self.context.take_trailers(&Trailers::default());
+                (ResponseHead { trailers, ..failure(&status) }, Bytes::new())
+            }
+        };
+        head.headers.extend(headers);
+        let message = self.response(&head, body, true);
+        if !self.send(message).await {
+            self.reset(ResetCode::EXPIRED);
+        }
+    }
+
+    /// The caller is gone; or it is the deadline, and the caller may wait a little longer.
+    pub(super) async fn end_over(&mut self, status: Option<Status>) {
+        let Some(status) = status else { return self.reset(ResetCode::CANCELLED) };
+        let message = self.response(&failure(&status), Bytes::new(), true);
+        let mut message = message;
+        let staged = std::future::poll_fn(|cx| {
+            Poll::Ready(match &mut self.link {
+                Link::Whole(stream) => message.poll(stream, cx).is_ready(),
+                Link::Write(half) => message.poll(half, cx).is_ready(),
+                Link::Gone => false,
+            })
+        });
+        if !staged.await {
+            self.reset(ResetCode::EXPIRED);
+        }
+    }
+
+    /// A head, messages while there is room for them, and a last response.
+    pub(super) async fn stream(
+        &mut self,
+        content_type: super::Text,
+        mut headers: Metadata,
+        trailers: Trailers,
+        body: Body,
+    ) -> Ending {
+        headers.extend(self.context.take_headers());
+        let head = ResponseHead { streaming: true, content_type, headers, ..Default::default() };
+        let first = self.response(&head, Bytes::new(), false);
+        if !self.send(first).await {
+            self.reset(ResetCode::EXPIRED);
+            return self.cancelled();
+        }
+        let mut body = pin!(body);
+        let failed = loop {
+            let next = std::future::poll_fn(|cx| self.watch(cx, |cx| body.as_mut().poll_next(cx)));
+            match next.await {
+                Watched::Done(Some(Ok(message))) => {
+                    let draft = Draft::new(&[], None, message.len().min(2_048));
+                    let message = draft.end(Kind::Message, message, self.fragment, false);
+                    if !self.send(message).await {
+                        self.reset(ResetCode::EXPIRED);
+                        return self.cancelled();
+                    }
+                }
+                Watched::Done(None) => break None,
+                Watched::Done(Some(Err(status))) => break Some((status, Ending::Failed)),
+                Watched::Panicked => break Some((panicked(), Ending::Panicked)),
+                Watched::Over(status) => {
+                    self.context.cancel();
+                    self.end_over(status).await;
+                    return Ending::Cancelled;
+                }
+            }
+        };
+        let trailers = self.context.take_trailers(&trailers);
+        let (head, ending) = match failed {
+            None => (ResponseHead::default(), Ending::Done),
+            Some((status, ending)) => (failure(&status), ending),
+        };
+        let last = self.response(&ResponseHead { trailers, ..head }, Bytes::new(), true);
+        if !self.send(last).await {
+            self.reset(ResetCode::EXPIRED);
+        }
+        ending
+    }
+
+    fn cancelled(&self) -> Ending {
+        self.context.cancel();
+        Ending::Cancelled
+    }
+
+    fn response(&self, head: &ResponseHead, body: Bytes, last: bool) -> Outgoing {
+        let mut draft = Draft::new(&[], None, 64 + body.len().min(2_048));
+        let before = draft.bytes.len();
+        let mut body = body;
+        if let Err(error) = head.encode(&mut draft.bytes) {
+            draft.bytes.truncate(before);
+            let status = Status::new(Code::Unexpected, format!("the answer: {error}"));
+            // The status is short, and there is nothing else in it.
+            let _ = failure(&status).encode(&mut draft.bytes);
+            body = Bytes::new();
+        }
+        draft.end(Kind::Response, body, self.fragment, last)
+    }
+}
+
+fn failure(status: &Status) -> ResponseHead {
+    let message: String = status.message().chars().take(MAX_WORDS).collect();
+    let failure =
+        Failure { code: status.code(), message: message.into(), details: status.details().clone() };
+    ResponseHead { failure: Some(failure), ..ResponseHead::default() }
+}
+
+/// Characters of a status message that travel: at most four bytes each, they always fit.
+const MAX_WORDS: usize = 4_096;

@@ -1,0 +1,104 @@
+//! Calls over TCP, on tokio: the same as over memory, with real sockets.
+#![allow(clippy::unwrap_used)]
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use tokio::net::{TcpListener, TcpStream};
+use trunkline::{
+    Config,
+    rpc::{
+        Client, ClientBuilder, Code, Connection, Context, Fixed, Node, Receiver, Router, Server,
+        Status, codec::Raw,
+    },
+};
+
+fn router() -> Router {
+    let mut router = Router::bytes();
+    router
+        .unary("Echo.Say", |_, said: Bytes| async move { Ok(said) })
+        .unwrap()
+        .unary("Echo.Never", |_, _: Bytes| std::future::pending::<Result<Bytes, Status>>())
+        .unwrap()
+        .unary("Echo.Who", |ctx: Context, _: Bytes| async move {
+            Ok(Bytes::from(ctx.remote_addr().unwrap_or("?").to_owned()))
+        })
+        .unwrap()
+        .bidirectional("Echo.Chat", |_, messages: Receiver<Bytes, Raw>| async move { Ok(messages) })
+        .unwrap();
+    router
+}
+
+async fn serve() -> (Server<Router>, String) {
+    let server = Server::new(router(), &trunkline::tokio::runtime());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let listener = std::sync::Arc::new(listener);
+    tokio::spawn(server.clone().listen(move || {
+        let listener = listener.clone();
+        async move {
+            let (tcp, remote) = listener.accept().await?;
+            let remote_addr = Some(remote.to_string());
+            let connection = Connection { remote_addr, ..Connection::default() };
+            Ok::<_, io::Error>((trunkline::tokio::server(tcp, Config::default()), connection))
+        }
+    }));
+    (server, addr)
+}
+
+fn client(addr: &str) -> Client {
+    let dial = |node: &Node| {
+        let addr = node.address.to_string();
+        async move {
+            let tcp = TcpStream::connect(addr).await?;
+            Ok::<_, io::Error>(trunkline::tokio::client(tcp, Config::default()))
+        }
+    };
+    let runtime = trunkline::tokio::runtime();
+    ClientBuilder::new(&runtime, dial).resolve(Fixed::new([addr.to_owned()])).build()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_all_sizes_and_shapes_cross() {
+    let (server, addr) = serve().await;
+    let client = client(&addr);
+    let calls = (0..500_usize).map(|n| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let body = Bytes::from(vec![n as u8; n * 137 % 70_000]);
+            let said: Bytes = client.call("Echo.Say", &body).await.unwrap();
+            assert!(said == body);
+        })
+    });
+    assert!(join_all(calls).await.iter().all(Result::is_ok));
+    let who: Bytes = client.call("Echo.Who", &Bytes::new()).await.unwrap();
+    assert!(who.starts_with(b"127.0.0.1:"));
+    let call = client.request("Echo.Chat").bidirectional::<Bytes, Bytes>();
+    let (mut sender, mut answers) = call.await.unwrap();
+    for n in 0..200 {
+        let said = Bytes::from(vec![n; usize::from(n) * 100]);
+        sender.send(&said).await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap(), said);
+    }
+    sender.finish().await.unwrap();
+    assert!(answers.next().await.is_none());
+    server.shutdown(Duration::from_secs(5)).await;
+    assert_eq!((server.stats().active, server.stats().panicked), (0, 0));
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_fails_calls_and_is_found_again() {
+    let (server, addr) = serve().await;
+    let client = client(&addr);
+    let stuck = client.clone();
+    let stuck =
+        tokio::spawn(async move { stuck.call::<_, Bytes>("Echo.Never", &Bytes::new()).await });
+    client.call::<_, Bytes>("Echo.Say", &Bytes::new()).await.unwrap();
+    server.abort();
+    let failed = stuck.await.unwrap().unwrap_err();
+    assert_eq!(failed.code(), Code::Network);
+    // Nobody answers there any more.
+    let failed = client.call::<_, Bytes>("Echo.Say", &Bytes::new()).await.unwrap_err();
+    assert!(matches!(failed.code(), Code::Unavailable | Code::Network | Code::Busy), "{failed:?}");
+}
