@@ -351,3 +351,28 @@ fn only_a_refusal_before_any_answer_says_that_nothing_was_done() {
     assert_eq!(reset(11, b""), (Code::Timeout, Retryable::Never));
     assert_eq!(reset(300, b""), (Code::Unexpected, Retryable::Never));
 }
+
+#[test]
+fn a_server_keeps_the_deadline_of_a_caller_that_does_not() {
+    // spec.md §15.6.3
+    let mut world = World::new(10);
+    let config = world.sim.config().build().unwrap();
+    let (server, mut raw) = world.sim.server_with_peer(config);
+    let serving = Server::new(echo(&world.runtime), &world.runtime);
+    world.runtime.spawn(serving.serve(server));
+    let mut bytes = b"TK\x02\x00".to_vec();
+    let request = Message::new(Kind::Request, head("Echo.Never"));
+    encode(&request, Some(1_500), 1 << 20, &mut bytes);
+    raw.send(&data(SYN, 1, &bytes));
+    raw.send(&data(FIN, 1, b""));
+    world.sim.advance(Duration::from_millis(1_499));
+    assert_eq!(serving.stats().active, 1);
+    raw.receive();
+    world.sim.advance(Duration::from_millis(2));
+    assert_eq!((serving.stats().active, serving.stats().cancelled), (0, 1));
+    let (answer, _) = raw.receive();
+    let mut body = Bytes::from(answer[0].body.clone());
+    let mut message = Decoder::new(1 << 20, false).decode(&mut body).unwrap().unwrap();
+    let head = ResponseHead::decode(&mut message.body).unwrap();
+    assert_eq!((head.failure.unwrap().code, answer[1].flags), (Code::Timeout, FIN));
+}
