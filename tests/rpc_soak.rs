@@ -68,6 +68,7 @@ fn calls_by_the_million_leave_nothing_behind() {
     assert_eq!(all, rounds * each, "every call has an answer, once");
     assert!(tally.good > all / 2 && tally.failed > 0 && tally.panicked > 0 && tally.dropped > 0);
     assert!(tally.lost > 0 && tally.late > 0);
+    assert!(tally.lost < all / 30, "only the cuts lose calls");
     // The simulation itself keeps a few bytes per task.
     assert!(
         held() - settled < 100_000,
@@ -85,7 +86,9 @@ fn fail(router: &mut Router) {
 }
 
 fn connect(world: &World, server: &Server<Router>) -> (Session, Session, Client) {
-    let config = world.sim.config().build().unwrap();
+    // The clock stands still while calls are dropped by the thousand, some before they were
+    // accepted: on a real one that is no flood (spec.md §9.2.2).
+    let config = world.sim.config().max_early_resets(1_000_000).build().unwrap();
     let (left, right) = memory::duplex(1 << 16);
     let (near, driver) = Session::client(left, config.clone());
     let (far, peer) = Session::server(right, config);
