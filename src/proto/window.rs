@@ -44,7 +44,9 @@ pub(super) struct RecvWindow {
     taken: u32,
     /// When the epoch began, in microseconds of the session.
     epoch: u64,
-    /// The rate at the last growth, in bytes per millisecond; 0 before the first.
+    /// The rate of the epoch before, in bytes per millisecond; 0 before the first.
+    previous: u32,
+    /// The rate before the last growth; 0 before the first.
     baseline: u32,
     /// The round trip at that time, in microseconds.
     baseline_rtt: u32,
@@ -61,6 +63,7 @@ impl RecvWindow {
             limit,
             taken: 0,
             epoch: now_us,
+            previous: 0,
             baseline: 0,
             baseline_rtt: 0,
             candidate: (0, 0),
@@ -132,14 +135,18 @@ impl RecvWindow {
     /// A limit grows only while growing has helped: a window beyond what the path holds makes
     /// queues, which lengthen the round trip, which would ask for more window.
     pub(super) fn growth(&mut self, now_us: u64, rtt_us: u64, max: u32) -> u32 {
+        // Bytes come in two bursts a round trip, and this is asked at the end of one. An epoch of
+        // two round trips must not take in a burst of the third only because the second was a
+        // little shorter than the smallest: such a rate no larger limit could beat.
         let elapsed = now_us.saturating_sub(self.epoch);
-        if elapsed < rtt_us.max(MIN_EPOCH_US) {
+        if elapsed < (rtt_us * 7 / 4).max(MIN_EPOCH_US) {
             return 0;
         }
         let taken = u64::from(self.taken);
         self.taken = 0;
         self.epoch = now_us;
         let rate = u32::try_from(taken * 1_000 / elapsed).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut self.previous, rate);
         let target = (5 * taken).saturating_mul(rtt_us) / (2 * elapsed);
         let target =
             u32::try_from(target).unwrap_or(u32::MAX).min(self.limit.saturating_mul(2)).min(max);
@@ -147,11 +154,16 @@ impl RecvWindow {
         if target < self.limit.saturating_add(self.limit / 8) {
             return 0;
         }
+        // One rate may be luck: what the next limit has to beat is the lesser of two.
+        let steady = rate.min(before);
+        if steady == 0 {
+            return 0;
+        }
         let helped = rate >= self.baseline.saturating_add(self.baseline / 8);
         if !helped && !self.is_longer_path(rate, rtt_us) {
             return 0;
         }
-        self.candidate = (rate.max(1), u32::try_from(rtt_us).unwrap_or(u32::MAX));
+        self.candidate = (steady, u32::try_from(rtt_us).unwrap_or(u32::MAX));
         target - self.limit
     }
 
