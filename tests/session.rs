@@ -776,8 +776,8 @@ fn a_ping_measures_virtual_time_and_fails_alone() {
     let first = sim.spawn(async move { asking.ping().await });
     sim.advance(Duration::from_millis(70));
     let ping = raw.receive().0[0].clone();
-    assert_eq!((ping.kind, ping.flags), (support::PING, SYN));
-    raw.send(&header(support::PING, ACK, 0, ping.length));
+    assert_eq!((ping.kind, ping.flags), (PING, SYN));
+    raw.send(&header(PING, ACK, 0, ping.length));
     sim.settle();
     assert_eq!(first.take(), Some(Ok(Duration::from_millis(70))));
     assert_eq!(client.rtt(), Some(Duration::from_millis(70)));

@@ -267,10 +267,10 @@ impl Core {
         let rtt = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
         let micros = self.micros(now);
         let max = self.limits.max_stream_window;
-        let by = self.streams[slot].recv.growth(micros, rtt, max);
-        if by > 0 && self.has_budget(by as usize) {
-            self.extra_credit += by as usize;
-            self.streams[slot].recv.raise(by);
+        let growth = self.streams[slot].recv.growth(micros, rtt, max);
+        if let Some(growth) = growth.filter(|growth| self.has_budget(growth.by as usize)) {
+            self.extra_credit += growth.by as usize;
+            self.streams[slot].recv.raise(growth);
         }
     }
 

@@ -50,8 +50,14 @@ pub(super) struct RecvWindow {
     baseline: u32,
     /// The round trip at that time, in microseconds.
     baseline_rtt: u32,
-    /// Both, at the growth that was asked for last.
-    candidate: (u32, u32),
+}
+
+/// By how much a limit should grow, and what the larger one has to beat.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Growth {
+    pub(super) by: u32,
+    rate: u32,
+    rtt: u32,
 }
 
 impl RecvWindow {
@@ -66,7 +72,6 @@ impl RecvWindow {
             previous: 0,
             baseline: 0,
             baseline_rtt: 0,
-            candidate: (0, 0),
         }
     }
 
@@ -134,13 +139,13 @@ impl RecvWindow {
     ///
     /// A limit grows only while growing has helped: a window beyond what the path holds makes
     /// queues, which lengthen the round trip, which would ask for more window.
-    pub(super) fn growth(&mut self, now_us: u64, rtt_us: u64, max: u32) -> u32 {
+    pub(super) fn growth(&mut self, now_us: u64, rtt_us: u64, max: u32) -> Option<Growth> {
         // Bytes come in two bursts a round trip, and this is asked at the end of one. An epoch of
         // two round trips must not take in a burst of the third only because the second was a
         // little shorter than the smallest: such a rate no larger limit could beat.
         let elapsed = now_us.saturating_sub(self.epoch);
         if elapsed < (rtt_us * 7 / 4).max(MIN_EPOCH_US) {
-            return 0;
+            return None;
         }
         let taken = u64::from(self.taken);
         self.taken = 0;
@@ -152,19 +157,19 @@ impl RecvWindow {
             u32::try_from(target).unwrap_or(u32::MAX).min(self.limit.saturating_mul(2)).min(max);
         // A little more is not worth a change: growth comes in eighths at least, and so does help.
         if target < self.limit.saturating_add(self.limit / 8) {
-            return 0;
+            return None;
         }
         // One rate may be luck: what the next limit has to beat is the lesser of two.
         let steady = rate.min(before);
         if steady == 0 {
-            return 0;
+            return None;
         }
         let helped = rate >= self.baseline.saturating_add(self.baseline / 8);
         if !helped && !self.is_longer_path(rate, rtt_us) {
-            return 0;
+            return None;
         }
-        self.candidate = (steady, u32::try_from(rtt_us).unwrap_or(u32::MAX));
-        target - self.limit
+        let rtt = u32::try_from(rtt_us).unwrap_or(u32::MAX);
+        Some(Growth { by: target - self.limit, rate: steady, rtt })
     }
 
     /// Whether the path has changed since the last growth. Queues of our own also lengthen the
@@ -174,10 +179,10 @@ impl RecvWindow {
         longer && rate < self.baseline - self.baseline / 8
     }
 
-    /// Raises the limit by what [`growth`](Self::growth) asked for and the budget allowed.
-    pub(super) const fn raise(&mut self, by: u32) {
-        (self.baseline, self.baseline_rtt) = self.candidate;
-        self.limit = self.limit.saturating_add(by);
+    /// Raises the limit by what [`growth`](Self::growth) asked for.
+    pub(super) const fn raise(&mut self, growth: Growth) {
+        (self.baseline, self.baseline_rtt) = (growth.rate, growth.rtt);
+        self.limit = self.limit.saturating_add(growth.by);
     }
 
     pub(super) const fn unread(&self) -> u32 {
