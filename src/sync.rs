@@ -12,6 +12,12 @@ mod scheduled {
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
+    impl<T: Default> Default for Mutex<T> {
+        fn default() -> Self {
+            Self::new(T::default())
+        }
+    }
+
     impl<T> Mutex<T> {
         pub(crate) const fn new(value: T) -> Self {
             Self(shuttle::sync::Mutex::new(value))
