@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::{Batch, Core, Event, Marks, Slot, State, Stats, ping::Purpose};
+use super::{Batch, Core, Entry, Event, Marks, Slot, State, Stats, ping::Purpose};
 use crate::{
     error::{ResetCode, SessionError},
     frame::{Flags, Header, Kind, StreamId},
@@ -141,8 +141,8 @@ impl Core {
 
     /// What the peer may still send on a stream and what it was promised at most: for tests.
     pub fn receive_window(&self, slot: Slot) -> (u32, u32) {
-        let recv = &self.streams[slot].recv;
-        (recv.credit(), recv.limit())
+        let Entry { state, recv, .. } = &self.streams[slot];
+        (if state.can_receive() { recv.credit() } else { 0 }, recv.limit())
     }
 
     /// Pings and pongs overtake everything (`spec.md §6`).

@@ -144,7 +144,7 @@ impl RecvWindow {
         // two round trips must not take in a burst of the third only because the second was a
         // little shorter than the smallest: such a rate no larger limit could beat.
         let elapsed = now_us.saturating_sub(self.epoch);
-        if elapsed < (rtt_us * 7 / 4).max(MIN_EPOCH_US) {
+        if elapsed < (rtt_us / 4).saturating_mul(7).max(MIN_EPOCH_US) {
             return None;
         }
         let taken = u64::from(self.taken);
