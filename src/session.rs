@@ -252,6 +252,11 @@ impl Session {
         self.handle.shared.wait(List::End, |state| state.core.outcome()).await
     }
 
+    /// Whether the other handle is one of the same session.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.handle, &other.handle)
+    }
+
     /// Whether the session is over.
     pub fn is_closed(&self) -> bool {
         self.handle.shared.with(|state| state.core.outcome().is_some())

@@ -106,12 +106,12 @@ impl Timer for TokioTimer {
 
 /// A tokio IO object with the futures traits, vectored writes included.
 #[derive(Debug)]
-struct Compat<T> {
+pub(crate) struct Compat<T> {
     io: Pin<Box<T>>,
 }
 
 impl<T> Compat<T> {
-    fn new(io: T) -> Self {
+    pub(crate) fn new(io: T) -> Self {
         Self { io: Box::pin(io) }
     }
 }

@@ -1,5 +1,9 @@
 //! Connections within the process.
 
+mod table;
+
+pub use table::Memory;
+
 use std::{
     collections::VecDeque,
     fmt, io,
