@@ -281,6 +281,11 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    #[cfg(feature = "sp")]
+    pub(crate) const fn new(field: &'static str, range: &'static str) -> Self {
+        Self { field, range }
+    }
+
     /// The name of the setter.
     pub const fn field(&self) -> &'static str {
         self.field

@@ -1,0 +1,513 @@
+//! REQ: requests in contexts, each sent to one pipe, again if need be, and matched to its reply.
+//!
+//! A request is queued until a pipe takes it, then it waits for its reply:
+//!
+//! ```text
+//!            start                a pipe is free               reply
+//!   (none) ─────────▶ Queued ─────────────────────▶ Sent ─────────────────▶ Done
+//!                       ▲  │                         │ │                     ▲
+//!                       │  │ send timeout            │ │ receive timeout     │
+//!                       │  └─────────────────────────┼─┴─────────────────────┤
+//!                       └────────────────────────────┘   pipe lost, no retry │
+//!                         retry, or pipe lost ───────────────────────────────┘
+//! ```
+
+mod context;
+mod socket;
+
+pub use context::ReqContext;
+pub use socket::ReqSocket;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use nohash_hasher::BuildNoHashHasher;
+
+use super::{
+    error::ContextError,
+    message::Message,
+    options::{CallOptions, Options},
+    pattern::{Base, Pattern},
+    pipe::Pipe,
+    protocol::{Info, ProtocolId},
+    ready::Ready,
+};
+use crate::chance::Chance;
+
+/// The state of a REQ socket.
+pub(crate) struct Req {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// The slots of requests that are queued or sent.
+    open: HashMap<u32, u32, BuildNoHashHasher<u32>>,
+    /// What waits for a pipe. Entries that are no longer queued are passed over.
+    queue: VecDeque<Key>,
+    ready: Ready,
+    last_id: u32,
+}
+
+/// A context's request: the slot and the request id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    slot: u32,
+    pub(crate) id: u32,
+}
+
+/// What a deadline of a request is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Due {
+    Retry(Key),
+    Send(Key),
+    Recv(Key),
+}
+
+/// A context.
+#[derive(Default)]
+struct Slot {
+    closed: bool,
+    request: Option<Request>,
+    sender: Option<Waker>,
+    receiver: Option<Waker>,
+    receiving: bool,
+}
+
+struct Request {
+    id: u32,
+    body: Bytes,
+    stage: Stage,
+    retry: Option<Duration>,
+    best_effort: bool,
+    fail_without_peers: bool,
+    send_at: Option<Instant>,
+    recv_at: Option<Instant>,
+    retry_at: Option<Instant>,
+}
+
+enum Stage {
+    Queued,
+    Sent(u32),
+    Done(Result<(Bytes, Pipe), Failure>),
+}
+
+/// Why a request has no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Closed,
+    NotSent,
+    NoReply,
+    NoPeers,
+    Canceled,
+    NoRequest,
+    Busy,
+}
+
+impl Req {
+    pub(crate) fn new(options: &Options) -> Self {
+        let start = Chance::new(options.seed()).next() as u32;
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            open: HashMap::default(),
+            queue: VecDeque::new(),
+            ready: Ready::default(),
+            last_id: start,
+        }
+    }
+
+    pub(crate) fn open_context(&mut self, base: &Base<Self>) -> Result<u32, ContextError> {
+        if base.closing {
+            return Err(ContextError::Closed);
+        }
+        if self.slots.len() - self.free.len() >= base.options.max_contexts() {
+            return Err(ContextError::TooMany);
+        }
+        Ok(self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        }))
+    }
+
+    /// What waits in the context fails as closed.
+    pub(crate) fn close_context(&mut self, base: &mut Base<Self>, slot: u32) {
+        self.forget(base, slot);
+        let context = &mut self.slots[slot as usize];
+        context.closed = true;
+        base.wakes.wake(context.sender.take());
+        base.wakes.wake(context.receiver.take());
+    }
+
+    /// The context's last handle is gone.
+    pub(crate) fn release_context(&mut self, base: &mut Base<Self>, slot: u32) {
+        self.close_context(base, slot);
+        self.slots[slot as usize] = Slot::default();
+        self.free.push(slot);
+    }
+
+    /// Starts a request in place of the one before, which is cancelled.
+    pub(crate) fn start(
+        &mut self,
+        base: &mut Base<Self>,
+        slot: u32,
+        body: Bytes,
+        options: CallOptions,
+    ) -> Result<Key, Failure> {
+        if base.closing || self.slots[slot as usize].closed {
+            return Err(Failure::Closed);
+        }
+        if options.fail_without_peers && base.pipes.attached() == 0 {
+            return Err(Failure::NoPeers);
+        }
+        self.forget(base, slot);
+        let id = self.next_id();
+        let key = Key { slot, id };
+        let context = &mut self.slots[slot as usize];
+        context.receiving = false;
+        base.wakes.wake(context.sender.take());
+        base.wakes.wake(context.receiver.take());
+        context.request = Some(Request {
+            id,
+            body,
+            stage: Stage::Queued,
+            retry: options.retry,
+            best_effort: options.best_effort,
+            fail_without_peers: options.fail_without_peers,
+            send_at: None,
+            recv_at: None,
+            retry_at: None,
+        });
+        self.open.insert(id, slot);
+        self.queue.push_back(key);
+        self.assign(base);
+        if let Some(timeout) = options.send_timeout
+            && let Some(request) = self.queued(key)
+            && !request.best_effort
+        {
+            let at = base.now + timeout;
+            request.send_at = Some(at);
+            base.deadlines.push(at, Due::Send(key));
+        }
+        Ok(key)
+    }
+
+    /// The request a receive would wait for.
+    pub(crate) fn begin_recv(
+        &mut self,
+        base: &mut Base<Self>,
+        slot: u32,
+        timeout: Option<Duration>,
+    ) -> Result<Key, Failure> {
+        let context = &mut self.slots[slot as usize];
+        let Some(request) = &mut context.request else {
+            return Err(if context.closed || base.closing {
+                Failure::Closed
+            } else {
+                Failure::NoRequest
+            });
+        };
+        if context.receiving {
+            return Err(Failure::Busy);
+        }
+        context.receiving = true;
+        let key = Key { slot, id: request.id };
+        if let Some(timeout) = timeout {
+            let at = base.now + timeout;
+            request.recv_at = Some(at);
+            base.deadlines.push(at, Due::Recv(key));
+        }
+        Ok(key)
+    }
+
+    /// The receiver gave up waiting; the request goes on.
+    pub(crate) fn end_recv(&mut self, base: &mut Base<Self>, key: Key) {
+        let context = &mut self.slots[key.slot as usize];
+        if let Some(request) = context.request.as_mut().filter(|request| request.id == key.id) {
+            request.recv_at = None;
+            context.receiving = false;
+            base.wakes.let_go(context.receiver.take());
+        }
+    }
+
+    /// Whether a pipe took the request.
+    pub(crate) fn poll_sent(
+        &mut self,
+        base: &mut Base<Self>,
+        key: Key,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        let context = &mut self.slots[key.slot as usize];
+        let Some(request) = context.request.as_ref().filter(|request| request.id == key.id) else {
+            return Poll::Ready(Err(if context.closed { Failure::Closed } else { Failure::Canceled }));
+        };
+        match request.stage {
+            Stage::Queued if !request.best_effort => {
+                base.wakes.register(&mut context.sender, cx);
+                Poll::Pending
+            }
+            Stage::Done(Err(failure @ (Failure::NotSent | Failure::Closed | Failure::NoPeers))) => {
+                context.request = None;
+                Poll::Ready(Err(failure))
+            }
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The reply, or why there is none.
+    pub(crate) fn poll_reply(
+        &mut self,
+        base: &mut Base<Self>,
+        key: Key,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Message, Failure>> {
+        let context = &mut self.slots[key.slot as usize];
+        let Some(request) = context.request.as_mut().filter(|request| request.id == key.id) else {
+            return Poll::Ready(Err(if context.closed { Failure::Closed } else { Failure::Canceled }));
+        };
+        if !matches!(request.stage, Stage::Done(_)) {
+            base.wakes.register(&mut context.receiver, cx);
+            return Poll::Pending;
+        }
+        context.receiving = false;
+        let stage = context.request.take().map(|request| request.stage);
+        Poll::Ready(match stage {
+            Some(Stage::Done(Ok((mut reply, pipe)))) => {
+                let header = reply.split_to(4);
+                Ok(Message { header, body: reply, pipe: Some(pipe) })
+            }
+            Some(Stage::Done(Err(failure))) => Err(failure),
+            _ => Err(Failure::Canceled),
+        })
+    }
+
+    /// Ends a request that nobody waits for any more, if it is still this one.
+    pub(crate) fn withdraw(&mut self, base: &mut Base<Self>, key: Key) {
+        if self.slots[key.slot as usize].request.as_ref().is_some_and(|it| it.id == key.id) {
+            self.forget(base, key.slot);
+        }
+    }
+
+    /// A context without a request.
+    fn forget(&mut self, base: &mut Base<Self>, slot: u32) {
+        let context = &mut self.slots[slot as usize];
+        context.receiving = false;
+        let Some(request) = context.request.take() else { return };
+        let last_queued = self.queue.back() == Some(&Key { slot, id: request.id });
+        if last_queued {
+            self.queue.pop_back();
+        }
+        self.open.remove(&request.id);
+        self.drop_deadlines(base, &request);
+        base.wakes.discard(request.body);
+        self.sweep(base);
+    }
+
+    /// A request is over; it stays in its context until someone asks for the result.
+    fn finish(&mut self, base: &mut Base<Self>, key: Key, result: Result<(Bytes, Pipe), Failure>) {
+        self.open.remove(&key.id);
+        let context = &mut self.slots[key.slot as usize];
+        let Some(request) = &mut context.request else { return };
+        base.wakes.discard(std::mem::take(&mut request.body));
+        request.stage = Stage::Done(result);
+        base.wakes.wake(context.sender.take());
+        base.wakes.wake(context.receiver.take());
+        for at in [&mut request.retry_at, &mut request.send_at, &mut request.recv_at] {
+            if at.take().is_some() {
+                base.deadlines.cancelled();
+            }
+        }
+        self.sweep(base);
+    }
+
+    fn drop_deadlines(&self, base: &mut Base<Self>, request: &Request) {
+        for at in [request.retry_at, request.send_at, request.recv_at] {
+            if at.is_some() {
+                base.deadlines.cancelled();
+            }
+        }
+    }
+
+    /// Neither deadlines nor places in the queue outlive their requests for long.
+    fn sweep(&mut self, base: &mut Base<Self>) {
+        let (slots, open) = (&self.slots, &self.open);
+        base.deadlines.sweep(|due| {
+            let (Due::Retry(key) | Due::Send(key) | Due::Recv(key)) = due;
+            open.contains_key(&key.id)
+        });
+        if self.queue.len() > 2 * open.len() + SWEEP_MIN {
+            self.queue.retain(|key| is_queued(slots, *key));
+        }
+    }
+
+    /// Hands what is queued to pipes that are free, in order.
+    fn assign(&mut self, base: &mut Base<Self>) {
+        while let Some(key) = self.queue.front().copied() {
+            if !is_queued(&self.slots, key) {
+                self.queue.pop_front();
+                continue;
+            }
+            let Some(pipe) = self.ready.first() else { return };
+            if !base.pipes.get(pipe).is_some_and(|entry| entry.is_free()) {
+                self.ready.leave(pipe);
+                continue;
+            }
+            self.queue.pop_front();
+            self.hand_over(base, key, pipe);
+            self.ready.rotate(pipe);
+        }
+    }
+
+    fn hand_over(&mut self, base: &mut Base<Self>, key: Key, pipe: u32) {
+        let context = &mut self.slots[key.slot as usize];
+        let Some(request) = &mut context.request else { return };
+        base.push(pipe, &key.id.to_be_bytes(), request.body.clone());
+        request.stage = Stage::Sent(pipe);
+        if request.send_at.take().is_some() {
+            base.deadlines.cancelled();
+        }
+        if let Some(retry) = request.retry {
+            let at = base.now + retry;
+            request.retry_at = Some(at);
+            base.deadlines.push(at, Due::Retry(key));
+        }
+        base.wakes.wake(context.sender.take());
+    }
+
+    /// Sends a request once more, as soon as a pipe is free.
+    fn again(&mut self, base: &mut Base<Self>, key: Key) {
+        if let Some(request) = &mut self.slots[key.slot as usize].request {
+            request.stage = Stage::Queued;
+            if request.retry_at.take().is_some() {
+                base.deadlines.cancelled();
+            }
+            base.stats.resent += 1;
+            self.queue.push_back(key);
+        }
+    }
+
+    fn queued(&mut self, key: Key) -> Option<&mut Request> {
+        let request = self.slots[key.slot as usize].request.as_mut()?;
+        (request.id == key.id && matches!(request.stage, Stage::Queued)).then_some(request)
+    }
+
+    /// Counts up, with the high bit set, past the ids of open requests (`spec.md §13.4`).
+    fn next_id(&mut self) -> u32 {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1) | HIGH_BIT;
+            if !self.open.contains_key(&self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+}
+
+fn is_queued(slots: &[Slot], key: Key) -> bool {
+    let request = slots[key.slot as usize].request.as_ref();
+    request.is_some_and(|it| it.id == key.id && matches!(it.stage, Stage::Queued))
+}
+
+const HIGH_BIT: u32 = 0x8000_0000;
+
+/// Below this many stale entries a sweep is not worth its cost.
+const SWEEP_MIN: usize = 64;
+
+impl Pattern for Req {
+    type Pipe = ();
+    type Due = Due;
+
+    const INFO: Info = Info { own: ProtocolId::REQ, peer: ProtocolId::REP };
+
+    fn add_pipe(&mut self, _: &mut Base<Self>, _: u32) -> bool {
+        true
+    }
+
+    fn remove_pipe(&mut self, base: &mut Base<Self>, id: u32, (): ()) {
+        self.ready.leave(id);
+        let alone = base.pipes.attached() == 0;
+        for slot in 0..self.slots.len() {
+            let Some(request) = &self.slots[slot].request else { continue };
+            let key = Key { slot: slot as u32, id: request.id };
+            let lost = match request.stage {
+                Stage::Sent(pipe) => pipe == id,
+                Stage::Queued => false,
+                Stage::Done(_) => continue,
+            };
+            if alone && request.fail_without_peers {
+                self.finish(base, key, Err(Failure::NoPeers));
+            } else if lost && request.retry.is_none() {
+                self.finish(base, key, Err(Failure::Canceled));
+            } else if lost {
+                self.again(base, key);
+            }
+        }
+        self.assign(base);
+    }
+
+    fn handle_room(&mut self, base: &mut Base<Self>, id: u32) {
+        if base.pipes.get(id).is_some_and(|entry| entry.is_free() && entry.attached) {
+            self.ready.join(id);
+            self.assign(base);
+        }
+    }
+
+    fn handle_message(
+        &mut self,
+        base: &mut Base<Self>,
+        id: u32,
+        message: Bytes,
+    ) -> Result<(), Bytes> {
+        // Who answered is likely to be ready for more.
+        self.ready.prefer(id);
+        let reply_to = message.first_chunk().map(|word| u32::from_be_bytes(*word));
+        let open = reply_to.and_then(|reply_to| Some((reply_to, *self.open.get(&reply_to)?)));
+        let Some(((reply_to, slot), entry)) = open.zip(base.pipes.get(id)) else {
+            base.stats.junk += 1;
+            return Ok(());
+        };
+        let pipe = entry.pipe.clone();
+        self.finish(base, Key { slot, id: reply_to }, Ok((message, pipe)));
+        Ok(())
+    }
+
+    fn wants(&self, _: &Base<Self>, _: u32) -> bool {
+        true
+    }
+
+    fn handle_timeout(&mut self, base: &mut Base<Self>, due: Due) {
+        let (Due::Retry(key) | Due::Send(key) | Due::Recv(key)) = due;
+        let request = self.slots.get_mut(key.slot as usize).and_then(|slot| slot.request.as_mut());
+        let Some(request) = request.filter(|request| request.id == key.id) else { return };
+        let at = match due {
+            Due::Retry(_) => &mut request.retry_at,
+            Due::Send(_) => &mut request.send_at,
+            Due::Recv(_) => &mut request.recv_at,
+        };
+        if at.is_none_or(|at| at > base.now) {
+            return;
+        }
+        *at = None;
+        match due {
+            Due::Retry(_) => {
+                self.again(base, key);
+                self.assign(base);
+            }
+            Due::Send(_) => self.finish(base, key, Err(Failure::NotSent)),
+            Due::Recv(_) => self.finish(base, key, Err(Failure::NoReply)),
+        }
+    }
+
+    fn close(&mut self, base: &mut Base<Self>) {
+        for slot in 0..self.slots.len() {
+            match &self.slots[slot].request {
+                Some(Request { id, stage: Stage::Queued | Stage::Sent(_), .. }) => {
+                    let key = Key { slot: slot as u32, id: *id };
+                    self.finish(base, key, Err(Failure::Closed));
+                }
+                _ => {}
+            }
+        }
+        self.queue.clear();
+    }
+}
