@@ -56,7 +56,8 @@
 //! | several protocols on one session | [`Dispatcher`] |
 //! | the bytes on the wire, for tools and fuzzing | [`frame`], and `spec.md` in the repository |
 //! | your runtime's clock, or a clock for tests | [`runtime`] |
-//! | connections within a process | [`transport::memory`] |
+//! | connections by address, and within a process | [`transport`] |
+//! | request/reply sockets, with the feature `sp` | `trunkline::sp` |
 //!
 //! Rules are cited by their number in `spec.md`, which ships with the crate.
 //!

@@ -61,6 +61,8 @@ mod req;
 mod shared;
 mod socket;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod waiting;
 pub mod wire;
 

@@ -63,6 +63,18 @@ fn differential_replays_its_corpus() {
 }
 
 #[test]
+#[cfg(feature = "sp")]
+fn sp_replays_its_corpus() {
+    replay("sp", harness::sp);
+}
+
+#[test]
+#[cfg(feature = "sp")]
+fn sp_holds_for_random_inputs() {
+    random(20_000, 300, harness::sp);
+}
+
+#[test]
 fn header_holds_for_random_inputs() {
     random(20_000, 120, harness::header);
 }

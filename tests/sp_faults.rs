@@ -113,7 +113,7 @@ async fn a_hundred_thousand_rounds_with_cuts_leave_nothing_behind() {
         let asking = client.request(body.clone());
         if round % 100 == 99 {
             // On either side, and at any stage.
-            let (mut asking, turns) = (Box::pin(asking), round / 100 % 12);
+            let (mut asking, turns) = (Box::pin(asking.fuse()), round / 100 % 12);
             for _ in 0..turns {
                 let _ = futures::poll!(&mut asking);
                 tokio::task::yield_now().await;

@@ -13,9 +13,13 @@ mod naive;
 mod operations;
 mod pattern;
 pub mod seeds;
+#[cfg(feature = "sp")]
+mod sp;
 
 pub use decoder::decoder;
 pub use differential::differential;
 pub use header::header;
 pub use hostile::{hostile, hostile_outcome};
 pub use operations::operations;
+#[cfg(feature = "sp")]
+pub use sp::sp;

@@ -24,8 +24,31 @@ pub struct Seed {
 /// Every seed of every target.
 pub fn all() -> Vec<Seed> {
     let groups =
-        [wires(), floods(), hostile_windows(), hostile_frames(), hostile_ends(), operations()];
+        [wires(), floods(), hostile_windows(), hostile_frames(), hostile_ends(), operations(), sp()];
     groups.into_iter().flatten().collect()
+}
+
+/// SP: the worked examples of `spec.md §13`, and lengths that lie.
+fn sp() -> Vec<Seed> {
+    let seed = |name, bytes: &[&[u8]]| Seed {
+        target: "sp",
+        name,
+        bytes: bytes.concat(),
+        violates: None,
+    };
+    let request = b"\0\0\0\0\0\0\0\x09\xcf\x35\xb9\xd4hello";
+    let through_a_device = b"\0\0\0\0\0\0\0\x0c\0\0\0\x07\x80\0\0\x2aping";
+    vec![
+        seed("request", &[&[0, 8, 0], request]),
+        seed("request-in-pieces", &[&[0, 8, 2, 3, 0], request, request]),
+        seed("request-on-a-local-socket", &[&[1, 8, 0, 1], request, &[1], request]),
+        seed("through-a-device", &[&[0, 8, 0], through_a_device, through_a_device]),
+        seed("too-many-hops", &[&[0, 1, 0], through_a_device]),
+        seed("handshake", &[&[0, 8, 0], b"\0SP\0\0\x30\0\0"]),
+        seed("length-ffffffffffffffff", &[&[0, 8, 0], request, &[0xff; 8]]),
+        seed("length-of-an-exabyte-then-little", &[&[0, 8, 0, 0x10], &[0; 7], request]),
+        seed("unknown-kind", &[&[1, 8, 0, 2], request]),
+    ]
 }
 
 /// Bytes on the wire, for the targets that take them as they are.

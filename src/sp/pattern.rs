@@ -164,7 +164,7 @@ impl<T> Entry<T> {
 }
 
 impl<T: Default> Pipes<T> {
-    fn new(start: u32) -> Self {
+    pub(crate) fn new(start: u32) -> Self {
         Self { by_id: HashMap::default(), attached: 0, last: start & MASK }
     }
 
