@@ -447,7 +447,13 @@ async fn closing_ends_every_call_and_may_be_repeated() {
     });
     let sending = tokio::spawn({
         let socket = req(&transports, defaults());
-        async move { futures::join!(socket.send("x"), async { sleep(ms(1)).await; socket.close().await }).0 }
+        async move {
+            futures::join!(socket.send("x"), async {
+                sleep(ms(1)).await;
+                socket.close().await
+            })
+            .0
+        }
     });
     settle().await;
     server.close().await;
@@ -532,7 +538,10 @@ async fn addresses_that_cannot_be_used_fail_at_once() {
     assert!(matches!(refused("tcp://no-port"), EndpointError::Invalid(_)));
     assert!(matches!(refused("tcp://host:port"), EndpointError::Invalid(_)));
     assert!(matches!(client.listen("foo").await, Err(ListenError::Endpoint(_))));
-    assert_eq!(Address::parse("foo").unwrap_err().to_string(), "\"foo\" is not of the form scheme://rest");
+    assert_eq!(
+        Address::parse("foo").unwrap_err().to_string(),
+        "\"foo\" is not of the form scheme://rest"
+    );
 }
 
 /// Resolves a name anew at each dial.

@@ -82,11 +82,10 @@ async fn a_full_receive_queue_stops_the_reading() {
     server.listen("tight://raw").await.unwrap();
     let mut peer = Peer::dial(&transports, "tight://raw", REQ).await;
     let mut sent = 0_u32;
-    while tokio::time::timeout(ms(5), peer.send(&words(&[ID], &sent.to_be_bytes()))).await.is_ok()
-    {
+    while tokio::time::timeout(ms(5), peer.send(&words(&[ID], &sent.to_be_bytes()))).await.is_ok() {
         sent += 1;
     }
-    assert!(sent >= 128 && sent < 800, "{sent}");
+    assert!((128..800).contains(&sent), "{sent}");
     for number in 0..sent {
         let message = server.recv_message().await.unwrap();
         assert_eq!(message.body, number.to_be_bytes()[..]);

@@ -7,9 +7,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use futures::future;
-use sp_support::{
-    Peer, PeerListener, defaults, echo, ms, options, rep, req, settle, split, words,
-};
+use sp_support::{Peer, PeerListener, defaults, echo, ms, options, rep, req, settle, split, words};
 use tokio::time::Instant;
 use trunkline::{
     sp::{ContextError, RecvError, ReqSocket, RequestError, SendError},
@@ -106,8 +104,8 @@ async fn a_waiting_send_ends_when_a_peer_comes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_pipe_holds_requests_back() {
-    let transports = Transports::default()
-        .with("tight", trunkline::transport::memory::Memory::new(64));
+    let transports =
+        Transports::default().with("tight", trunkline::transport::memory::Memory::new(64));
     let client = req(&transports, options(|it| it.send_buffer(1)));
     let mut listener = PeerListener::bind(&transports, "tight://x").await;
     client.dialer("tight://x", client.options()).unwrap().dial_background().unwrap();
@@ -341,7 +339,10 @@ async fn best_effort_returns_at_once() {
     client.send("queued").await.unwrap();
     assert_eq!(before.elapsed(), ms(0));
     let (_listener, mut peer) = pair(&transports, &client).await;
-    let (id, body) = { let m = peer.recv().await; (split(&m).0, split(&m).1.to_vec()) };
+    let (id, body) = {
+        let m = peer.recv().await;
+        (split(&m).0, split(&m).1.to_vec())
+    };
     assert_eq!(body, b"queued");
     peer.send(&words(&[id], b"ok")).await;
     assert_eq!(client.recv().await.unwrap(), "ok");
@@ -406,8 +407,7 @@ async fn contexts_are_limited_and_given_back() {
 #[tokio::test(start_paused = true)]
 async fn a_receive_timeout_ends_the_request() {
     let transports = Transports::default();
-    let client =
-        req(&transports, options(|it| it.retry(Some(ms(10))).recv_timeout(Some(ms(25)))));
+    let client = req(&transports, options(|it| it.retry(Some(ms(10))).recv_timeout(Some(ms(25)))));
     let (_listener, mut peer) = pair(&transports, &client).await;
     client.send("x").await.unwrap();
     assert_eq!(client.recv().await, Err(RecvError::TimedOut));

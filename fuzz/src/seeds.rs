@@ -23,19 +23,22 @@ pub struct Seed {
 
 /// Every seed of every target.
 pub fn all() -> Vec<Seed> {
-    let groups =
-        [wires(), floods(), hostile_windows(), hostile_frames(), hostile_ends(), operations(), sp()];
+    let groups = [
+        wires(),
+        floods(),
+        hostile_windows(),
+        hostile_frames(),
+        hostile_ends(),
+        operations(),
+        sp(),
+    ];
     groups.into_iter().flatten().collect()
 }
 
 /// SP: the worked examples of `spec.md §13`, and lengths that lie.
 fn sp() -> Vec<Seed> {
-    let seed = |name, bytes: &[&[u8]]| Seed {
-        target: "sp",
-        name,
-        bytes: bytes.concat(),
-        violates: None,
-    };
+    let seed =
+        |name, bytes: &[&[u8]]| Seed { target: "sp", name, bytes: bytes.concat(), violates: None };
     let request = b"\0\0\0\0\0\0\0\x09\xcf\x35\xb9\xd4hello";
     let through_a_device = b"\0\0\0\0\0\0\0\x0c\0\0\0\x07\x80\0\0\x2aping";
     vec![

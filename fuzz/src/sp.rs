@@ -72,12 +72,7 @@ fn messages(mut wire: &[u8], framing: Framing, limit: Option<usize>, sizes: &[u8
 }
 
 /// What was understood is encoded to the bytes it came from.
-fn encode_again(
-    wire: &[u8],
-    framing: Framing,
-    messages: &[Vec<u8>],
-    error: Option<MessageError>,
-) {
+fn encode_again(wire: &[u8], framing: Framing, messages: &[Vec<u8>], error: Option<MessageError>) {
     let mut outbox = Outbox::new(framing);
     for message in messages {
         outbox.push(&[], message.clone().into());

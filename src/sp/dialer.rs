@@ -49,8 +49,7 @@ impl Dialer {
         let connector = transport
             .connector(&address, &settings)
             .map_err(|error| EndpointError::Invalid(Arc::new(error)))?;
-        let endpoint =
-            shared.add_endpoint(|id| Arc::new(Endpoint::new(id, address, options)))?;
+        let endpoint = shared.add_endpoint(|id| Arc::new(Endpoint::new(id, address, options)))?;
         let work = Arc::new(Dialling { shared, endpoint: endpoint.clone(), connector });
         Ok(Self { endpoint, work })
     }

@@ -77,8 +77,7 @@ impl Endpoint {
 
     /// Begins; when the guard is dropped before it was kept, it may begin again.
     pub(crate) fn start(self: &Arc<Self>) -> Result<Starting, NotIdle> {
-        let change =
-            self.stage.compare_exchange(IDLE, ACTIVE, Ordering::SeqCst, Ordering::SeqCst);
+        let change = self.stage.compare_exchange(IDLE, ACTIVE, Ordering::SeqCst, Ordering::SeqCst);
         match change {
             Ok(_) => Ok(Starting(Some(self.clone()))),
             Err(CLOSED) => Err(NotIdle::Closed),

@@ -1,6 +1,11 @@
 //! Listening: connections are accepted and shake hands side by side.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::{Duration, Instant}};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{
     FutureExt, StreamExt,
@@ -48,8 +53,7 @@ impl Listener {
         options: Options,
     ) -> Result<Self, EndpointError> {
         let (address, transport) = resolve(&shared, address)?;
-        let endpoint =
-            shared.add_endpoint(|id| Arc::new(Endpoint::new(id, address, options)))?;
+        let endpoint = shared.add_endpoint(|id| Arc::new(Endpoint::new(id, address, options)))?;
         let work = Arc::new(Listening { shared, endpoint: endpoint.clone(), transport });
         Ok(Self { endpoint, work })
     }
@@ -134,7 +138,7 @@ struct Pending<P: Pattern> {
 }
 
 /// Which handshake, with whom, and what came of it.
-type Outcome<P> = (u64, Option<Address>, Result<Option<Link<P>>, HandshakeError>);
+type Outcome<P> = (u64, Option<Address>, Result<Option<Box<Link<P>>>, HandshakeError>);
 
 impl<P: Pattern> Listening<P> {
     /// The task of a listener.
@@ -201,7 +205,7 @@ impl<P: Pattern> Listening<P> {
             let connection = handshake::<P>(&this.shared.runtime, options, connection).await?;
             let origin = Origin::Listener(this.endpoint.id());
             // A pipe that is not taken has its own event.
-            Ok(this.shared.attach(connection, origin, &this.endpoint).ok())
+            Ok(this.shared.attach(connection, origin, &this.endpoint).ok().map(Box::new))
         });
         pending.handles.insert(id, handle);
         pending.running.push(

@@ -22,7 +22,7 @@ use crate::config::{ConfigError, FOREVER};
 /// let patient = options.to_builder().recv_timeout(None).build()?;
 /// # Ok::<(), trunkline::ConfigError>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Options {
     values: Values,
     admit: Option<Admit>,
@@ -66,12 +66,6 @@ pub(crate) struct CallOptions {
     pub(crate) retry: Option<Duration>,
     pub(crate) best_effort: bool,
     pub(crate) fail_without_peers: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { values: Values::default(), admit: None }
-    }
 }
 
 impl fmt::Debug for Options {

@@ -120,7 +120,6 @@ impl Rep {
 
     /// Puts a reply on the pipe that the request came through.
     pub(crate) fn poll_reply(
-        &mut self,
         base: &mut Base<Self>,
         reply: &mut Reply<'_>,
         cx: &Context<'_>,
@@ -160,7 +159,7 @@ impl Rep {
     }
 
     /// A reply does not wait any more.
-    pub(crate) fn end_reply(&mut self, base: &mut Base<Self>, pipe: &Pipe, key: u64) {
+    pub(crate) fn end_reply(base: &mut Base<Self>, pipe: &Pipe, key: u64) {
         let Base { pipes, wakes, .. } = base;
         if let Some(entry) = pipes.find(pipe)
             && entry.data.line.leave(key, wakes)

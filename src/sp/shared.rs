@@ -70,12 +70,7 @@ impl<P: Pattern> Shared<P> {
             linger_until: None,
             closers: Vec::new(),
         };
-        Arc::new_cyclic(|me| Self {
-            state: Mutex::new(state),
-            runtime,
-            transports,
-            me: me.clone(),
-        })
+        Arc::new_cyclic(|me| Self { state: Mutex::new(state), runtime, transports, me: me.clone() })
     }
 
     /// Does something with the pattern, then wakes whom it concerns, in this order.

@@ -34,7 +34,7 @@ impl Line {
     }
 
     /// Wakes one of them, who keeps its place.
-    pub(crate) fn nudge(&mut self, key: u64, wakes: &mut Wakes) {
+    pub(crate) fn nudge(&self, key: u64, wakes: &mut Wakes) {
         wakes.wake(self.waiting.get(&key).cloned());
     }
 
@@ -90,7 +90,7 @@ impl<T> Receivers<T> {
     }
 
     /// Wakes one of them, who keeps its place.
-    pub(crate) fn nudge(&mut self, key: u64, wakes: &mut Wakes) {
+    pub(crate) fn nudge(&self, key: u64, wakes: &mut Wakes) {
         wakes.wake(self.waiting.get(&key).cloned());
     }
 

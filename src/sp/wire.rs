@@ -87,10 +87,7 @@ impl std::error::Error for HeaderError {}
 /// # Errors
 ///
 /// [`BacktraceError`] if there is no such word, or more than `max_hops` words.
-pub fn split_backtrace(
-    mut message: Bytes,
-    max_hops: u8,
-) -> Result<(Bytes, Bytes), BacktraceError> {
+pub fn split_backtrace(mut message: Bytes, max_hops: u8) -> Result<(Bytes, Bytes), BacktraceError> {
     let words = message.chunks_exact(4).take(max_hops.into());
     let id = words.enumerate().find(|(_, word)| word[0] & 0x80 != 0);
     match id {

@@ -28,7 +28,7 @@ impl Transport for Tcp {
         let (address, settings) = (address.clone(), settings.clone());
         async move {
             check(address.rest())?;
-            let host = match address.rest().strip_prefix('*').unwrap_or(address.rest()) {
+            let host = match address.rest().strip_prefix('*').unwrap_or_else(|| address.rest()) {
                 port if port.starts_with(':') => format!("0.0.0.0{port}"),
                 host => host.to_owned(),
             };

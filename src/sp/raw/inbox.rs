@@ -6,13 +6,7 @@ use std::{
     time::Instant,
 };
 
-use crate::sp::{
-    error::RecvError,
-    message::Message,
-    pattern::Base,
-    raw::Raw,
-    waiting::Receivers,
-};
+use crate::sp::{error::RecvError, message::Message, pattern::Base, raw::Raw, waiting::Receivers};
 
 /// Messages that nobody took yet, from all pipes, and those who wait for one.
 #[derive(Default)]
@@ -84,7 +78,7 @@ impl RawInbox {
         }
     }
 
-    pub(super) fn nudge<P: Raw>(&mut self, base: &mut Base<P>, key: u64) {
+    pub(super) fn nudge<P: Raw>(&self, base: &mut Base<P>, key: u64) {
         self.receivers.nudge(key, &mut base.wakes);
     }
 

@@ -101,10 +101,7 @@ raw_socket! {
     RawRep, RawRepCore
 }
 
-async fn send<P: Raw>(
-    handle: &Handle<P>,
-    mut message: Message,
-) -> Result<(), SendMessageError> {
+async fn send<P: Raw>(handle: &Handle<P>, mut message: Message) -> Result<(), SendMessageError> {
     let mut place = SendPlace { handle, place: None };
     let mut begun = None;
     let sent = poll_fn(|cx| {

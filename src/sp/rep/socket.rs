@@ -1,10 +1,6 @@
 //! The answering socket.
 
-use std::{
-    future::poll_fn,
-    sync::Arc,
-    task::Poll,
-};
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 

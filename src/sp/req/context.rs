@@ -150,9 +150,9 @@ impl ReqContext {
     ///
     /// [`WouldBlock`](RecvError::WouldBlock) if it is not there yet.
     pub fn try_recv(&self) -> Result<Bytes, RecvError> {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let cx = Context::from_waker(std::task::Waker::noop());
         let mut waiting = Waiting { context: self, key: None, withdraw: false };
-        match waiting.poll_recv(&mut cx) {
+        match waiting.poll_recv(&cx) {
             Poll::Pending => Err(RecvError::WouldBlock),
             Poll::Ready(reply) => {
                 waiting.key = None;

@@ -122,7 +122,9 @@ impl Inbox {
 
     /// A buffer that has been too large for a while is given back.
     fn shrink(&mut self) {
-        if self.small_reads >= SMALL_READS && self.buffer.len() > BUFFER_MIN && self.start == self.end
+        if self.small_reads >= SMALL_READS
+            && self.buffer.len() > BUFFER_MIN
+            && self.start == self.end
         {
             self.buffer = vec![0; BUFFER_MIN];
             self.small_reads = 0;
