@@ -23,8 +23,8 @@ use trunkline::{
         SendError,
     },
     transport::{
-        Accepting, Acceptor, Address, Binding, Connecting, Connection, Connector, Settings,
-        Transport, Transports, memory::Memory,
+        Accepting, Acceptor, Address, Binding, Connecting, Connector, Settings, Transport,
+        Transports, memory::Memory,
     },
 };
 
@@ -567,7 +567,7 @@ impl Connector for Named {
     fn connect(&self) -> Connecting {
         let address = Address::new("names", self.0.host.load(Ordering::SeqCst));
         match self.0.memory.connector(&address, &self.1) {
-            Ok(connector) => async move { Ok::<Connection, _>(connector.connect().await?) }.boxed(),
+            Ok(connector) => connector.connect(),
             Err(error) => futures::future::ready(Err(error)).boxed(),
         }
     }
