@@ -35,7 +35,7 @@ async fn ids_count_up_with_the_high_bit() {
     let mut last = None;
     for _ in 0..5 {
         client.send("x").await.unwrap();
-        let (id, _) = split(&peer.recv().await).into();
+        let (id, _) = split(&peer.recv().await);
         assert!(id & 0x8000_0000 != 0);
         assert!(last.is_none_or(|last: u32| id == last.wrapping_add(1) | 0x8000_0000));
         last = Some(id);
@@ -140,7 +140,7 @@ async fn receiving_needs_a_request_and_one_receiver() {
     });
     settle().await;
     assert_eq!(client.recv().await, Err(RecvError::Busy));
-    let (id, _) = split(&peer.recv().await).into();
+    let (id, _) = split(&peer.recv().await);
     peer.send(&words(&[id], b"reply")).await;
     assert_eq!(waiting.await.unwrap().unwrap(), "reply");
     assert_eq!(client.recv().await, Err(RecvError::NoRequest));
@@ -153,7 +153,7 @@ async fn a_receiver_that_gave_up_can_come_back() {
     let (_listener, mut peer) = pair(&transports, &client).await;
     client.send("x").await.unwrap();
     assert!(tokio::time::timeout(ms(5), client.recv()).await.is_err());
-    let (id, _) = split(&peer.recv().await).into();
+    let (id, _) = split(&peer.recv().await);
     peer.send(&words(&[id], b"reply")).await;
     settle().await;
     assert_eq!(client.try_recv().unwrap(), "reply");
@@ -172,8 +172,8 @@ async fn a_new_request_cancels_the_one_before_and_only_that() {
     settle().await;
     client.send("second").await.unwrap();
     assert_eq!(waiting.await.unwrap(), Err(RecvError::Canceled));
-    let (first, _) = split(&peer.recv().await).into();
-    let (second, _) = split(&peer.recv().await).into();
+    let (first, _) = split(&peer.recv().await);
+    let (second, _) = split(&peer.recv().await);
     peer.send(&words(&[first], b"to the first")).await;
     peer.send(&words(&[second], b"to the second")).await;
     assert_eq!(client.recv().await.unwrap(), "to the second");
@@ -294,7 +294,7 @@ async fn only_a_reply_with_the_id_counts() {
     let client = req(&transports, defaults());
     let (_listener, mut peer) = pair(&transports, &client).await;
     client.send("x").await.unwrap();
-    let (id, _) = split(&peer.recv().await).into();
+    let (id, _) = split(&peer.recv().await);
     for junk in [&b""[..], b"abc", &words(&[id ^ 1], b"other"), &words(&[id & 0x7fff_ffff], b"")] {
         peer.send(junk).await;
     }
@@ -303,7 +303,7 @@ async fn only_a_reply_with_the_id_counts() {
     assert_eq!(client.stats().junk, 4);
     let message = {
         client.send("y").await.unwrap();
-        let (id, _) = split(&peer.recv().await).into();
+        let (id, _) = split(&peer.recv().await);
         peer.send(&words(&[id], b"named")).await;
         client.recv_message().await.unwrap()
     };
@@ -314,7 +314,7 @@ async fn only_a_reply_with_the_id_counts() {
 #[tokio::test(start_paused = true)]
 async fn the_peer_that_answered_goes_first() {
     let transports = Transports::default();
-    let client = req(&transports, defaults());
+    let client = req(&transports, options(|it| it.retry(None)));
     let mut peers = Vec::new();
     for address in ["memory://a", "memory://b", "memory://c"] {
         let mut listener = PeerListener::bind(&transports, address).await;
@@ -324,7 +324,7 @@ async fn the_peer_that_answered_goes_first() {
     }
     for _ in 0..5 {
         client.send("x").await.unwrap();
-        let (id, _) = split(&peers[0].0.recv().await).into();
+        let (id, _) = split(&peers[0].0.recv_within(ms(100)).await.unwrap());
         peers[0].0.send(&words(&[id], b"")).await;
         client.recv().await.unwrap();
     }
@@ -412,7 +412,7 @@ async fn a_receive_timeout_ends_the_request() {
     client.send("x").await.unwrap();
     assert_eq!(client.recv().await, Err(RecvError::TimedOut));
     assert_eq!(client.recv().await, Err(RecvError::NoRequest));
-    let (id, _) = split(&peer.recv().await).into();
+    let (id, _) = split(&peer.recv().await);
     for _ in 0..2 {
         peer.recv().await;
     }
@@ -430,7 +430,7 @@ async fn a_dropped_request_is_withdrawn() {
     let client = req(&transports, options(|it| it.retry(Some(ms(10)))));
     let (_listener, mut peer) = pair(&transports, &client).await;
     assert!(tokio::time::timeout(ms(5), client.request("x")).await.is_err());
-    let (id, _) = split(&peer.recv().await).into();
+    let (id, _) = split(&peer.recv().await);
     assert_eq!(peer.recv_within(ms(100)).await, None, "not sent again");
     peer.send(&words(&[id], b"late")).await;
     settle().await;
@@ -448,7 +448,7 @@ async fn closing_a_context_leaves_the_others_alone() {
         let closing = closing.clone();
         async move { closing.recv().await }
     });
-    let (id, _) = split(&peer.recv().await).into();
+    let (id, _) = split(&peer.recv().await);
     closing.close();
     assert_eq!(waiting.await.unwrap(), Err(RecvError::Closed));
     assert_eq!(closing.send("x").await, Err(SendError::Closed));
@@ -456,7 +456,7 @@ async fn closing_a_context_leaves_the_others_alone() {
     assert_eq!(peer.recv_within(ms(100)).await, None, "not sent again");
     peer.send(&words(&[id], b"late")).await;
     let (reply, ()) = future::join(other.request("other"), async {
-        let (id, _) = split(&peer.recv().await).into();
+        let (id, _) = split(&peer.recv().await);
         peer.send(&words(&[id], b"fine")).await;
     })
     .await;
