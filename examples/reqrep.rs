@@ -1,130 +1,207 @@
-//! Asks and answers as nanomsg and nng do; either end may be `nngcat`.
+//! Request and reply. Either end may be any other SP implementation: nng's `nngcat`, mangos.
 //!
 //! ```text
-//! cargo run --release --features sp,tokio --example reqrep -- rep tcp://127.0.0.1:7100
-//! cargo run --release --features sp,tokio --example reqrep -- req tcp://127.0.0.1:7100 --count 10000
-//! nngcat --req --dial tcp://127.0.0.1:7100 --data hello --ascii
+//! cargo run --release --features full --example reqrep -- rep tcp://127.0.0.1:4000
+//! cargo run --release --features full --example reqrep -- req tcp://127.0.0.1:4000 --count 10000
 //! ```
 
-use std::{env, error::Error, process::ExitCode, time::Instant};
+use std::{
+    env,
+    error::Error,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
-use trunkline::sp::{RepSocket, ReqSocket, SocketConfig};
+use trunkline::{
+    sp::{DeviceEnd, Options, RawRep, RawReq, RepSocket, ReqSocket, device},
+    transport::Transports,
+};
 
 const USAGE: &str = "\
-usage: reqrep rep ADDRESS
-       reqrep req ADDRESS [--count N] [--size B] [--together K]
+usage: reqrep rep ADDR [--dial]
+       reqrep req ADDR [--count N] [--size B] [--contexts C] [--listen]
+       reqrep device FRONT BACK
 
-  rep   listen, and answer each request with itself
-  req   dial, send N requests (1000) of B bytes (64), K at a time (1), and check each reply
+  rep      answer every request with the same bytes
+  req      send N requests (1) of B pseudo-random bytes (64), C at a time (1), and check that
+           they come back
+  device   pass on the requests that come to FRONT to BACK, and the replies back
 
-  ADDRESS is tcp://HOST:PORT or ipc://PATH. Port 0 takes a free one; the first line printed tells
-  which.";
+  rep and the front of a device listen, req and the back of a device dial; --dial and --listen
+  turn that round. ADDR is tcp://HOST:PORT, ipc://PATH or mux+tcp://HOST:PORT. Port 0 takes a free
+  one; who listens prints `listening ADDRESS` first.";
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let arguments: Vec<_> = env::args().skip(1).collect();
-    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let done = match words[..] {
-        ["--help" | "-h"] => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        ["rep", address] => answer(address).await,
-        ["req", address, ref options @ ..] => match Job::read(options) {
-            Some(job) => ask(address, job).await,
-            None => Err(USAGE.into()),
-        },
-        _ => Err(USAGE.into()),
+    let Some(command) = Command::parse(env::args().skip(1)) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let done = match command {
+        Command::Rep { end } => rep(&end).await,
+        Command::Req { end, job } => req(&end, job).await,
+        Command::Device { front, back } => pass_on(&front, &back).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}{}", error.source().map(|at| format!(": {at}")).unwrap_or_default());
+            eprintln!("reqrep: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Several tasks answer, so that one slow peer does not hold up the others.
-async fn answer(address: &str) -> Result<()> {
-    let socket = RepSocket::new(trunkline::tokio::runtime(), config());
-    println!("listening {}", socket.listen(address).await?);
-    let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..WORKERS {
-        let socket = socket.clone();
-        workers.spawn(async move {
-            while let Ok((question, replier)) = socket.recv().await {
-                // The peer may be gone by now; others are not.
-                let _ = replier.send(question).await;
-            }
-        });
+async fn rep(end: &End) -> Result<()> {
+    let options = Options::builder().max_receive(None).build()?;
+    let socket = RepSocket::new(trunkline::tokio::runtime(), Transports::default(), options);
+    match end.listen {
+        true => announce(socket.listen(&end.address).await?.local_addr()),
+        false => drop(dial(|address| socket.dialer(address, socket.options()), &end.address)?),
     }
-    tokio::signal::ctrl_c().await?;
-    socket.close().await;
-    workers.join_all().await;
-    Ok(())
+    loop {
+        let (request, replier) = socket.recv().await?;
+        if let Err(error) = replier.send(request).await {
+            eprintln!("reqrep: reply not sent: {error}");
+        }
+    }
 }
 
-async fn ask(address: &str, job: Job) -> Result<()> {
-    let socket = ReqSocket::new(trunkline::tokio::runtime(), config());
-    socket.dial(address).await?;
-    println!("connected {address}");
-    let began = Instant::now();
-    let mut workers = tokio::task::JoinSet::<Result<()>>::new();
-    for worker in 0..job.together {
-        let socket = socket.clone();
-        workers.spawn(async move {
-            for number in (worker..job.count).step_by(job.together) {
-                let question = pattern(number, job.size);
-                if socket.request(question.clone()).await? != question {
-                    return Err(format!("reply {number} is not its request").into());
+async fn req(end: &End, job: Job) -> Result<()> {
+    let options = Options::builder()
+        .max_receive(None)
+        .recv_timeout(Some(Duration::from_secs(60)))
+        .send_timeout(Some(Duration::from_secs(60)))
+        .build()?;
+    let socket = ReqSocket::new(trunkline::tokio::runtime(), Transports::default(), options);
+    match end.listen {
+        true => announce(socket.listen(&end.address).await?.local_addr()),
+        false => drop(dial(|address| socket.dialer(address, socket.options()), &end.address)?),
+    }
+    let started = Instant::now();
+    let mut tasks = Vec::new();
+    for first in 0..job.contexts.clamp(1, job.count.max(1)) {
+        let context = socket.context()?;
+        tasks.push(tokio::spawn(async move {
+            for number in (first..job.count).step_by(job.contexts.max(1)) {
+                let body = pattern(number as u64, job.size);
+                let reply = context.request(body.clone()).await?;
+                if reply != body {
+                    return Err(format!("reply {number} differs from its request").into());
                 }
             }
-            Ok(())
-        });
+            Ok::<(), Box<dyn Error + Send + Sync>>(())
+        }));
     }
-    for done in workers.join_all().await {
-        done?;
+    for task in tasks {
+        task.await??;
     }
-    let rate = job.count as f64 / began.elapsed().as_secs_f64();
-    println!("ok count={} size={} {rate:.0} round trips/s", job.count, job.size);
+    let rate = job.count as f64 / started.elapsed().as_secs_f64();
+    println!("ok count={} size={}", job.count, job.size);
+    println!("{rate:.0} round trips per second");
     socket.close().await;
     Ok(())
 }
 
-fn config() -> SocketConfig {
-    SocketConfig { max_message: Some(64 << 20), ..SocketConfig::default() }
+async fn pass_on(front: &str, back: &str) -> Result<()> {
+    let options = Options::builder().max_receive(None).best_effort(true).build()?;
+    let runtime = trunkline::tokio::runtime();
+    let requests = RawRep::new(runtime.clone(), Transports::default(), options);
+    let options = Options::builder().max_receive(None).build()?;
+    let replies = RawReq::new(runtime, Transports::default(), options);
+    dial(|address| replies.dialer(address, replies.options()), back)?;
+    announce(requests.listen(front).await?.local_addr());
+    let (DeviceEnd::Front(end) | DeviceEnd::Back(end)) = device(requests, replies).await;
+    Err(format!("the device ended: {end:?}").into())
 }
 
-/// Bytes that differ from one request to the next.
-fn pattern(number: usize, size: usize) -> Vec<u8> {
-    (0..size).map(|at| (at.wrapping_mul(31) ^ at >> 8 ^ number.wrapping_mul(131)) as u8).collect()
+/// Dials in the background, so that it does not matter who is there first.
+fn dial<E: Error + Send + Sync + 'static>(
+    dialer: impl FnOnce(&str) -> Result<trunkline::sp::Dialer, E>,
+    address: &str,
+) -> Result<trunkline::sp::Dialer> {
+    let dialer = dialer(address)?;
+    dialer.dial_background()?;
+    Ok(dialer)
+}
+
+fn announce(address: Option<trunkline::transport::Address>) {
+    if let Some(address) = address {
+        println!("listening {address}");
+    }
+}
+
+/// Bytes that are unlike their neighbours, different for every number.
+fn pattern(number: u64, len: usize) -> bytes::Bytes {
+    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes.into()
+}
+
+enum Command {
+    Rep { end: End },
+    Req { end: End, job: Job },
+    Device { front: String, back: String },
+}
+
+struct End {
+    address: String,
+    listen: bool,
 }
 
 #[derive(Clone, Copy)]
 struct Job {
     count: usize,
     size: usize,
-    together: usize,
+    contexts: usize,
 }
 
-impl Job {
-    fn read(options: &[&str]) -> Option<Self> {
-        let mut job = Self { count: 1_000, size: 64, together: 1 };
-        for option in options.chunks(2) {
-            let [name, value] = option else { return None };
-            let value = value.parse().ok()?;
-            match *name {
-                "--count" => job.count = value,
-                "--size" => job.size = value,
-                "--together" => job.together = value,
-                _ => return None,
+impl Command {
+    fn parse(mut args: impl Iterator<Item = String>) -> Option<Self> {
+        let (command, address) = (args.next()?, args.next()?);
+        match &*command {
+            "rep" => {
+                let listen = match args.next().as_deref() {
+                    None => true,
+                    Some("--dial") => false,
+                    Some(_) => return None,
+                };
+                Some(Self::Rep { end: End { address, listen } })
             }
+            "req" => {
+                let mut end = End { address, listen: false };
+                let mut job = Job { count: 1, size: 64, contexts: 1 };
+                while let Some(option) = args.next() {
+                    match &*option {
+                        "--count" => job.count = args.next()?.parse().ok()?,
+                        "--size" => job.size = args.next()?.parse().ok()?,
+                        "--contexts" => job.contexts = args.next()?.parse().ok()?,
+                        "--listen" => end.listen = true,
+                        _ => return None,
+                    }
+                }
+                Some(Self::Req { end, job })
+            }
+            "device" => Some(Self::Device { front: address, back: args.next()? }),
+            _ => None,
         }
-        (job.together > 0).then_some(job)
     }
 }
 
-const WORKERS: usize = 64;
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}

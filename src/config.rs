@@ -281,7 +281,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    #[cfg(feature = "exchange")]
+    #[cfg(any(feature = "exchange", feature = "sp"))]
     pub(crate) const fn new(field: &'static str, range: &'static str) -> Self {
         Self { field, range }
     }

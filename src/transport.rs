@@ -1,55 +1,193 @@
-//! Connections, and the ways to make them: what sessions and sockets run over.
+//! How connections come about: addresses, connectors and acceptors, and a table of transports by
+//! scheme.
 //!
-//! An [`Address`] is `scheme://rest`. A [`Transport`] knows how to [`connect`](Transport::connect)
-//! to an address and how to [`listen`](Transport::listen) on one; [`Transports`] is the set that a
-//! socket may use, by scheme. [`memory`] is always there, `tcp` and `ipc` come with the feature
-//! `tokio`, [`Mux`] makes streams of shared sessions of another transport, and your own is a value
-//! like any other.
+//! A [`Transport`] turns an [`Address`] into a [`Connector`] or an [`Acceptor`]. [`Transports`]
+//! holds one for each scheme; it is a plain value, and two programs in one process can each have
+//! their own.
+//!
+//! | Scheme | Where | Transport |
+//! |---|---|---|
+//! | `memory://name` | this process | [`memory::Memory`] |
+//! | `tcp://host:port` | TCP, with the feature `tokio` | `tcp::Tcp` |
+//! | `ipc:///path` | Unix sockets, with the feature `tokio` | `unix::Unix` |
+//! | `mux+tcp://host:port` | a stream of one shared session per remote | [`mux::Mux`] |
+//!
+//! # A transport of one's own
+//!
+//! Another runtime's TCP takes a few lines for each half. This is smol's:
+//!
+//! ```
+//! use futures::FutureExt;
+//! use std::{io, sync::Arc};
+//! use trunkline::transport::{
+//!     Acceptor, Accepting, Address, Binding, Connecting, Connection, Connector, Settings, Transport,
+//!     Transports,
+//! };
+//!
+//! #[derive(Debug)]
+//! struct SmolTcp;
+//!
+//! impl Transport for SmolTcp {
+//!     fn connector(&self, address: &Address, _: &Settings) -> io::Result<Box<dyn Connector>> {
+//!         Ok(Box::new(SmolConnector(address.rest().to_owned())))
+//!     }
+//!     fn bind(&self, address: &Address, _: &Settings) -> Binding {
+//!         let host = address.rest().to_owned();
+//!         async move {
+//!             let listener = smol::net::TcpListener::bind(host).await?;
+//!             Ok(Box::new(SmolAcceptor(listener)) as Box<dyn Acceptor>)
+//!         }
+//!         .boxed()
+//!     }
+//! }
+//!
+//! struct SmolConnector(String);
+//!
+//! impl Connector for SmolConnector {
+//!     fn connect(&self) -> Connecting {
+//!         let host = self.0.clone();
+//!         async move { Ok(Connection::new(smol::net::TcpStream::connect(host).await?)) }.boxed()
+//!     }
+//! }
+//!
+//! struct SmolAcceptor(smol::net::TcpListener);
+//!
+//! impl Acceptor for SmolAcceptor {
+//!     fn accept(&mut self) -> Accepting<'_> {
+//!         async { Ok(Connection::new(self.0.accept().await?.0)) }.boxed()
+//!     }
+//!     fn local_addr(&self) -> Option<Address> {
+//!         Some(Address::new("smol", self.0.local_addr().ok()?))
+//!     }
+//! }
+//!
+//! let transports = Transports::default().with("smol", SmolTcp);
+//! assert!(transports.find(&Address::parse("smol://127.0.0.1:0")?).is_ok());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod address;
 pub mod memory;
-mod mux;
+pub mod mux;
 #[cfg(feature = "tokio")]
-mod tcp;
+pub mod tcp;
 #[cfg(all(feature = "tokio", unix))]
-mod unix;
+pub mod unix;
 
 pub use address::{Address, AddressError};
-pub use mux::Mux;
-#[cfg(feature = "tokio")]
-pub use tcp::Tcp;
-#[cfg(all(feature = "tokio", unix))]
-pub use unix::Unix;
 
-use std::{collections::HashMap, fmt, future::Future, io, pin::Pin, sync::Arc};
+use std::{collections::HashMap, fmt, io, pin::Pin, sync::Arc};
 
 use futures::io::{AsyncRead, AsyncWrite};
 
-/// What a connection has to be. Everything that fits is one.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+use crate::runtime::Runtime;
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+/// Any connection: a stream of bytes each way.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
-/// A boxed future of a result.
-pub type Attempt<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A connection of some transport.
+/// A connection in the making.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Connection>> + Send>>;
+
+/// An acceptor in the making.
+pub type Binding = Pin<Box<dyn Future<Output = io::Result<Box<dyn Acceptor>>> + Send>>;
+
+/// A connection that someone is about to make.
+pub type Accepting<'a> = Pin<Box<dyn Future<Output = io::Result<Connection>> + Send + 'a>>;
+
+/// Makes connectors and acceptors for the addresses of a scheme.
+pub trait Transport: fmt::Debug + Send + Sync + 'static {
+    /// Checks the address, and makes what connects to it. Connects to nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an address that cannot be meant.
+    fn connector(&self, address: &Address, settings: &Settings) -> io::Result<Box<dyn Connector>>;
+
+    /// Takes the address for listening.
+    fn bind(&self, address: &Address, settings: &Settings) -> Binding;
+}
+
+/// Connects to one address, as often as it is told.
+pub trait Connector: Send + Sync + 'static {
+    /// One attempt. Names are resolved anew each time, so a host that moved is found again.
+    /// Dropping the future gives up.
+    fn connect(&self) -> Connecting;
+}
+
+/// Takes the connections that others make to one address. Dropping it gives up the address.
+pub trait Acceptor: Send + 'static {
+    /// The next one. Dropping the future loses none.
+    fn accept(&mut self) -> Accepting<'_>;
+
+    /// The address in full: port 0 replaced by the port that was taken.
+    fn local_addr(&self) -> Option<Address>;
+}
+
+/// What a transport should know beside the address.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to run tasks, for transports that need some.
+    pub runtime: Runtime,
+    /// TCP: send at once what was written, however small.
+    pub no_delay: bool,
+    /// TCP: let the kernel probe idle connections.
+    pub keep_alive: bool,
+}
+
+impl Settings {
+    /// The defaults: no delay, keep alive.
+    pub const fn new(runtime: Runtime) -> Self {
+        Self { runtime, no_delay: true, keep_alive: true }
+    }
+}
+
+/// A connection and what is known about it.
 pub struct Connection {
-    /// Its bytes.
-    pub io: Box<dyn Io>,
-    /// This end, as far as the transport has names for its ends.
-    pub local: String,
-    /// The other end.
-    pub remote: String,
-    /// Whether every message is preceded by one byte of 1, as SP does on `ipc://`
-    /// (`spec.md §13.3.4`).
-    pub marks_messages: bool,
+    pub(crate) io: Box<dyn Io>,
+    pub(crate) local: Option<Address>,
+    pub(crate) remote: Option<Address>,
+    pub(crate) framing: Framing,
 }
 
 impl Connection {
-    /// A connection between two named ends.
-    pub fn new(io: impl Io, local: impl Into<String>, remote: impl Into<String>) -> Self {
-        Self { io: Box::new(io), local: local.into(), remote: remote.into(), marks_messages: false }
+    /// A connection about which nothing is known.
+    pub fn new(io: impl Io + 'static) -> Self {
+        Self { io: Box::new(io), local: None, remote: None, framing: Framing::Plain }
+    }
+
+    /// Its own end's address.
+    #[must_use]
+    pub fn local(self, address: Option<Address>) -> Self {
+        Self { local: address, ..self }
+    }
+
+    /// The other end's address.
+    #[must_use]
+    pub fn remote(self, address: Option<Address>) -> Self {
+        Self { remote: address, ..self }
+    }
+
+    /// How SP messages are framed on it.
+    #[must_use]
+    pub fn framing(self, framing: Framing) -> Self {
+        Self { framing, ..self }
+    }
+
+    /// The bytes.
+    pub fn into_io(self) -> Box<dyn Io> {
+        self.io
+    }
+
+    /// Its own end's address.
+    pub const fn local_addr(&self) -> Option<&Address> {
+        self.local.as_ref()
+    }
+
+    /// The other end's address.
+    pub const fn remote_addr(&self) -> Option<&Address> {
+        self.remote.as_ref()
     }
 }
 
@@ -58,129 +196,80 @@ impl fmt::Debug for Connection {
         f.debug_struct("Connection")
             .field("local", &self.local)
             .field("remote", &self.remote)
+            .field("framing", &self.framing)
             .finish_non_exhaustive()
     }
 }
 
-/// A way to make connections.
-///
-/// ```
-/// use std::io;
-/// use trunkline::transport::{Acceptor, Address, Attempt, Connection, Transport, Transports};
-///
-/// /// TCP on smol.
-/// struct SmolTcp;
-///
-/// impl Transport for SmolTcp {
-///     fn connect<'a>(&'a self, to: &'a Address) -> Attempt<'a, Connection> {
-///         Box::pin(async move {
-///             let tcp = smol::net::TcpStream::connect(to.rest()).await?;
-///             tcp.set_nodelay(true)?;
-///             Ok(Connection::new(tcp, "", to.rest()))
-///         })
-///     }
-///
-///     fn listen<'a>(&'a self, on: &'a Address) -> Attempt<'a, Box<dyn Acceptor>> {
-///         Box::pin(async move {
-///             let listener = smol::net::TcpListener::bind(on.rest()).await?;
-///             Ok(Box::new(Listening(listener)) as Box<dyn Acceptor>)
-///         })
-///     }
-/// }
-///
-/// struct Listening(smol::net::TcpListener);
-///
-/// impl Acceptor for Listening {
-///     fn accept(&mut self) -> Attempt<'_, Connection> {
-///         Box::pin(async move {
-///             let (tcp, peer) = self.0.accept().await?;
-///             Ok(Connection::new(tcp, "", peer.to_string()))
-///         })
-///     }
-///
-///     fn local_addr(&self) -> io::Result<Address> {
-///         Ok(Address::new("tcp", self.0.local_addr()?.to_string()))
-///     }
-/// }
-///
-/// let transports = Transports::new().with("tcp", SmolTcp);
-/// assert!(transports.find("tcp").is_some());
-/// ```
-pub trait Transport: Send + Sync + 'static {
-    /// Connects.
-    fn connect<'a>(&'a self, to: &'a Address) -> Attempt<'a, Connection>;
-
-    /// Begins to listen.
-    fn listen<'a>(&'a self, on: &'a Address) -> Attempt<'a, Box<dyn Acceptor>>;
+/// How SP messages are framed on a connection (`spec.md §13.3`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// A length, then the message.
+    #[default]
+    Plain,
+    /// A byte `01`, then the same, as local sockets have it.
+    Local,
 }
 
-/// Takes the connections that come in on an address. Dropping it ends that.
-pub trait Acceptor: Send + 'static {
-    /// The next connection.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future may lose a connection that is just coming in, never one that was
-    /// returned.
-    fn accept(&mut self) -> Attempt<'_, Connection>;
-
-    /// Where it listens: with the port that was taken, if any was free.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    fn local_addr(&self) -> io::Result<Address>;
-}
-
-/// The transports to use, by the scheme of the address. A value, not a registry of the process.
+/// Transports by scheme. Cheap to clone; a clone is changed without the original.
 ///
-/// ```
-/// use trunkline::transport::Transports;
-///
-/// let transports = Transports::default();
-/// assert!(transports.find("memory").is_some());
-/// assert!(transports.find("carrier-pigeon").is_none());
-/// ```
-#[derive(Clone)]
+/// The clones share what the transports hold: names in memory, sessions of `mux`.
+#[derive(Clone, Debug)]
 pub struct Transports {
     by_scheme: HashMap<String, Arc<dyn Transport>>,
 }
 
 impl Transports {
     /// None at all.
-    #[must_use]
-    pub fn new() -> Self {
+    pub fn none() -> Self {
         Self { by_scheme: HashMap::new() }
     }
 
-    /// With one more, or in place of the one of the same scheme.
+    /// Adds a transport, in the place of one with the same scheme.
     #[must_use]
     pub fn with(mut self, scheme: &str, transport: impl Transport) -> Self {
-        self.by_scheme.insert(scheme.to_owned(), Arc::new(transport));
+        self.by_scheme.insert(scheme.to_ascii_lowercase(), Arc::new(transport));
         self
     }
 
-    /// The transport for a scheme.
-    pub fn find(&self, scheme: &str) -> Option<&Arc<dyn Transport>> {
-        self.by_scheme.get(scheme)
+    /// The transport for an address.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownScheme`] if there is none.
+    pub fn find(&self, address: &Address) -> Result<Arc<dyn Transport>, UnknownScheme> {
+        let found = self.by_scheme.get(address.scheme()).cloned();
+        found.ok_or_else(|| UnknownScheme(address.scheme().to_owned()))
     }
 }
 
+/// `memory` and `mux+memory`, with a table of names of their own; with the feature `tokio` also
+/// `tcp` and `mux+tcp`, and where there are Unix sockets `ipc` and `mux+ipc`.
 impl Default for Transports {
-    /// `memory`, with a name table of its own; with the feature `tokio` also `tcp` and, on Unix,
-    /// `ipc`.
     fn default() -> Self {
-        let transports = Self::new().with("memory", memory::Memory::new());
+        let memory = memory::Memory::default();
+        let all = Self::none()
+            .with("mux+memory", mux::Mux::new("memory", memory.clone()))
+            .with("memory", memory);
         #[cfg(feature = "tokio")]
-        let transports = transports.with("tcp", Tcp);
+        let all = all.with("tcp", tcp::Tcp).with("mux+tcp", mux::Mux::new("tcp", tcp::Tcp));
         #[cfg(all(feature = "tokio", unix))]
-        let transports = transports.with("ipc", Unix);
-        transports
+        let all = all.with("ipc", unix::Unix).with("mux+ipc", mux::Mux::new("ipc", unix::Unix));
+        all
     }
 }
 
-impl fmt::Debug for Transports {
+/// No transport is known by this scheme.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownScheme(
+    /// The scheme.
+    pub String,
+);
+
+impl fmt::Display for UnknownScheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.by_scheme.keys()).finish()
+        write!(f, "no transport for {}://", self.0)
     }
 }
+
+impl std::error::Error for UnknownScheme {}

@@ -25,15 +25,21 @@ impl WaitList {
         self.waiting.remove(&key)
     }
 
-    /// Whether nobody waits.
+    /// The one with this key, to be woken in its place.
     #[cfg(feature = "sp")]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    pub(crate) fn get(&self, key: u64) -> Option<Waker> {
+        self.waiting.get(&key).cloned()
     }
 
     /// The first in line, to be woken.
     pub(crate) fn pop(&mut self) -> Option<Waker> {
         self.waiting.pop_first().map(|(_, waker)| waker)
+    }
+
+    /// The first in line, and its key.
+    #[cfg(feature = "sp")]
+    pub(crate) fn pop_with_key(&mut self) -> Option<(u64, Waker)> {
+        self.waiting.pop_first()
     }
 
     /// Everyone, to be woken.

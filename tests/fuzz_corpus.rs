@@ -87,6 +87,18 @@ fn heads_hold_for_random_inputs() {
 }
 
 #[test]
+#[cfg(feature = "sp")]
+fn sp_replays_its_corpus() {
+    replay("sp", harness::sp);
+}
+
+#[test]
+#[cfg(feature = "sp")]
+fn sp_holds_for_random_inputs() {
+    random(20_000, 300, harness::sp);
+}
+
+#[test]
 fn header_holds_for_random_inputs() {
     random(20_000, 120, harness::header);
 }

@@ -17,6 +17,8 @@ mod naive;
 mod operations;
 mod pattern;
 pub mod seeds;
+#[cfg(feature = "sp")]
+mod sp;
 
 pub use decoder::decoder;
 pub use differential::differential;
@@ -27,3 +29,5 @@ pub use hostile::{hostile, hostile_outcome};
 #[cfg(feature = "rpc")]
 pub use messages::messages;
 pub use operations::operations;
+#[cfg(feature = "sp")]
+pub use sp::sp;

@@ -31,6 +31,7 @@ pub fn all() -> Vec<Seed> {
         hostile_ends(),
         operations(),
         calls(),
+        sp(),
     ];
     groups.into_iter().flatten().collect()
 }
@@ -51,6 +52,25 @@ fn calls() -> Vec<Seed> {
         seed("heads", "request", b"\0\0\0\x08Echo.Say\0\0\0\x01\x01k\0\x01v"),
         seed("heads", "response", b"\x01\0\x09\0\x02no\0\0\0\0\0\0\0\0\0"),
         seed("heads", "promise", b"\x01\0\x09\0\0\xff\xff\xff\xff"),
+    ]
+}
+
+/// SP: the worked examples of `spec.md §13`, and lengths that lie.
+fn sp() -> Vec<Seed> {
+    let seed =
+        |name, bytes: &[&[u8]]| Seed { target: "sp", name, bytes: bytes.concat(), violates: None };
+    let request = b"\0\0\0\0\0\0\0\x09\xcf\x35\xb9\xd4hello";
+    let through_a_device = b"\0\0\0\0\0\0\0\x0c\0\0\0\x07\x80\0\0\x2aping";
+    vec![
+        seed("request", &[&[0, 8, 0], request]),
+        seed("request-in-pieces", &[&[0, 8, 2, 3, 0], request, request]),
+        seed("request-on-a-local-socket", &[&[1, 8, 0, 1], request, &[1], request]),
+        seed("through-a-device", &[&[0, 8, 0], through_a_device, through_a_device]),
+        seed("too-many-hops", &[&[0, 1, 0], through_a_device]),
+        seed("handshake", &[&[0, 8, 0], b"\0SP\0\0\x30\0\0"]),
+        seed("length-ffffffffffffffff", &[&[0, 8, 0], request, &[0xff; 8]]),
+        seed("length-of-an-exabyte-then-little", &[&[0, 8, 0, 0x10], &[0; 7], request]),
+        seed("unknown-kind", &[&[1, 8, 0, 2], request]),
     ]
 }
 

@@ -1,238 +1,185 @@
-//! Dialing, again and again, and accepting: where pipes come from.
+//! What dialers and listeners have in common: a state, and a way from a connection to a pipe.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::Poll,
+};
 
 use futures::{
-    StreamExt,
-    future::{AbortHandle, Abortable, Either, select},
-    stream::FuturesUnordered,
+    AsyncReadExt, AsyncWriteExt,
+    future::{Either, select},
+    task::AtomicWaker,
 };
 
 use super::{
-    PipeError, PipeEvent, SocketError,
-    hub::{Hub, Pattern},
-    pipe::{Attached, greet},
+    error::{EndpointError, HandshakeError},
+    options::Options,
+    pattern::Pattern,
+    shared::{Shared, within},
+    wire,
 };
 use crate::{
-    Backoff,
-    transport::{Acceptor, Address, Attempt, Connection, Transport},
+    runtime::Runtime,
+    sync::Mutex,
+    transport::{Address, Connection, Settings, Transport},
 };
 
-/// A dialer or a listener of a socket, to close it by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct EndpointId(u64);
+/// The shared part of a dialer or listener.
+pub(crate) struct Endpoint {
+    id: u64,
+    address: Address,
+    options: Options,
+    stage: AtomicU8,
+    /// Whose work ends when it is closed: one task at a time has any.
+    closed: AtomicWaker,
+    pub(crate) local: Mutex<Option<Address>>,
+}
 
-impl<P: Pattern> Hub<P> {
-    /// Connects; from then on connects again whenever the pipe is lost.
-    pub(super) async fn dial(self: &Arc<Self>, address: &str) -> Result<EndpointId, SocketError> {
-        let (address, transport) = self.find(address)?;
-        let first = attempt(self, &*transport, &address).await?;
-        self.keep_dialling(address, transport, Some(first))
-    }
+/// Why an endpoint does not start.
+pub(crate) enum NotIdle {
+    InUse,
+    Closed,
+}
 
-    /// Connects in the background, until it works and whenever the pipe is lost.
-    pub(super) fn dial_background(
-        self: &Arc<Self>,
-        address: &str,
-    ) -> Result<EndpointId, SocketError> {
-        let (address, transport) = self.find(address)?;
-        self.keep_dialling(address, transport, None)
-    }
+const IDLE: u8 = 0;
+const ACTIVE: u8 = 1;
+const CLOSED: u8 = 2;
 
-    fn keep_dialling(
-        self: &Arc<Self>,
-        address: Address,
-        transport: Arc<dyn Transport>,
-        first: Option<Attached<P>>,
-    ) -> Result<EndpointId, SocketError> {
-        let hub = self.clone();
-        self.start(async move { keep_dialling(hub, address, transport, first).await })
-    }
-
-    /// Accepts from now on. Returns what it really listens on.
-    pub(super) async fn listen(
-        self: &Arc<Self>,
-        address: &str,
-    ) -> Result<(EndpointId, Address), SocketError> {
-        let (address, transport) = self.find(address)?;
-        let acceptor = transport.listen(&address).await?;
-        let bound = acceptor.local_addr()?;
-        let (hub, shown) = (self.clone(), bound.clone());
-        let endpoint = self.start(async move { keep_accepting(hub, acceptor, shown).await })?;
-        Ok((endpoint, bound))
-    }
-
-    /// Ends a dialer with its pipe, or a listener: its pipes go on, its handshakes do not.
-    pub(super) fn close_endpoint(self: &Arc<Self>, endpoint: EndpointId) {
-        if let Some(task) = self.with(|_, base| base.endpoints.remove(&endpoint.0)) {
-            task.abort();
+impl Endpoint {
+    pub(crate) const fn new(id: u64, address: Address, options: Options) -> Self {
+        Self {
+            id,
+            address,
+            options,
+            stage: AtomicU8::new(IDLE),
+            closed: AtomicWaker::new(),
+            local: Mutex::new(None),
         }
     }
 
-    fn find(&self, address: &str) -> Result<(Address, Arc<dyn Transport>), SocketError> {
-        let address = Address::parse(address)?;
-        let transport = self.config.transports.find(address.scheme()).cloned();
-        let unknown = || SocketError::UnknownScheme(address.scheme().to_owned());
-        let transport = transport.ok_or_else(unknown)?;
-        if self.is_closed() { Err(SocketError::Closed) } else { Ok((address, transport)) }
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
     }
 
-    fn start(
-        self: &Arc<Self>,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<EndpointId, SocketError> {
-        let (abort, registration) = AbortHandle::new_pair();
-        let id = self.with(|_, base| {
-            if base.closed {
-                return None;
-            }
-            base.next_endpoint += 1;
-            base.endpoints.insert(base.next_endpoint, abort);
-            Some(EndpointId(base.next_endpoint))
-        });
-        let id = id.ok_or(SocketError::Closed)?;
-        let hub = self.clone();
-        self.runtime.spawn(async move {
-            let _ = Abortable::new(task, registration).await;
-            hub.with(|_, base| base.endpoints.remove(&id.0));
-        });
-        Ok(id)
+    pub(crate) const fn address(&self) -> &Address {
+        &self.address
     }
 
-    fn refused(self: &Arc<Self>, remote: String, error: PipeError) {
-        log::debug!("{remote} is no pipe: {error}");
-        self.with(|_, base| {
-            base.counters.refused += 1;
-            base.tell(&PipeEvent::Refused { remote, error });
+    pub(crate) const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Begins; when the guard is dropped before it was kept, it may begin again.
+    pub(crate) fn start(self: &Arc<Self>) -> Result<Starting, NotIdle> {
+        let change = self.stage.compare_exchange(IDLE, ACTIVE, Ordering::SeqCst, Ordering::SeqCst);
+        match change {
+            Ok(_) => Ok(Starting(Some(self.clone()))),
+            Err(CLOSED) => Err(NotIdle::Closed),
+            Err(_) => Err(NotIdle::InUse),
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.stage.store(CLOSED, Ordering::SeqCst);
+        self.closed.wake();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.stage.load(Ordering::SeqCst) == CLOSED
+    }
+
+    /// The output of a future, or `None` if the endpoint is closed before.
+    pub(crate) async fn unless_closed<F: Future>(&self, work: F) -> Option<F::Output> {
+        let closed = poll_fn(|cx| {
+            self.closed.register(cx.waker());
+            if self.is_closed() { Poll::Ready(()) } else { Poll::Pending }
         });
+        match select(closed, pin!(work)).await {
+            Either::Left(_) => None,
+            Either::Right((done, _)) => Some(done),
+        }
     }
 }
 
-/// One attempt to make a pipe of an address.
-async fn attempt<P: Pattern>(
-    hub: &Arc<Hub<P>>,
-    transport: &dyn Transport,
-    address: &Address,
-) -> Result<Attached<P>, SocketError> {
-    let limit = hub.config.connect_timeout;
-    let connected = hub.within(limit, transport.connect(address)).await;
-    let timed_out = || std::io::Error::from(std::io::ErrorKind::TimedOut);
-    let connection = connected.ok_or_else(timed_out)??;
-    Ok(admit(hub, connection, address, true).await?)
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage.load(Ordering::SeqCst) {
+            IDLE => "idle",
+            ACTIVE => "active",
+            _ => "closed",
+        };
+        write!(f, "{} ({stage})", self.address)
+    }
 }
 
-/// From a connection to a pipe.
-async fn admit<P: Pattern>(
-    hub: &Arc<Hub<P>>,
+/// See [`Endpoint::start`].
+pub(crate) struct Starting(Option<Arc<Endpoint>>);
+
+impl Starting {
+    pub(crate) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(endpoint) = self.0.take() {
+            let order = Ordering::SeqCst;
+            // It may have been closed meanwhile.
+            let _ = endpoint.stage.compare_exchange(ACTIVE, IDLE, order, order);
+        }
+    }
+}
+
+/// Finds the transport of an address.
+pub(crate) fn resolve<P: Pattern>(
+    shared: &Shared<P>,
+    address: &str,
+) -> Result<(Address, Arc<dyn Transport>), EndpointError> {
+    let address = Address::parse(address).map_err(EndpointError::Address)?;
+    let transport = shared.transports.find(&address).map_err(EndpointError::Scheme)?;
+    Ok((address, transport))
+}
+
+pub(crate) fn settings(runtime: &Runtime, options: &Options) -> Settings {
+    Settings {
+        runtime: runtime.clone(),
+        no_delay: options.no_delay(),
+        keep_alive: options.keep_alive(),
+    }
+}
+
+/// Exchanges the eight bytes, in limited time (`spec.md §13.2`).
+pub(crate) async fn handshake<P: Pattern>(
+    runtime: &Runtime,
+    options: &Options,
     mut connection: Connection,
-    address: &Address,
-    dialled: bool,
-) -> Result<Attached<P>, PipeError> {
-    let remote = connection.remote.clone();
-    let admitted = match greet(hub, &mut connection).await {
-        Ok(()) => Attached::new(hub, connection, address, dialled),
-        Err(error) => Err(error),
+) -> Result<Connection, HandshakeError> {
+    let exchange = async {
+        let io = &mut connection.io;
+        io.write_all(&wire::handshake(P::INFO.own)).await?;
+        io.flush().await?;
+        let mut theirs = [0; 8];
+        io.read_exact(&mut theirs).await?;
+        Ok::<_, std::io::Error>(theirs)
     };
-    if let Err(error) = admitted {
-        hub.refused(remote, error);
-        return Err(error);
-    }
-    admitted
-}
-
-async fn keep_dialling<P: Pattern>(
-    hub: Arc<Hub<P>>,
-    address: Address,
-    transport: Arc<dyn Transport>,
-    first: Option<Attached<P>>,
-) {
-    let (min, max) = (hub.config.reconnect_min, hub.config.reconnect_max);
-    let mut backoff = match hub.config.seed {
-        Some(seed) => Backoff::seeded(min, max, seed),
-        None => Backoff::new(min, max),
+    let done = within(runtime, options.handshake_timeout(), exchange).await;
+    let theirs = match done.ok_or(HandshakeError::TimedOut)? {
+        Ok(theirs) => theirs,
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            return Err(HandshakeError::Closed);
+        }
+        Err(error) => return Err(HandshakeError::Io(error.kind())),
     };
-    let mut next = first;
-    loop {
-        let attached = match next.take() {
-            Some(attached) => Ok(attached),
-            None => attempt(&hub, &*transport, &address).await,
-        };
-        match attached {
-            Ok(attached) => {
-                backoff.reset();
-                let ended = attached.run().await;
-                log::debug!("{address}: {ended}");
-            }
-            Err(error) => log::debug!("{address}: {error}"),
-        }
-        let until = hub.runtime.now() + backoff.next_wait();
-        hub.runtime.sleep_until(until).await;
+    let peer = wire::parse_handshake(theirs).map_err(HandshakeError::Header)?;
+    if peer != P::INFO.peer {
+        return Err(HandshakeError::WrongProtocol { peer, expected: P::INFO.peer });
     }
+    Ok(connection)
 }
-
-async fn keep_accepting<P: Pattern>(
-    hub: Arc<Hub<P>>,
-    mut acceptor: Box<dyn Acceptor>,
-    address: Address,
-) {
-    let mut backoff = Backoff::new(SHORTEST_REST, LONGEST_REST);
-    let mut greeting = FuturesUnordered::new();
-    loop {
-        let accepted = if greeting.len() >= hub.config.max_handshakes.max(1) {
-            None
-        } else {
-            next_of(acceptor.accept(), &mut greeting).await
-        };
-        match accepted {
-            Some(Ok(connection)) => {
-                backoff.reset();
-                greeting.push(begin(hub.clone(), connection, address.clone()));
-            }
-            Some(Err(error)) => {
-                // Out of descriptors, mostly: asking again at once would only spin.
-                log::debug!("{address}: {error}");
-                let until = hub.runtime.now() + backoff.next_wait();
-                let rest = Box::pin(hub.runtime.sleep_until(until));
-                let finished = async { while greeting.next().await.is_some() {} };
-                select(
-                    rest,
-                    Box::pin(async {
-                        finished.await;
-                        std::future::pending::<()>().await
-                    }),
-                )
-                .await;
-            }
-            None => {
-                greeting.next().await;
-            }
-        }
-    }
-}
-
-/// The next connection, unless a handshake ends first.
-async fn next_of<F: Future<Output = ()>>(
-    accept: Attempt<'_, Connection>,
-    greeting: &mut FuturesUnordered<F>,
-) -> Option<std::io::Result<Connection>> {
-    if greeting.is_empty() {
-        return Some(accept.await);
-    }
-    match select(accept, greeting.next()).await {
-        Either::Left((accepted, _)) => Some(accepted),
-        Either::Right(_) => None,
-    }
-}
-
-/// A handshake; what passes it gets a task of its own.
-async fn begin<P: Pattern>(hub: Arc<Hub<P>>, connection: Connection, address: Address) {
-    if let Ok(attached) = admit(&hub, connection, &address, false).await {
-        hub.runtime.spawn(async move {
-            let ended = attached.run().await;
-            log::debug!("{address}: {ended}");
-        });
-    }
-}
-
-const SHORTEST_REST: Duration = Duration::from_millis(1);
-const LONGEST_REST: Duration = Duration::from_millis(100);

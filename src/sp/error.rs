@@ -1,162 +1,354 @@
-//! What can go wrong, sorted by whom it concerns.
+//! Errors, one type per operation.
 
-use std::{fmt, io};
+use std::{fmt, io, sync::Arc};
 
-use super::Protocol;
-use crate::transport::AddressError;
+use super::{
+    message::Message,
+    protocol::ProtocolId,
+    wire::{HeaderError, MessageError},
+};
+use crate::transport::{AddressError, UnknownScheme};
 
-/// Why a pipe ended, or never began. The socket goes on.
+/// Why a request or a message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The socket or the context is closed.
+    Closed,
+    /// No pipe had room within the send timeout; the message was dropped.
+    TimedOut,
+    /// No pipe has room now (`try_send`).
+    WouldBlock,
+    /// There is no pipe, and the options say to fail then.
+    NoPeers,
+    /// The context sent another request before this one had left.
+    Canceled,
+    /// The peer that the message goes to is not connected any more.
+    PeerGone,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the socket or context is closed",
+            Self::TimedOut => "no peer took the message in time",
+            Self::WouldBlock => "no peer can take the message now",
+            Self::NoPeers => "no peer is connected",
+            Self::Canceled => "another request took this one's place",
+            Self::PeerGone => "the peer is gone",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// Why nothing was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The socket or the context is closed.
+    Closed,
+    /// Nothing came within the receive timeout; a request is over then.
+    TimedOut,
+    /// Nothing is there now (`try_recv`).
+    WouldBlock,
+    /// The context has no request to receive a reply for.
+    NoRequest,
+    /// Someone else receives on this context already.
+    Busy,
+    /// The context sent another request, or the pipe was lost and the request is not retried.
+    Canceled,
+    /// The last pipe was lost, and the options say to fail then.
+    NoPeers,
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the socket or context is closed",
+            Self::TimedOut => "nothing came in time",
+            Self::WouldBlock => "nothing is there now",
+            Self::NoRequest => "there is no request to receive a reply for",
+            Self::Busy => "someone else receives on this context",
+            Self::Canceled => "the request was cancelled",
+            Self::NoPeers => "no peer is connected",
+        })
+    }
+}
+
+impl std::error::Error for RecvError {}
+
+/// Why a request got no reply: it was not sent, or nothing was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// It never reached a pipe.
+    Send(SendError),
+    /// It reached a pipe, and may have reached a peer.
+    Recv(RecvError),
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Send(_) => "the request was not sent",
+            Self::Recv(_) => "the request got no reply",
+        })
+    }
+}
+
+impl std::error::Error for RequestError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(match self {
+            Self::Send(error) => error,
+            Self::Recv(error) => error,
+        })
+    }
+}
+
+/// A message that was not sent, and why.
+#[derive(Debug)]
+pub struct SendMessageError {
+    /// Why.
+    pub error: SendError,
+    /// The message, as it was given.
+    pub message: Message,
+}
+
+impl fmt::Display for SendMessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the message was not sent")
+    }
+}
+
+impl std::error::Error for SendMessageError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Why a connection did not become a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The peer's first bytes are no SP header of this version.
+    Header(HeaderError),
+    /// The peer speaks another protocol of the family.
+    WrongProtocol {
+        /// What it speaks.
+        peer: ProtocolId,
+        /// What it should.
+        expected: ProtocolId,
+    },
+    /// The connection ended before the handshake did.
+    Closed,
+    /// The handshake took too long, or was the oldest of too many.
+    TimedOut,
+    /// The connection failed.
+    Io(io::ErrorKind),
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(error) => error.fmt(f),
+            Self::WrongProtocol { peer, expected } => {
+                write!(f, "the peer speaks {peer} and should speak {expected}")
+            }
+            Self::Closed => f.write_str("the connection ended in the handshake"),
+            Self::TimedOut => f.write_str("the peer did not finish the handshake in time"),
+            Self::Io(kind) => write!(f, "the connection failed in the handshake: {kind}"),
+        }
+    }
+}
+
+impl std::error::Error for HandshakeError {}
+
+/// Why a pipe is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PipeError {
-    /// The peer does not speak SP (`spec.md §13.1.1`).
-    NotSp,
-    /// The peer speaks another version of SP.
-    UnsupportedVersion(u8),
-    /// The peer's protocol is not the counterpart of ours.
-    WrongProtocol(Protocol),
-    /// A message longer than `max_message` was announced.
-    TooLong {
-        /// As announced.
-        length: u64,
-        /// The limit.
-        max: u64,
-    },
-    /// The handshake took longer than `handshake_timeout`.
-    HandshakeTimeout,
-    /// `admit` said no.
-    NotAdmitted,
-    /// The peer closed the connection.
-    Closed,
-    /// It was closed at this end.
-    ClosedHere,
+    /// The peer closed the connection between two messages.
+    PeerClosed,
+    /// The connection ended inside a message.
+    Cut,
     /// The connection failed.
     Io(io::ErrorKind),
+    /// The connection claimed more bytes than it was given.
+    IoMisbehaved,
+    /// The peer sent something that is no message.
+    Message(MessageError),
+    /// It was not admitted.
+    Rejected,
+    /// The socket has as many pipes as it may.
+    TooManyPipes,
+    /// It was closed from this side.
+    Closed,
+    /// Its task was dropped by the runtime.
+    Dropped,
 }
 
 impl fmt::Display for PipeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotSp => f.write_str("the peer does not speak SP"),
-            Self::UnsupportedVersion(version) => write!(f, "the peer speaks SP version {version}"),
-            Self::WrongProtocol(Protocol(number)) => {
-                write!(f, "the peer's protocol {number:#06x} is not our counterpart")
-            }
-            Self::TooLong { length, max } => {
-                write!(f, "the peer announced a message of {length} bytes, more than {max}")
-            }
-            Self::HandshakeTimeout => f.write_str("the handshake took too long"),
-            Self::NotAdmitted => f.write_str("the socket does not admit this peer"),
-            Self::Closed => f.write_str("the peer closed the connection"),
-            Self::ClosedHere => f.write_str("the pipe was closed at this end"),
+            Self::PeerClosed => f.write_str("the peer closed the connection"),
+            Self::Cut => f.write_str("the connection ended inside a message"),
             Self::Io(kind) => write!(f, "the connection failed: {kind}"),
+            Self::IoMisbehaved => f.write_str("the IO object claimed more bytes than it was given"),
+            Self::Message(error) => error.fmt(f),
+            Self::Rejected => f.write_str("the pipe was not admitted"),
+            Self::TooManyPipes => f.write_str("the socket has as many pipes as it may"),
+            Self::Closed => f.write_str("the pipe was closed"),
+            Self::Dropped => f.write_str("the runtime dropped the pipe's task"),
         }
     }
 }
 
 impl std::error::Error for PipeError {}
 
-impl From<io::Error> for PipeError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Closed,
-            kind => Self::Io(kind),
-        }
-    }
-}
-
-/// Why a socket cannot dial or listen.
-#[derive(Debug)]
+/// Why an address cannot be used at all.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum SocketError {
-    /// The address is none.
+pub enum EndpointError {
+    /// It is no address.
     Address(AddressError),
-    /// No transport has this scheme.
-    UnknownScheme(String),
-    /// The transport failed: nobody there, address in use, no answer in time.
-    Io(io::Error),
-    /// There was a connection, but no handshake.
-    Pipe(PipeError),
+    /// No transport has its scheme.
+    Scheme(UnknownScheme),
+    /// Its transport does not understand it.
+    Invalid(Arc<io::Error>),
     /// The socket is closed.
     Closed,
 }
 
-impl fmt::Display for SocketError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(error) => error.fmt(f),
-            Self::UnknownScheme(scheme) => write!(f, "no transport for the scheme `{scheme}`"),
-            Self::Io(_) => f.write_str("the transport failed"),
-            Self::Pipe(_) => f.write_str("no handshake with the peer"),
-            Self::Closed => f.write_str("the socket is closed"),
-        }
-    }
-}
-
-impl std::error::Error for SocketError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            Self::Pipe(error) => Some(error),
-            Self::Address(_) | Self::UnknownScheme(_) | Self::Closed => None,
-        }
-    }
-}
-
-impl From<AddressError> for SocketError {
-    fn from(error: AddressError) -> Self {
-        Self::Address(error)
-    }
-}
-
-impl From<io::Error> for SocketError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<PipeError> for SocketError {
-    fn from(error: PipeError) -> Self {
-        Self::Pipe(error)
-    }
-}
-
-/// Why there is no reply, or no request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RequestError {
-    /// The deadline passed. The request, if there was one, is forgotten.
-    TimedOut,
-    /// Another request of the same context took its place, or the connection it went to was lost
-    /// and retries are off.
-    Canceled,
-    /// Nothing was asked, so there is nothing to receive.
-    NoRequest,
-    /// There is no peer, and the socket is told to fail then.
-    NoPeers,
-    /// The peer that asked is gone.
-    PeerGone,
-    /// It cannot be done without waiting.
-    WouldBlock,
-    /// `max_requests` are open.
-    TooMany,
-    /// The socket or the context is closed.
-    Closed,
-}
-
-impl fmt::Display for RequestError {
+impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TimedOut => "the deadline passed",
-            Self::Canceled => "the request was canceled",
-            Self::NoRequest => "nothing was asked",
-            Self::NoPeers => "there is no peer",
-            Self::PeerGone => "the peer that asked is gone",
-            Self::WouldBlock => "it would have to wait",
-            Self::TooMany => "too many requests are open",
+            Self::Address(_) | Self::Invalid(_) => "the address is not valid",
+            Self::Scheme(_) => "the address cannot be used here",
             Self::Closed => "the socket is closed",
         })
     }
 }
 
-impl std::error::Error for RequestError {}
+impl std::error::Error for EndpointError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Address(error) => Some(error),
+            Self::Scheme(error) => Some(error),
+            Self::Invalid(error) => Some(error),
+            Self::Closed => None,
+        }
+    }
+}
+
+/// Why dialling did not lead to a pipe.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The address cannot be used.
+    Endpoint(EndpointError),
+    /// The dialer dials already.
+    InUse,
+    /// The dialer or the socket is closed.
+    Closed,
+    /// No connection could be made.
+    Connect(Arc<io::Error>),
+    /// Connecting or the handshake took too long.
+    TimedOut,
+    /// There was a connection, but the handshake failed.
+    Handshake(HandshakeError),
+    /// There was a handshake, but the pipe was not taken.
+    Pipe(PipeError),
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Endpoint(_) => "could not dial",
+            Self::InUse => "the dialer is in use",
+            Self::Closed => "the dialer is closed",
+            Self::Connect(_) => "could not connect",
+            Self::TimedOut => "could not connect in time",
+            Self::Handshake(_) => "the handshake failed",
+            Self::Pipe(_) => "the pipe was not taken",
+        })
+    }
+}
+
+impl std::error::Error for DialError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Endpoint(error) => Some(error),
+            Self::Connect(error) => Some(error),
+            Self::Handshake(error) => Some(error),
+            Self::Pipe(error) => Some(error),
+            Self::InUse | Self::Closed | Self::TimedOut => None,
+        }
+    }
+}
+
+impl From<EndpointError> for DialError {
+    fn from(error: EndpointError) -> Self {
+        Self::Endpoint(error)
+    }
+}
+
+/// Why listening did not begin.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// The address cannot be used.
+    Endpoint(EndpointError),
+    /// The listener listens already.
+    InUse,
+    /// The listener or the socket is closed.
+    Closed,
+    /// The address could not be taken.
+    Bind(Arc<io::Error>),
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Endpoint(_) => "could not listen",
+            Self::InUse => "the listener is in use",
+            Self::Closed => "the listener is closed",
+            Self::Bind(_) => "could not take the address",
+        })
+    }
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Endpoint(error) => Some(error),
+            Self::Bind(error) => Some(error),
+            Self::InUse | Self::Closed => None,
+        }
+    }
+}
+
+impl From<EndpointError> for ListenError {
+    fn from(error: EndpointError) -> Self {
+        Self::Endpoint(error)
+    }
+}
+
+/// The socket has as many contexts as it may, or is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContextError {
+    /// `max_contexts` is reached.
+    TooMany,
+    /// The socket is closed.
+    Closed,
+}
+
+impl fmt::Display for ContextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooMany => "the socket has as many contexts as it may",
+            Self::Closed => "the socket is closed",
+        })
+    }
+}
+
+impl std::error::Error for ContextError {}

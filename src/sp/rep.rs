@@ -1,268 +1,256 @@
-//! The side that answers (`spec.md §13.4`).
+//! REP: requests come in, each with the means to answer it.
+
+mod replier;
+mod socket;
+
+pub use replier::Replier;
+pub use socket::{RepContext, RepSocket};
 
 use std::{
-    collections::{HashMap, VecDeque},
-    fmt,
-    future::poll_fn,
-    sync::Arc,
-    task::Poll,
+    collections::VecDeque,
+    task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
 
 use super::{
-    Pipe, PipeId, Protocol, RequestError, SocketConfig,
-    hub::{Base, Hub, Pattern},
-    pipe::Header,
+    error::{RecvError, SendError},
+    pattern::{Base, Pattern},
+    pipe::Pipe,
+    protocol::{Info, ProtocolId},
+    waiting::{Line, Receivers},
     wire,
 };
-use crate::{runtime::Runtime, wait::WaitList};
 
-/// Answers requests. Cheap to clone; the last clone closes the socket.
+/// The state of a REP socket.
 ///
-/// Any number of tasks may [`recv`](Self::recv) at once, and answer in any order. A request is
-/// taken off its connection only when somebody receives it, so a slow socket holds its peers back
-/// instead of filling memory.
-#[derive(Clone, Debug)]
-pub struct RepSocket {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    hub: Arc<Hub<Rep>>,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.hub.abandon();
-    }
-}
-
-impl RepSocket {
-    /// A socket without peers.
-    pub fn new(runtime: Runtime, config: SocketConfig) -> Self {
-        Self { inner: Arc::new(Inner { hub: Hub::new(runtime, config, Rep::default()) }) }
-    }
-
-    /// The next request and the way to answer it.
-    ///
-    /// # Errors
-    ///
-    /// [`RequestError::TimedOut`] after `recv_timeout`, [`RequestError::Closed`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses no request.
-    pub async fn recv(&self) -> Result<(Bytes, Replier), RequestError> {
-        let hub = &self.inner.hub;
-        let mut turn = Turn { hub, key: None };
-        let request = poll_fn(|cx| {
-            let key = &mut turn.key;
-            hub.with(|rep, base| match rep.take(base) {
-                Some(request) => {
-                    // Done with the line: nobody is to be woken in its place.
-                    base.wakes.extend(key.take().and_then(|key| rep.receivers.remove(key)));
-                    Poll::Ready(Ok(request))
-                }
-                None if base.closed => Poll::Ready(Err(RequestError::Closed)),
-                None => {
-                    base.wakes.extend(rep.receivers.register(key, cx.waker()));
-                    Poll::Pending
-                }
-            })
-        });
-        let request = hub.limited(hub.config.recv_timeout, request).await?;
-        Ok(self.hand_over(request))
-    }
-
-    /// A request that is there already.
-    ///
-    /// # Errors
-    ///
-    /// [`RequestError::WouldBlock`] if there is none, [`RequestError::Closed`].
-    pub fn try_recv(&self) -> Result<(Bytes, Replier), RequestError> {
-        let hub = &self.inner.hub;
-        let request = hub.with(|rep, base| match rep.take(base) {
-            Some(request) => Ok(request),
-            None if base.closed => Err(RequestError::Closed),
-            None => Err(RequestError::WouldBlock),
-        })?;
-        Ok(self.hand_over(request))
-    }
-
-    fn hand_over(&self, Request { pipe, words, body }: Request) -> (Bytes, Replier) {
-        (body, Replier { hub: self.inner.hub.clone(), pipe, words })
-    }
-}
-
-socket_methods!(RepSocket, Protocol::REP, Protocol::REQ);
-
-/// The way back to who asked. Dropping it leaves the request unanswered.
-pub struct Replier {
-    hub: Arc<Hub<Rep>>,
-    pipe: Pipe,
-    words: Bytes,
-}
-
-impl Replier {
-    /// The pipe that the request came through.
-    pub const fn pipe(&self) -> &Pipe {
-        &self.pipe
-    }
-
-    /// Answers, once the pipe has room.
-    ///
-    /// # Errors
-    ///
-    /// [`RequestError::PeerGone`], [`RequestError::TimedOut`] after `send_timeout`,
-    /// [`RequestError::Closed`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future before it completes leaves the request unanswered.
-    pub async fn send(self, body: impl Into<Bytes>) -> Result<(), RequestError> {
-        let mut body = Some(body.into());
-        let (hub, pipe) = (&self.hub, self.pipe.id());
-        let mut line = Line { hub, pipe, key: None };
-        let sent = poll_fn(|cx| {
-            let key = &mut line.key;
-            hub.with(|_, base| {
-                if base.closed {
-                    return Poll::Ready(Err(RequestError::Closed));
-                }
-                if !base.is_pipe(pipe) {
-                    return Poll::Ready(Err(RequestError::PeerGone));
-                }
-                if base.has_room(pipe) {
-                    let words = Header::Words(self.words.clone());
-                    base.enqueue(pipe, words, body.take().unwrap_or_default());
-                    return Poll::Ready(Ok(()));
-                }
-                if base.config.best_effort {
-                    base.counters.replies_dropped += 1;
-                    return Poll::Ready(Ok(()));
-                }
-                base.wait_for_room(pipe, key, cx.waker());
-                Poll::Pending
-            })
-        });
-        hub.limited(hub.config.send_timeout, sent).await
-    }
-}
-
-/// A place in the line for requests.
-struct Turn<'a> {
-    hub: &'a Arc<Hub<Rep>>,
-    key: Option<u64>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let Some(key) = self.key else { return };
-        self.hub.with(|rep, base| match rep.receivers.remove(key) {
-            Some(waker) => base.wakes.push(waker),
-            // It was woken and made nothing of it: the next one may.
-            None => base.wakes.extend(rep.receivers.pop()),
-        });
-    }
-}
-
-/// A place in the line for room in a pipe.
-struct Line<'a> {
-    hub: &'a Arc<Hub<Rep>>,
-    pipe: PipeId,
-    key: Option<u64>,
-}
-
-impl Drop for Line<'_> {
-    fn drop(&mut self) {
-        if self.key.is_some() {
-            self.hub.with(|_, base| base.leave_line(self.pipe, self.key));
-        }
-    }
-}
-
-impl fmt::Debug for Replier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Replier").field("pipe", &self.pipe).finish_non_exhaustive()
-    }
-}
-
-/// A request that nobody has received yet.
-struct Request {
-    pipe: Pipe,
-    /// From the first word to the id: they go back in front of the reply.
-    words: Bytes,
-    body: Bytes,
-}
-
-/// The pattern: requests in the order in which they came, one pipe's turn after the other's.
+/// A request is handed to a receiver who waits; if there is none it stays with its pipe, which is
+/// not read again before all of its requests were taken.
 #[derive(Default)]
-pub(super) struct Rep {
-    requests: VecDeque<Request>,
-    /// How many of them each pipe has there.
-    held: HashMap<PipeId, usize>,
-    receivers: WaitList,
+pub(crate) struct Rep {
+    receivers: Receivers<Request>,
+    /// Pipes with requests that nobody took, each once, in the order of their turns. Those that
+    /// are gone are passed over.
+    turns: VecDeque<u32>,
 }
+
+/// What REP keeps for each pipe.
+#[derive(Default)]
+pub(crate) struct RepPipe {
+    requests: VecDeque<Request>,
+    /// Replies that wait for room.
+    line: Line,
+}
+
+/// A request on its way to whoever receives it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) pipe: Pipe,
+    pub(crate) header: Bytes,
+    pub(crate) body: Bytes,
+}
+
+/// Whose waiting ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Due {
+    Recv(u64),
+    Reply { pipe: u32, key: u64 },
+}
+
+/// How many requests that were read together wait with their pipe.
+const READ_AHEAD: usize = 256;
 
 impl Rep {
-    fn take(&mut self, base: &mut Base) -> Option<Request> {
-        let request = self.requests.pop_front()?;
-        let id = request.pipe.id();
-        if let Some(held) = self.held.get_mut(&id) {
-            *held -= 1;
-            if *held == 0 {
-                base.resume(id);
-            }
+    pub(crate) fn poll_recv(
+        &mut self,
+        base: &mut Base<Self>,
+        key: &mut Option<u64>,
+        until: Option<Instant>,
+        cx: Option<&Context<'_>>,
+    ) -> Poll<Result<Request, RecvError>> {
+        if let Some(request) = self.receivers.take(*key).or_else(|| self.next(base)) {
+            self.end_recv(base, key.take());
+            return Poll::Ready(Ok(request));
         }
-        Some(request)
+        if base.closing {
+            return Poll::Ready(Err(RecvError::Closed));
+        }
+        if until.is_some_and(|until| until <= base.now) {
+            self.end_recv(base, key.take());
+            return Poll::Ready(Err(RecvError::TimedOut));
+        }
+        let Some(cx) = cx else { return Poll::Ready(Err(RecvError::WouldBlock)) };
+        let first = key.is_none();
+        self.receivers.wait(key, cx, &mut base.wakes);
+        if let (true, Some(until), Some(key)) = (first, until, *key) {
+            base.deadlines.push(until, Due::Recv(key));
+        }
+        Poll::Pending
     }
+
+    /// A receiver is done. What it was given and did not take is for the next.
+    pub(crate) fn end_recv(&mut self, base: &mut Base<Self>, key: Option<u64>) {
+        let Some(key) = key else { return };
+        if let Some(request) = self.receivers.leave(key, &mut base.wakes)
+            && let Some(request) = self.receivers.give(request, &mut base.wakes)
+            && let Some(entry) = base.pipes.find(&request.pipe)
+        {
+            if entry.data.requests.is_empty() {
+                self.turns.push_front(request.pipe.id());
+            }
+            entry.data.requests.push_front(request);
+        }
+    }
+
+    /// The next request that waits with its pipe; the pipes take turns.
+    fn next(&mut self, base: &mut Base<Self>) -> Option<Request> {
+        loop {
+            let id = self.turns.pop_front()?;
+            let Some(entry) = base.pipes.get_mut(id) else { continue };
+            let Some(request) = entry.data.requests.pop_front() else { continue };
+            if entry.data.requests.is_empty() {
+                base.resume(id);
+            } else {
+                self.turns.push_back(id);
+            }
+            return Some(request);
+        }
+    }
+
+    /// Puts a reply on the pipe that the request came through.
+    pub(crate) fn poll_reply(
+        base: &mut Base<Self>,
+        reply: &mut Reply<'_>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
+        if base.closing {
+            return Poll::Ready(Err(SendError::Closed));
+        }
+        let Base { pipes, wakes, stats, deadlines, now, .. } = base;
+        let Some(entry) = pipes.find(reply.pipe) else {
+            return Poll::Ready(Err(SendError::PeerGone));
+        };
+        if entry.has_room() {
+            if let Some(key) = reply.key.take() {
+                entry.data.line.leave(key, wakes);
+            }
+            entry.outbox.push(reply.header, std::mem::take(reply.body));
+            stats.sent += 1;
+            wakes.wake(entry.waker.take());
+            if entry.has_room() {
+                entry.data.line.wake_one(wakes);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if reply.best_effort {
+            stats.dropped += 1;
+            return Poll::Ready(Ok(()));
+        }
+        if reply.until.is_some_and(|until| until <= *now) {
+            return Poll::Ready(Err(SendError::TimedOut));
+        }
+        let first = reply.key.is_none();
+        entry.data.line.wait(reply.key, cx, wakes);
+        if let (true, Some(until), Some(key)) = (first, reply.until, *reply.key) {
+            deadlines.push(until, Due::Reply { pipe: reply.pipe.id(), key });
+        }
+        Poll::Pending
+    }
+
+    /// A reply does not wait any more.
+    pub(crate) fn end_reply(base: &mut Base<Self>, pipe: &Pipe, key: u64) {
+        let Base { pipes, wakes, .. } = base;
+        if let Some(entry) = pipes.find(pipe)
+            && entry.data.line.leave(key, wakes)
+            && entry.has_room()
+        {
+            entry.data.line.wake_one(wakes);
+        }
+    }
+}
+
+/// A reply on its way.
+pub(crate) struct Reply<'a> {
+    pub(crate) pipe: &'a Pipe,
+    pub(crate) header: &'a Bytes,
+    pub(crate) body: &'a mut Bytes,
+    pub(crate) key: &'a mut Option<u64>,
+    pub(crate) until: Option<Instant>,
+    pub(crate) best_effort: bool,
 }
 
 impl Pattern for Rep {
-    const OURS: Protocol = Protocol::REP;
-    const THEIRS: Protocol = Protocol::REQ;
+    type Pipe = RepPipe;
+    type Due = Due;
 
-    fn add_pipe(&mut self, _: &mut Base, pipe: PipeId) {
-        self.held.insert(pipe, 0);
+    const INFO: Info = Info { own: ProtocolId::REP, peer: ProtocolId::REQ };
+
+    fn add_pipe(&mut self, _: &mut Base<Self>, _: u32) -> bool {
+        true
     }
 
-    fn remove_pipe(&mut self, _: &mut Base, pipe: PipeId) {
-        self.held.remove(&pipe);
-        // Nobody could be answered any more.
-        self.requests.retain(|request| request.pipe.id() != pipe);
-    }
-
-    fn writable(&mut self, _: &mut Base, _: PipeId) {}
-
-    fn received(&mut self, base: &mut Base, pipe: PipeId, mut message: Bytes) {
-        let split = wire::split_request(&message, base.config.ttl.max(1));
-        let (Some(split), Some(pipe)) = (split, base.pipe(pipe)) else {
-            base.counters.dropped += 1;
-            return;
-        };
-        let words = message.split_to(split);
-        if let Some(held) = self.held.get_mut(&pipe.id()) {
-            *held += 1;
+    fn remove_pipe(&mut self, base: &mut Base<Self>, id: u32, mut pipe: RepPipe) {
+        pipe.line.wake_all(&mut base.wakes);
+        if !pipe.requests.is_empty() {
+            self.turns.retain(|turn| *turn != id);
         }
-        self.requests.push_back(Request { pipe: pipe.clone(), words, body: message });
-        base.wakes.extend(self.receivers.pop());
+        for request in pipe.requests {
+            base.wakes.discard(request.body);
+        }
     }
 
-    /// As many as there are receivers, and one more of each pipe; the rest stays with the peers.
-    fn wants(&self, pipe: PipeId) -> bool {
-        !self.receivers.is_empty() || self.held.get(&pipe).is_some_and(|held| *held == 0)
+    fn handle_room(&mut self, base: &mut Base<Self>, id: u32) {
+        let Base { pipes, wakes, .. } = base;
+        if let Some(entry) = pipes.get_mut(id).filter(|entry| entry.has_room()) {
+            entry.data.line.wake_one(wakes);
+        }
     }
 
-    fn expired(&mut self, _: &mut Base, _: u32) {}
-
-    fn is_live(&self, _: u32) -> bool {
-        false
+    fn handle_message(
+        &mut self,
+        base: &mut Base<Self>,
+        id: u32,
+        message: Bytes,
+    ) -> Result<(), Bytes> {
+        let Some(entry) = base.pipes.get_mut(id) else { return Ok(()) };
+        if entry.data.requests.len() >= READ_AHEAD {
+            return Err(message);
+        }
+        let Ok((header, body)) = wire::split_backtrace(message, base.options.max_hops()) else {
+            base.stats.junk += 1;
+            return Ok(());
+        };
+        let request = Request { pipe: entry.pipe.clone(), header, body };
+        // What came before goes before.
+        if !entry.data.requests.is_empty() {
+            entry.data.requests.push_back(request);
+        } else if let Some(request) = self.receivers.give(request, &mut base.wakes) {
+            entry.data.requests.push_back(request);
+            self.turns.push_back(id);
+        }
+        Ok(())
     }
 
-    fn close(&mut self, base: &mut Base) {
-        self.requests.clear();
-        base.wakes.extend(self.receivers.take());
+    fn wants(&self, base: &Base<Self>, id: u32) -> bool {
+        base.pipes.get(id).is_some_and(|entry| entry.data.requests.is_empty())
+    }
+
+    fn handle_timeout(&mut self, base: &mut Base<Self>, due: Due) {
+        let Base { pipes, wakes, .. } = base;
+        match due {
+            Due::Recv(key) => self.receivers.nudge(key, wakes),
+            Due::Reply { pipe, key } => {
+                if let Some(entry) = pipes.get_mut(pipe) {
+                    entry.data.line.nudge(key, wakes);
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, base: &mut Base<Self>) {
+        let Base { pipes, wakes, .. } = base;
+        self.receivers.wake_all(wakes);
+        pipes.iter_mut().for_each(|entry| entry.data.line.wake_all(wakes));
     }
 }

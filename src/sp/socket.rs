@@ -1,87 +1,220 @@
-//! What sockets of every pattern can do, written once.
+//! What all sockets have in common.
 
-/// Dialing, listening, events, counters, close. The socket has `inner.hub`.
+use std::{fmt, future::poll_fn, sync::Arc};
+
+use super::{
+    dialer::Dialer,
+    error::{DialError, EndpointError, ListenError},
+    listener::Listener,
+    options::Options,
+    pattern::Pattern,
+    pipe::{Pipe, PipeEvents},
+    shared::Shared,
+    stats::Stats,
+};
+use crate::{runtime::Runtime, transport::Transports};
+
+/// Held by everything through which a user reaches a socket: when the last is dropped, the socket
+/// closes.
+pub(crate) struct Handle<P: Pattern> {
+    pub(crate) shared: Arc<Shared<P>>,
+}
+
+impl<P: Pattern> Handle<P> {
+    pub(crate) fn new(
+        pattern: P,
+        runtime: Runtime,
+        transports: Transports,
+        options: Options,
+    ) -> Arc<Self> {
+        Arc::new(Self { shared: Shared::new(pattern, runtime, transports, options) })
+    }
+
+    pub(crate) async fn dial(&self, address: &str) -> Result<Dialer, DialError> {
+        let dialer = self.dialer(address, self.options())?;
+        dialer.dial().await?;
+        Ok(dialer)
+    }
+
+    pub(crate) async fn listen(&self, address: &str) -> Result<Listener, ListenError> {
+        let listener = self.listener(address, self.options())?;
+        listener.listen().await?;
+        Ok(listener)
+    }
+
+    pub(crate) fn dialer(&self, address: &str, options: Options) -> Result<Dialer, EndpointError> {
+        Dialer::new(self.shared.clone(), address, options)
+    }
+
+    pub(crate) fn listener(
+        &self,
+        address: &str,
+        options: Options,
+    ) -> Result<Listener, EndpointError> {
+        Listener::new(self.shared.clone(), address, options)
+    }
+
+    pub(crate) fn events(&self) -> PipeEvents {
+        self.shared.with(|_, base| {
+            let (events, queue) = PipeEvents::new(base.options.event_queue());
+            base.subscribe(queue);
+            if base.closing && base.pipes.len() == 0 {
+                base.end_events();
+            }
+            events
+        })
+    }
+
+    pub(crate) fn pipes(&self) -> Vec<Pipe> {
+        self.shared.with(|_, base| {
+            let attached = base.pipes.iter().filter(|entry| entry.attached);
+            attached.map(|entry| entry.pipe.clone()).collect()
+        })
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        self.shared.with(|_, base| base.options.clone())
+    }
+
+    pub(crate) fn configure(&self, options: Options) {
+        let old = self.shared.with(|_, base| std::mem::replace(&mut base.options, options));
+        drop(old);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.shared.with(|_, base| Stats { pipes: base.pipes.attached(), ..base.stats })
+    }
+
+    pub(crate) async fn close(&self) {
+        self.shared.start_close();
+        poll_fn(|cx| self.shared.poll_closed(cx)).await;
+    }
+}
+
+impl<P: Pattern> Drop for Handle<P> {
+    fn drop(&mut self) {
+        self.shared.start_close();
+    }
+}
+
+impl<P: Pattern> fmt::Debug for Handle<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}
+
+/// The methods that all sockets have.
 macro_rules! socket_methods {
-    ($name:ident, $ours:expr, $theirs:expr) => {
+    ($name:ident, $pattern:ty) => {
         impl $name {
-            /// Connects to an address, and connects again whenever that connection is lost.
+            /// Connects to an address, and again whenever the connection is lost.
             ///
             /// # Errors
             ///
-            /// Why the first attempt failed; it may be tried again.
+            /// [`DialError`](crate::sp::DialError) if there is no connection now; then it is not
+            /// tried again.
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropping the future gives up.
             pub async fn dial(
                 &self,
                 address: &str,
-            ) -> Result<$crate::sp::EndpointId, $crate::sp::SocketError> {
-                self.inner.hub.dial(address).await
+            ) -> Result<crate::sp::Dialer, crate::sp::DialError> {
+                self.handle.dial(address).await
             }
 
-            /// As [`dial`](Self::dial), but returns at once and tries until it works.
+            /// Listens on an address.
             ///
             /// # Errors
             ///
-            /// What is wrong with the address or the socket.
-            pub fn dial_background(
-                &self,
-                address: &str,
-            ) -> Result<$crate::sp::EndpointId, $crate::sp::SocketError> {
-                self.inner.hub.dial_background(address)
-            }
-
-            /// Listens on an address; returns it with the port that was taken.
+            /// [`ListenError`](crate::sp::ListenError) if that is not possible.
             ///
-            /// # Errors
+            /// # Cancel safety
             ///
-            /// Why not: the address is in use, say.
+            /// Dropping the future gives up.
             pub async fn listen(
                 &self,
                 address: &str,
-            ) -> Result<$crate::transport::Address, $crate::sp::SocketError> {
-                Ok(self.listen_with_id(address).await?.1)
+            ) -> Result<crate::sp::Listener, crate::sp::ListenError> {
+                self.handle.listen(address).await
             }
 
-            /// As [`listen`](Self::listen), with the number to close it by.
+            /// A dialer that does nothing yet, with options of its own.
             ///
             /// # Errors
             ///
-            /// As [`listen`](Self::listen).
-            pub async fn listen_with_id(
+            /// [`EndpointError`](crate::sp::EndpointError) if the address cannot be used.
+            pub fn dialer(
                 &self,
                 address: &str,
-            ) -> Result<
-                ($crate::sp::EndpointId, $crate::transport::Address),
-                $crate::sp::SocketError,
-            > {
-                self.inner.hub.listen(address).await
+                options: crate::sp::Options,
+            ) -> Result<crate::sp::Dialer, crate::sp::EndpointError> {
+                self.handle.dialer(address, options)
             }
 
-            /// Ends a dialer together with its pipe, or a listener: pipes that it accepted go
-            /// on, handshakes under way are cut short.
-            pub fn close_endpoint(&self, endpoint: $crate::sp::EndpointId) {
-                self.inner.hub.close_endpoint(endpoint);
+            /// A listener that does nothing yet, with options of its own.
+            ///
+            /// # Errors
+            ///
+            /// [`EndpointError`](crate::sp::EndpointError) if the address cannot be used.
+            pub fn listener(
+                &self,
+                address: &str,
+                options: crate::sp::Options,
+            ) -> Result<crate::sp::Listener, crate::sp::EndpointError> {
+                self.handle.listener(address, options)
             }
 
-            /// What becomes of pipes from now on. Of 256 events that nobody took, further ones
-            /// are dropped and counted.
-            pub fn events(&self) -> impl futures::Stream<Item = $crate::sp::PipeEvent> + use<> {
-                self.inner.hub.with(|_, base| base.events())
+            /// What happens to the socket's pipes from now on.
+            pub fn events(&self) -> crate::sp::PipeEvents {
+                self.handle.events()
             }
 
-            /// What was counted so far.
-            pub fn counters(&self) -> $crate::sp::Counters {
-                self.inner.hub.counters()
+            /// The pipes that are in use now.
+            pub fn pipes(&self) -> Vec<crate::sp::Pipe> {
+                self.handle.pipes()
             }
 
-            /// What this socket speaks, and what its peers must.
-            pub const fn info(&self) -> ($crate::sp::Protocol, $crate::sp::Protocol) {
-                ($ours, $theirs)
+            /// The options that new dialers, listeners and calls take over.
+            pub fn options(&self) -> crate::sp::Options {
+                self.handle.options()
             }
 
-            /// Closes the socket for all its clones: no new pipes, whoever waits is told, and
-            /// what was sent is written within `linger`. A second call does no harm.
+            /// Changes them. What exists keeps what it has; nothing that is queued is lost.
+            pub fn configure(&self, options: crate::sp::Options) {
+                self.handle.configure(options);
+            }
+
+            /// What the socket counted.
+            pub fn stats(&self) -> crate::sp::Stats {
+                self.handle.stats()
+            }
+
+            /// What the socket speaks.
+            pub const fn info(&self) -> crate::sp::Info {
+                <$pattern as crate::sp::pattern::Pattern>::INFO
+            }
+
+            /// Closes the socket: calls that wait, and all later ones, fail as closed; what was
+            /// handed to pipes has the linger time to leave. Closing again waits for the same.
+            ///
+            /// Dropping the last handle closes as well, in the background.
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropping the future does not stop the closing.
             pub async fn close(&self) {
-                self.inner.hub.close().await;
+                self.handle.close().await;
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Debug::fmt(&self.handle, f)
             }
         }
     };
 }
+
+pub(crate) use socket_methods;

@@ -1,100 +1,20 @@
 //! Connections within the process.
 
+mod table;
+
+pub use table::Memory;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     fmt, io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
-use futures::{
-    StreamExt,
-    channel::mpsc,
-    io::{AsyncRead, AsyncWrite},
-};
+use futures::io::{AsyncRead, AsyncWrite};
 
-use super::{Acceptor, Address, Attempt, Connection, Transport};
 use crate::sync::Mutex;
-
-/// `memory://NAME`: a table of names, and the listeners behind them. Clones share the table.
-#[derive(Clone, Default)]
-pub struct Memory {
-    names: Arc<Mutex<HashMap<String, mpsc::Sender<Duplex>>>>,
-}
-
-impl Memory {
-    /// An empty table.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-}
-
-impl Transport for Memory {
-    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) if nobody listens there, or too
-    /// many connections wait to be accepted.
-    fn connect<'a>(&'a self, to: &'a Address) -> Attempt<'a, Connection> {
-        Box::pin(async move {
-            let listener = self.names.lock().get(to.rest()).cloned();
-            let mut listener = listener.ok_or(io::ErrorKind::ConnectionRefused)?;
-            let (here, there) = duplex(CAPACITY);
-            listener.try_send(there).map_err(|_| io::ErrorKind::ConnectionRefused)?;
-            Ok(Connection::new(here, to.rest(), to.rest()))
-        })
-    }
-
-    /// [`AddrInUse`](io::ErrorKind::AddrInUse) if somebody listens there.
-    fn listen<'a>(&'a self, on: &'a Address) -> Attempt<'a, Box<dyn Acceptor>> {
-        Box::pin(async move {
-            let mut names = self.names.lock();
-            if names.contains_key(on.rest()) {
-                return Err(io::ErrorKind::AddrInUse.into());
-            }
-            let (sender, waiting) = mpsc::channel(BACKLOG);
-            names.insert(on.rest().to_owned(), sender);
-            let name = on.rest().to_owned();
-            Ok(Box::new(Listening { memory: self.clone(), name, waiting }) as Box<dyn Acceptor>)
-        })
-    }
-}
-
-impl fmt::Debug for Memory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.names.lock().keys()).finish()
-    }
-}
-
-/// Bytes that a connection holds each way.
-const CAPACITY: usize = 64 << 10;
-
-/// Connections that wait to be accepted.
-const BACKLOG: usize = 128;
-
-struct Listening {
-    memory: Memory,
-    name: String,
-    waiting: mpsc::Receiver<Duplex>,
-}
-
-impl Acceptor for Listening {
-    fn accept(&mut self) -> Attempt<'_, Connection> {
-        Box::pin(async move {
-            let end = self.waiting.next().await.ok_or(io::ErrorKind::ConnectionAborted)?;
-            Ok(Connection::new(end, &*self.name, &*self.name))
-        })
-    }
-
-    fn local_addr(&self) -> io::Result<Address> {
-        Ok(Address::new("memory", &*self.name))
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.memory.names.lock().remove(&self.name);
-    }
-}
 
 /// Two ends of a connection that holds up to `capacity` bytes each way, at least one.
 ///

@@ -1,6 +1,10 @@
-//! Streams of shared sessions as connections: many of them over one TCP connection.
+//! Streams of shared sessions as connections: many pipes over one TCP connection.
 
-use std::{collections::HashMap, fmt, io, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt, io,
+    sync::{Arc, Weak},
+};
 
 use futures::{
     FutureExt, StreamExt,
@@ -8,60 +12,41 @@ use futures::{
     stream::SelectAll,
 };
 
-use super::{Acceptor, Address, Attempt, Connection, Transport};
+use super::{
+    Accepting, Acceptor, Address, Binding, Connecting, Connection, Connector, Settings, Transport,
+};
 use crate::{
     config::Config,
-    runtime::Runtime,
     session::{Dispatcher, Driver, Protocol, Session, Streams},
-    stream::Stream,
     sync::Mutex,
 };
 
-/// Connecting opens a stream of the one session with that remote, listening accepts the streams of
-/// every session that comes in. Sessions are shared (`spec.md §10`), and these streams say that
-/// they speak SP.
+/// `mux+tcp://host:port`: connecting opens a stream of one session per remote, listening accepts
+/// the streams of every session that comes in. Sessions are shared (`spec.md §10`); the streams of
+/// this transport say that they speak SP.
 ///
-/// A session that ended is dialled anew by the next connection. Streams of other protocols go
-/// beside: open them on [`session`](Self::session), serve them with [`on_accept`](Self::on_accept).
-///
-/// ```
-/// # #[cfg(feature = "tokio")]
-/// # fn main() {
-/// # let tokio = tokio::runtime::Runtime::new().unwrap();
-/// # let _entered = tokio.enter();
-/// use trunkline::transport::{Mux, Tcp, Transports};
-///
-/// let mux = Mux::new("tcp", Tcp, trunkline::tokio::runtime());
-/// let transports = Transports::default().with("mux+tcp", mux);
-/// assert!(transports.find("mux+tcp").is_some());
-/// # }
-/// # #[cfg(not(feature = "tokio"))]
-/// # fn main() {}
-/// ```
+/// A session that ended is dialled anew by the next connection. To open streams of other
+/// protocols beside, take the session from [`session`](Self::session); to serve them, say which
+/// with [`on_accept`](Self::on_accept).
 #[derive(Clone)]
 pub struct Mux {
     scheme: Arc<str>,
-    below: Arc<dyn Transport>,
-    runtime: Runtime,
+    inner: Arc<dyn Transport>,
     config: Config,
     max_sessions: usize,
     queue: usize,
     on_accept: Option<OnAccept>,
-    remotes: Arc<Mutex<HashMap<String, Arc<Remote>>>>,
+    remotes: Arc<Mutex<HashMap<String, Weak<Remote>>>>,
 }
 
 type OnAccept = Arc<dyn Fn(&Session, &mut Dispatcher) + Send + Sync>;
 
-/// The session with one remote; locked while it is dialled, so that there is one and no more.
-type Remote = futures::lock::Mutex<Option<Session>>;
-
 impl Mux {
-    /// Sessions over another transport, whose addresses have `scheme`.
-    pub fn new(scheme: &str, below: impl Transport, runtime: Runtime) -> Self {
+    /// Sessions over another transport, whose addresses have the scheme `inner_scheme`.
+    pub fn new(inner_scheme: &str, inner: impl Transport) -> Self {
         Self {
-            scheme: scheme.into(),
-            below: Arc::new(below),
-            runtime,
+            scheme: inner_scheme.into(),
+            inner: Arc::new(inner),
             config: Config::default(),
             max_sessions: 1_024,
             queue: 256,
@@ -76,19 +61,20 @@ impl Mux {
         Self { config, ..self }
     }
 
-    /// How many sessions a listener keeps at once, default 1,024. A connection beyond is closed.
+    /// How many sessions a listener keeps at once; a connection beyond is closed. Default 1,024.
     #[must_use]
     pub fn max_sessions(self, max_sessions: usize) -> Self {
         Self { max_sessions, ..self }
     }
 
-    /// How many streams of one session may wait to be accepted, default 256. One more is refused.
+    /// How many streams of one session may wait to be accepted; one more is refused. At least 1,
+    /// default 256.
     #[must_use]
     pub fn queue(self, queue: usize) -> Self {
         Self { queue, ..self }
     }
 
-    /// Called with every session that comes in: here other protocols can be served.
+    /// Is called with every session that comes in: here other protocols can be served.
     #[must_use]
     pub fn on_accept(
         self,
@@ -97,153 +83,201 @@ impl Mux {
         Self { on_accept: Some(Arc::new(serve)), ..self }
     }
 
-    /// The session with `remote` (the rest of an address) that connections share; dialled if there
-    /// is none. It lasts until it ends or this transport is gone.
+    /// The session with the remote at `rest` (an address without its scheme) that connections
+    /// share; dialled if there is none.
     ///
     /// # Errors
     ///
     /// Those of connecting.
-    pub async fn session(&self, remote: &str) -> io::Result<Session> {
-        let known = self.remote(remote);
-        let mut live = known.lock().await;
-        if let Some(session) = live.as_ref().filter(|session| !session.is_closed()) {
-            return Ok(session.clone());
-        }
-        let below = Address::new(&*self.scheme, remote);
-        let connection = self.below.connect(&below).await?;
-        let (session, driver) = Session::client(connection.io, self.clocked());
-        drive(&self.runtime, driver);
-        *live = Some(session.clone());
+    pub async fn session(&self, rest: &str, settings: &Settings) -> io::Result<Session> {
+        let remote = self.remote(rest, settings)?;
+        let (session, _) = remote.session().await?;
         Ok(session)
     }
 
-    /// The session takes no more streams: the next one is another.
-    async fn forget(&self, remote: &str, session: &Session) {
-        self.remote(remote).lock().await.take_if(|live| live.is(session));
-    }
-
-    fn remote(&self, name: &str) -> Arc<Remote> {
+    fn remote(&self, rest: &str, settings: &Settings) -> io::Result<Arc<Remote>> {
         let mut remotes = self.remotes.lock();
-        if let Some(remote) = remotes.get(name) {
-            return remote.clone();
+        if let Some(remote) = remotes.get(rest).and_then(Weak::upgrade) {
+            return Ok(remote);
         }
-        // Those that ended and that nobody dials need no place.
-        remotes.retain(|_, remote| {
-            let live = remote.try_lock();
-            live.is_none_or(|live| live.as_ref().is_some_and(|session| !session.is_closed()))
+        let connector = self.inner.connector(&Address::new(&self.scheme, rest), settings)?;
+        let remote = Arc::new(Remote {
+            connector,
+            config: with_clock(&self.config, settings),
+            settings: settings.clone(),
+            live: futures::lock::Mutex::new(None),
         });
-        remotes.entry(name.to_owned()).or_default().clone()
-    }
-
-    /// Sessions live on the clock of those who use them, unless they were given one.
-    fn clocked(&self) -> Config {
-        let mut config = self.config.clone();
-        if !config.timer_chosen {
-            config.timer = Some(self.runtime.clock().clone());
-        }
-        config
-    }
-
-    async fn open(&self, remote: &str) -> io::Result<Stream> {
-        let session = self.session(remote).await?;
-        let opened = Dispatcher::open(&session, Protocol::SP).await;
-        if opened.is_err() {
-            self.forget(remote, &session).await;
-        }
-        opened
-    }
-}
-
-impl Transport for Mux {
-    fn connect<'a>(&'a self, to: &'a Address) -> Attempt<'a, Connection> {
-        Box::pin(async move {
-            let stream = match self.open(to.rest()).await {
-                Ok(stream) => stream,
-                // The session may have ended this moment: once more, on a new one.
-                Err(_) => self.open(to.rest()).await?,
-            };
-            Ok(Connection::new(stream, "", to.rest()))
-        })
-    }
-
-    fn listen<'a>(&'a self, on: &'a Address) -> Attempt<'a, Box<dyn Acceptor>> {
-        Box::pin(async move {
-            let below = self.below.listen(&Address::new(&*self.scheme, on.rest())).await?;
-            let (mux, scheme) = (self.clone(), on.scheme().to_owned());
-            let listening = Listening { mux, scheme, below, sessions: SelectAll::new() };
-            Ok(Box::new(listening) as Box<dyn Acceptor>)
-        })
+        remotes.retain(|_, remote| remote.strong_count() > 0);
+        remotes.insert(rest.to_owned(), Arc::downgrade(&remote));
+        Ok(remote)
     }
 }
 
 impl fmt::Debug for Mux {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mux").field("scheme", &self.scheme).finish_non_exhaustive()
+        f.debug_struct("Mux").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
-struct Listening {
-    mux: Mux,
-    scheme: String,
-    below: Box<dyn Acceptor>,
-    sessions: SelectAll<Incoming>,
+impl Transport for Mux {
+    fn connector(&self, address: &Address, settings: &Settings) -> io::Result<Box<dyn Connector>> {
+        let remote = self.remote(address.rest(), settings)?;
+        Ok(Box::new(Dial { remote, scheme: address.scheme().to_owned() }))
+    }
+
+    fn bind(&self, address: &Address, settings: &Settings) -> Binding {
+        let inner = self.inner.bind(&Address::new(&self.scheme, address.rest()), settings);
+        let (mux, settings, scheme) = (self.clone(), settings.clone(), address.scheme().to_owned());
+        async move {
+            let inner = inner.await?;
+            let streams = SelectAll::new();
+            Ok(Box::new(Listen { mux, settings, scheme, inner, streams }) as Box<dyn Acceptor>)
+        }
+        .boxed()
+    }
 }
 
-/// The SP streams of one session, as connections that name its ends. It keeps the session: without
-/// handles it would refuse streams.
-type Incoming = futures::stream::Map<Streams, Box<dyn FnMut(Stream) -> Connection + Send>>;
+/// One remote and the session with it.
+struct Remote {
+    connector: Box<dyn Connector>,
+    config: Config,
+    settings: Settings,
+    /// Locked while dialling, so that there is one session and no more.
+    live: futures::lock::Mutex<Option<(Session, Ends)>>,
+}
 
-impl Listening {
+/// The addresses of a session's ends.
+type Ends = (Option<Address>, Option<Address>);
+
+impl Remote {
+    async fn session(&self) -> io::Result<(Session, Ends)> {
+        let mut live = self.live.lock().await;
+        if let Some((session, ends)) = live.as_ref().filter(|(session, _)| !session.is_closed()) {
+            return Ok((session.clone(), ends.clone()));
+        }
+        *live = None;
+        let connection = self.connector.connect().await?;
+        let ends = (connection.local.clone(), connection.remote.clone());
+        let (session, driver) = Session::client(connection.io, self.config.clone());
+        drive(&self.settings, driver);
+        *live = Some((session.clone(), ends.clone()));
+        Ok((session, ends))
+    }
+
+    /// The session takes no more streams.
+    async fn forget(&self, session: &Session) {
+        let mut live = self.live.lock().await;
+        if live.as_ref().is_some_and(|(known, _)| known.is(session)) {
+            *live = None;
+        }
+    }
+}
+
+fn drive(settings: &Settings, driver: Driver) {
+    settings.runtime.spawn(driver.map(|ended| {
+        if let Err(error) = ended {
+            log::debug!("shared session ended: {error}");
+        }
+    }));
+}
+
+/// The sessions live on the clock of those who use them, unless they were given one.
+fn with_clock(config: &Config, settings: &Settings) -> Config {
+    let mut config = config.clone();
+    if !config.timer_chosen {
+        config.timer = Some(settings.runtime.clock().clone());
+    }
+    config
+}
+
+struct Dial {
+    remote: Arc<Remote>,
+    scheme: String,
+}
+
+impl Connector for Dial {
+    fn connect(&self) -> Connecting {
+        let (remote, scheme) = (self.remote.clone(), self.scheme.clone());
+        async move {
+            let (session, (local, peer)) = remote.session().await?;
+            let stream = match Dispatcher::open(&session, Protocol::SP).await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    remote.forget(&session).await;
+                    return Err(error);
+                }
+            };
+            Ok(connection(stream, &scheme, local, peer))
+        }
+        .boxed()
+    }
+}
+
+struct Listen {
+    mux: Mux,
+    settings: Settings,
+    scheme: String,
+    inner: Box<dyn Acceptor>,
+    streams: SelectAll<Incoming>,
+}
+
+/// The SP streams of one session, with the addresses of its ends.
+type Incoming = futures::stream::Map<Streams, Box<dyn FnMut(crate::Stream) -> Connection + Send>>;
+
+impl Listen {
     fn add(&mut self, connection: Connection) {
-        if self.sessions.len() >= self.mux.max_sessions {
-            log::debug!("too many sessions: {connection:?} is closed");
+        if self.streams.len() >= self.mux.max_sessions {
+            log::debug!("too many sessions: {connection:?} closed");
             return;
         }
-        let Connection { io, local, remote, .. } = connection;
-        let (session, driver) = Session::server(io, self.mux.clocked());
-        drive(&self.mux.runtime, driver);
+        let (local, remote) = (connection.local, connection.remote);
+        let config = with_clock(&self.mux.config, &self.settings);
+        let (session, driver) = Session::server(connection.io, config);
+        drive(&self.settings, driver);
         let mut dispatcher = Dispatcher::new(session.clone());
         let Ok(streams) = dispatcher.serve(Protocol::SP, self.mux.queue) else { return };
         if let Some(serve) = &self.mux.on_accept {
             serve(&session, &mut dispatcher);
         }
-        self.mux.runtime.spawn(dispatcher.run());
-        self.sessions.push(
-            streams.map(Box::new(move |stream| {
-                Connection::new(stream, local.clone(), remote.clone())
-            })),
-        );
+        self.settings.runtime.spawn(dispatcher.run());
+        let scheme = self.scheme.clone();
+        self.streams.push(streams.map(Box::new(move |stream| {
+            self::connection(stream, &scheme, local.clone(), remote.clone())
+        })));
     }
 }
 
-impl Acceptor for Listening {
-    fn accept(&mut self) -> Attempt<'_, Connection> {
-        Box::pin(async move {
+impl Acceptor for Listen {
+    fn accept(&mut self) -> Accepting<'_> {
+        async {
             loop {
-                let next = match self.sessions.is_empty() {
-                    true => futures::future::pending().left_future(),
-                    false => self.sessions.next().right_future(),
+                let next = match self.streams.is_empty() {
+                    true => std::future::pending().left_future(),
+                    false => self.streams.next().right_future(),
                 };
-                let accepted = match select(next, self.below.accept()).await {
+                let connection = match select(next, self.inner.accept()).await {
                     Either::Left((Some(connection), _)) => return Ok(connection),
                     // The last session is gone.
                     Either::Left((None, _)) => continue,
                     Either::Right((accepted, _)) => accepted?,
                 };
-                self.add(accepted);
+                self.add(connection);
             }
-        })
+        }
+        .boxed()
     }
 
-    fn local_addr(&self) -> io::Result<Address> {
-        Ok(Address::new(&*self.scheme, self.below.local_addr()?.rest()))
+    fn local_addr(&self) -> Option<Address> {
+        self.inner.local_addr().map(|address| Address::new(&self.scheme, address.rest()))
     }
 }
 
-fn drive(runtime: &Runtime, driver: Driver) {
-    runtime.spawn(async move {
-        if let Err(error) = driver.await {
-            log::debug!("a shared session ended: {error}");
-        }
-    });
+fn connection(
+    stream: crate::Stream,
+    scheme: &str,
+    local: Option<Address>,
+    remote: Option<Address>,
+) -> Connection {
+    let ours = |address: Option<Address>| address.map(|at| Address::new(scheme, at.rest()));
+    Connection::new(stream).local(ours(local)).remote(ours(remote))
 }

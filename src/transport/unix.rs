@@ -1,67 +1,96 @@
-//! `ipc://PATH`: sockets of the file system, on tokio.
+//! Unix sockets, on tokio.
 
-use std::{fs, io, os::unix::fs::FileTypeExt, path::PathBuf};
+use std::{io, path::PathBuf};
 
+use futures::FutureExt;
 use tokio::net::{UnixListener, UnixStream};
 
-use super::{Acceptor, Address, Attempt, Connection, Transport};
+use super::{
+    Accepting, Acceptor, Address, Binding, Connecting, Connection, Connector, Framing, Settings,
+    Transport,
+};
 use crate::tokio::Compat;
 
-/// Unix sockets. Needs a tokio runtime around it.
+/// `ipc:///path/to/socket`, as nanomsg's relatives name it. Needs a tokio runtime with its IO
+/// enabled.
 ///
-/// A socket file that nobody listens on any more is replaced; the file goes with its listener.
+/// A path that nobody listens on any more is taken over; the path is removed with the listener.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unix;
 
 impl Transport for Unix {
-    fn connect<'a>(&'a self, to: &'a Address) -> Attempt<'a, Connection> {
-        Box::pin(async move { Ok(connection(UnixStream::connect(to.rest()).await?, to.rest())) })
+    fn connector(&self, address: &Address, _: &Settings) -> io::Result<Box<dyn Connector>> {
+        Ok(Box::new(Dial { address: address.clone() }))
     }
 
-    fn listen<'a>(&'a self, on: &'a Address) -> Attempt<'a, Box<dyn Acceptor>> {
-        Box::pin(async move {
-            let path = PathBuf::from(on.rest());
+    fn bind(&self, address: &Address, _: &Settings) -> Binding {
+        let address = address.clone();
+        async move {
+            let path = PathBuf::from(address.rest());
             let listener = match UnixListener::bind(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    let is_socket =
-                        fs::symlink_metadata(&path).is_ok_and(|file| file.file_type().is_socket());
-                    if !is_socket || UnixStream::connect(&path).await.is_ok() {
-                        return Err(error);
+                    match UnixStream::connect(&path).await {
+                        Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                            std::fs::remove_file(&path)?;
+                            UnixListener::bind(&path)?
+                        }
+                        _ => return Err(error),
                     }
-                    fs::remove_file(&path)?;
-                    UnixListener::bind(&path)?
                 }
                 listener => listener?,
             };
-            Ok(Box::new(Listening { listener, path }) as Box<dyn Acceptor>)
-        })
+            Ok(Box::new(Listen { listener, address, path }) as Box<dyn Acceptor>)
+        }
+        .boxed()
     }
 }
 
-struct Listening {
+struct Dial {
+    address: Address,
+}
+
+impl Connector for Dial {
+    fn connect(&self) -> Connecting {
+        let address = self.address.clone();
+        async move {
+            let stream = UnixStream::connect(address.rest()).await?;
+            Ok(connection(stream, address))
+        }
+        .boxed()
+    }
+}
+
+struct Listen {
     listener: UnixListener,
+    address: Address,
     path: PathBuf,
 }
 
-impl Acceptor for Listening {
-    fn accept(&mut self) -> Attempt<'_, Connection> {
-        let path = self.path.to_string_lossy().into_owned();
-        Box::pin(async move { Ok(connection(self.listener.accept().await?.0, &path)) })
+impl Acceptor for Listen {
+    fn accept(&mut self) -> Accepting<'_> {
+        async {
+            let (stream, _) = self.listener.accept().await?;
+            Ok(connection(stream, self.address.clone()))
+        }
+        .boxed()
     }
 
-    fn local_addr(&self) -> io::Result<Address> {
-        Ok(Address::new("ipc", self.path.to_string_lossy()))
+    fn local_addr(&self) -> Option<Address> {
+        Some(self.address.clone())
     }
 }
 
-impl Drop for Listening {
+impl Drop for Listen {
     fn drop(&mut self) {
-        // Somebody may have removed it before.
-        let _ = fs::remove_file(&self.path);
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            log::debug!("could not remove {}: {error}", self.path.display());
+        }
     }
 }
 
-fn connection(socket: UnixStream, path: &str) -> Connection {
-    let connection = Connection::new(Compat::new(socket), path, path);
-    Connection { marks_messages: true, ..connection }
+fn connection(stream: UnixStream, address: Address) -> Connection {
+    Connection::new(Compat::new(stream))
+        .local(Some(address.clone()))
+        .remote(Some(address))
+        .framing(Framing::Local)
 }

@@ -1,0 +1,85 @@
+//! A device: requests that come to one socket go out of another, and the replies go back.
+
+use std::{fmt, pin::pin};
+
+use futures::future::{Either, select};
+
+use super::{
+    error::{RecvError, SendError},
+    raw::{RawRep, RawReq},
+};
+
+/// Passes requests from `front` to `back` and replies from `back` to `front`, byte for byte, until
+/// one of the sockets ends. Spawn it.
+///
+/// Each device adds a word to the backtrace of a request, so that the reply finds its way; how
+/// many there may be is the `max_hops` of whoever receives.
+///
+/// A reply for a peer that does not read holds up the replies behind it, unless `front` has
+/// `best_effort`.
+///
+/// # Cancel safety
+///
+/// Dropping the future stops both directions; a message on its way may be lost.
+pub async fn device(front: RawRep, back: RawReq) -> DeviceEnd {
+    let requests = pin!(async {
+        loop {
+            let request = match front.recv_message().await {
+                Ok(request) => request,
+                Err(RecvError::TimedOut) => continue,
+                Err(error) => break DeviceEnd::Front(Broken::Recv(error)),
+            };
+            match back.send_message(request).await.map_err(|failed| failed.error) {
+                Ok(()) | Err(SendError::TimedOut) => {}
+                Err(error) => break DeviceEnd::Back(Broken::Send(error)),
+            }
+        }
+    });
+    let replies = pin!(async {
+        loop {
+            let reply = match back.recv_message().await {
+                Ok(reply) => reply,
+                Err(RecvError::TimedOut) => continue,
+                Err(error) => break DeviceEnd::Back(Broken::Recv(error)),
+            };
+            match front.send_message(reply).await.map_err(|failed| failed.error) {
+                Ok(()) | Err(SendError::TimedOut) => {}
+                Err(error) => break DeviceEnd::Front(Broken::Send(error)),
+            }
+        }
+    });
+    match select(requests, replies).await {
+        Either::Left((end, _)) | Either::Right((end, _)) => end,
+    }
+}
+
+/// Which side of a device ended, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceEnd {
+    /// The side that takes requests.
+    Front(Broken),
+    /// The side that passes them on.
+    Back(Broken),
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Receiving.
+    Recv(RecvError),
+    /// Sending.
+    Send(SendError),
+}
+
+impl fmt::Display for DeviceEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (side, broken) = match self {
+            Self::Front(broken) => ("front", broken),
+            Self::Back(broken) => ("back", broken),
+        };
+        match broken {
+            Broken::Recv(error) => write!(f, "the {side} could not receive: {error}"),
+            Broken::Send(error) => write!(f, "the {side} could not send: {error}"),
+        }
+    }
+}

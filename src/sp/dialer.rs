@@ -1,0 +1,197 @@
+//! Dialling, and dialling again.
+
+use std::{fmt, sync::Arc};
+
+use super::{
+    endpoint::{Endpoint, NotIdle, handshake, resolve, settings},
+    error::{DialError, EndpointError},
+    link::Link,
+    options::Options,
+    pattern::Pattern,
+    pipe::{Origin, PipeEvent},
+    shared::{Shared, within},
+};
+use crate::{
+    backoff::Backoff,
+    transport::{Address, Connector},
+};
+
+/// Connects a socket to an address, and again whenever the connection is lost.
+///
+/// Dropping it changes nothing: it dials until it or its socket is closed.
+#[derive(Clone)]
+pub struct Dialer {
+    endpoint: Arc<Endpoint>,
+    work: Arc<dyn Work>,
+}
+
+/// The part that knows what kind of socket it is.
+trait Work: Send + Sync {
+    fn dial(self: Arc<Self>) -> futures::future::BoxFuture<'static, Result<(), DialError>>;
+    fn dial_background(self: Arc<Self>) -> Result<(), DialError>;
+    fn close(&self);
+}
+
+struct Dialling<P: Pattern> {
+    shared: Arc<Shared<P>>,
+    endpoint: Arc<Endpoint>,
+    connector: Box<dyn Connector>,
+}
+
+impl Dialer {
+    pub(crate) fn new<P: Pattern>(
+        shared: Arc<Shared<P>>,
+        address: &str,
+        options: Options,
+    ) -> Result<Self, EndpointError> {
+        let (address, transport) = resolve(&shared, address)?;
+        let settings = settings(&shared.runtime, &options);
+        let connector = transport
+            .connector(&address, &settings)
+            .map_err(|error| EndpointError::Invalid(Arc::new(error)))?;
+        let endpoint = shared.add_endpoint(|id| Arc::new(Endpoint::new(id, address, options)))?;
+        let work = Arc::new(Dialling { shared, endpoint: endpoint.clone(), connector });
+        Ok(Self { endpoint, work })
+    }
+
+    /// Dials once; from then on the connection is dialled again in the background whenever it is
+    /// lost. After a failure it may be tried again.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`] if there is no pipe now.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up; it may be tried again.
+    pub async fn dial(&self) -> Result<(), DialError> {
+        self.work.clone().dial().await
+    }
+
+    /// Dials in the background, as often as it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`InUse`](DialError::InUse) if it dials already, [`Closed`](DialError::Closed) if it never
+    /// will again.
+    pub fn dial_background(&self) -> Result<(), DialError> {
+        self.work.clone().dial_background()
+    }
+
+    /// Stops dialling, also where that is under way, and closes its pipe.
+    pub fn close(&self) {
+        self.work.close();
+    }
+
+    /// Its number, unlike that of any other dialer or listener of the socket.
+    pub fn id(&self) -> u64 {
+        self.endpoint.id()
+    }
+
+    /// What it dials.
+    pub fn address(&self) -> &Address {
+        self.endpoint.address()
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &Options {
+        self.endpoint.options()
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Dialer").field(&self.endpoint).finish()
+    }
+}
+
+impl From<NotIdle> for DialError {
+    fn from(state: NotIdle) -> Self {
+        match state {
+            NotIdle::InUse => Self::InUse,
+            NotIdle::Closed => Self::Closed,
+        }
+    }
+}
+
+impl<P: Pattern> Work for Dialling<P> {
+    fn dial(self: Arc<Self>) -> futures::future::BoxFuture<'static, Result<(), DialError>> {
+        Box::pin(async move {
+            let starting = self.endpoint.start()?;
+            let link = self.endpoint.unless_closed(self.connect()).await;
+            let link = link.ok_or(DialError::Closed)??;
+            starting.keep();
+            let runtime = self.shared.runtime.clone();
+            runtime.spawn(self.keep_dialling(Some(link)));
+            Ok(())
+        })
+    }
+
+    fn dial_background(self: Arc<Self>) -> Result<(), DialError> {
+        self.endpoint.start()?.keep();
+        let runtime = self.shared.runtime.clone();
+        runtime.spawn(self.keep_dialling(None));
+        Ok(())
+    }
+
+    fn close(&self) {
+        self.endpoint.close();
+        self.shared.close_pipes(Origin::Dialer(self.endpoint.id()));
+    }
+}
+
+impl<P: Pattern> Dialling<P> {
+    /// One attempt, from the address to a pipe.
+    async fn connect(&self) -> Result<Link<P>, DialError> {
+        let (runtime, options) = (&self.shared.runtime, self.endpoint.options());
+        let connecting = self.connector.connect();
+        let connection = within(runtime, options.connect_timeout(), connecting)
+            .await
+            .ok_or(DialError::TimedOut)?
+            .map_err(|error| DialError::Connect(Arc::new(error)))?;
+        let connection = match handshake::<P>(runtime, options, connection).await {
+            Ok(connection) => connection,
+            Err(super::error::HandshakeError::TimedOut) => return Err(DialError::TimedOut),
+            Err(error) => {
+                self.shared.with(|_, base| base.stats.handshakes_failed += 1);
+                return Err(DialError::Handshake(error));
+            }
+        };
+        let origin = Origin::Dialer(self.endpoint.id());
+        self.shared.attach(connection, origin, &self.endpoint).map_err(DialError::Pipe)
+    }
+
+    /// The task of a dialer, which is the task of its pipe too.
+    async fn keep_dialling(self: Arc<Self>, mut link: Option<Link<P>>) {
+        let options = self.endpoint.options();
+        let (min, max) = (options.reconnect_min(), options.reconnect_max());
+        let mut backoff = match options.seed() {
+            Some(seed) => Backoff::seeded(min, max, seed ^ self.endpoint.id()),
+            None => Backoff::new(min, max),
+        };
+        let mut first = link.is_none();
+        loop {
+            if let Some(link) = link.take() {
+                link.await;
+                backoff.reset();
+            }
+            let attempt = async {
+                let runtime = &self.shared.runtime;
+                if !std::mem::take(&mut first) {
+                    runtime.sleep_until(runtime.now() + backoff.next_wait()).await;
+                }
+                self.connect().await
+            };
+            match self.endpoint.unless_closed(attempt).await {
+                None => return,
+                Some(Ok(connected)) => link = Some(connected),
+                Some(Err(error)) => {
+                    let address = self.endpoint.address().clone();
+                    self.shared.with(|_, base| {
+                        base.emit(&PipeEvent::DialFailed { address, error });
+                    });
+                }
+            }
+        }
+    }
+}

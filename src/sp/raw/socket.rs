@@ -1,0 +1,188 @@
+//! The raw sockets, by one shell.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{Raw, Sending, rep::RawRepCore, req::RawReqCore};
+use crate::{
+    runtime::Runtime,
+    sp::{
+        error::{RecvError, SendError, SendMessageError},
+        message::Message,
+        options::Options,
+        socket::{Handle, socket_methods},
+    },
+    transport::Transports,
+};
+
+macro_rules! raw_socket {
+    ($(#[$doc:meta])* $name:ident, $core:ty) => {
+        $(#[$doc])*
+        #[derive(Clone)]
+        pub struct $name {
+            handle: Arc<Handle<$core>>,
+        }
+
+        impl $name {
+            /// A socket without connections. Its tasks run on `runtime`, and its addresses are
+            /// those that `transports` knows.
+            pub fn new(runtime: Runtime, transports: Transports, options: Options) -> Self {
+                Self { handle: Handle::new(<$core>::default(), runtime, transports, options) }
+            }
+
+            /// Sends a message, header first: waits while the queue is full, at most for the send
+            /// timeout. With `best_effort` a message that finds the queue full is dropped, and
+            /// counted.
+            ///
+            /// # Errors
+            ///
+            /// [`SendMessageError`] with the message.
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropping the future while it waits drops the message.
+            pub async fn send_message(&self, message: Message) -> Result<(), SendMessageError> {
+                send(&self.handle, message).await
+            }
+
+            /// Sends a message if the queue has room.
+            ///
+            /// # Errors
+            ///
+            /// [`WouldBlock`](SendError::WouldBlock) with the message if it has not.
+            pub fn try_send_message(&self, message: Message) -> Result<(), SendMessageError> {
+                try_send(&self.handle, message)
+            }
+
+            /// The next message; waits at most for the receive timeout.
+            ///
+            /// # Errors
+            ///
+            /// [`RecvError::TimedOut`] or [`RecvError::Closed`].
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropping the future loses no message.
+            pub async fn recv_message(&self) -> Result<Message, RecvError> {
+                recv(&self.handle).await
+            }
+
+            /// The next message, if there is one.
+            ///
+            /// # Errors
+            ///
+            /// [`RecvError::WouldBlock`] or [`RecvError::Closed`].
+            pub fn try_recv_message(&self) -> Result<Message, RecvError> {
+                try_recv(&self.handle)
+            }
+        }
+
+        socket_methods!($name, $core);
+    };
+}
+
+raw_socket! {
+    /// REQ without its rules: what is sent goes to any peer that has room, as it is, and what
+    /// comes is received, whoever asked. Nothing is sent again.
+    ///
+    /// The header of a message that was received holds the words up to the request id; a message
+    /// without one is dropped.
+    RawReq, RawReqCore
+}
+
+raw_socket! {
+    /// REP without its rules: a message that was received has the number of its pipe before the
+    /// words of its header, and one that is sent goes to the pipe that its first word names. A
+    /// message for a pipe that is not there is dropped, and counted.
+    RawRep, RawRepCore
+}
+
+async fn send<P: Raw>(handle: &Handle<P>, mut message: Message) -> Result<(), SendMessageError> {
+    let mut place = SendPlace { handle, place: None };
+    let mut begun = None;
+    let sent = poll_fn(|cx| {
+        let started = *begun.get_or_insert_with(|| handle.shared.runtime.now());
+        poll_send(handle, &mut message, &mut place.place, started, Some(cx))
+    })
+    .await;
+    sent.map_err(|error| SendMessageError { error, message: std::mem::take(&mut message) })
+}
+
+fn try_send<P: Raw>(handle: &Handle<P>, mut message: Message) -> Result<(), SendMessageError> {
+    let now = handle.shared.runtime.now();
+    let error = match poll_send(handle, &mut message, &mut None, now, None) {
+        Poll::Ready(Ok(())) => return Ok(()),
+        Poll::Ready(Err(SendError::TimedOut)) | Poll::Pending => SendError::WouldBlock,
+        Poll::Ready(Err(error)) => error,
+    };
+    Err(SendMessageError { error, message })
+}
+
+fn poll_send<P: Raw>(
+    handle: &Handle<P>,
+    message: &mut Message,
+    place: &mut Option<(u32, u64)>,
+    started: std::time::Instant,
+    cx: Option<&mut Context<'_>>,
+) -> Poll<Result<(), SendError>> {
+    handle.shared.with(|core, base| {
+        let options = base.options.call();
+        let until = options.send_timeout.map(|timeout: Duration| started + timeout);
+        let best_effort = options.best_effort;
+        let mut sending = Sending { message, place, until, best_effort };
+        core.poll_send(base, &mut sending, cx.as_deref())
+    })
+}
+
+async fn recv<P: Raw>(handle: &Handle<P>) -> Result<Message, RecvError> {
+    let mut place = RecvPlace { handle, key: None };
+    let mut begun = None;
+    poll_fn(|cx| {
+        handle.shared.with(|core, base| {
+            let timeout = base.options.recv_timeout();
+            let until = *begun.get_or_insert_with(|| timeout.map(|timeout| base.now + timeout));
+            core.inbox().poll_recv(base, &mut place.key, until, Some(cx))
+        })
+    })
+    .await
+}
+
+fn try_recv<P: Raw>(handle: &Handle<P>) -> Result<Message, RecvError> {
+    match handle.shared.with(|core, base| core.inbox().poll_recv(base, &mut None, None, None)) {
+        Poll::Ready(received) => received,
+        Poll::Pending => Err(RecvError::WouldBlock),
+    }
+}
+
+/// A place in the line of senders.
+struct SendPlace<'a, P: Raw> {
+    handle: &'a Handle<P>,
+    place: Option<(u32, u64)>,
+}
+
+impl<P: Raw> Drop for SendPlace<'_, P> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.handle.shared.with(|core, base| core.end_send(base, place));
+        }
+    }
+}
+
+/// A place in the line of receivers.
+struct RecvPlace<'a, P: Raw> {
+    handle: &'a Handle<P>,
+    key: Option<u64>,
+}
+
+impl<P: Raw> Drop for RecvPlace<'_, P> {
+    fn drop(&mut self) {
+        if self.key.is_some() {
+            let key = self.key.take();
+            self.handle.shared.with(|core, base| core.inbox().end_recv(base, key));
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! A context: one request at a time, beside those of other contexts.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+
+use super::{Failure, Key, Req};
+use crate::{
+    sp::{
+        error::{RecvError, RequestError, SendError, SendMessageError},
+        message::Message,
+        options::{CallOptions, Options},
+        socket::Handle,
+    },
+    sync::Mutex,
+};
+
+/// One request at a time on a [`ReqSocket`](super::ReqSocket), independent of those of its other
+/// contexts. Dropping it withdraws its request.
+///
+/// A new request takes the place of the one before: who waits for that gets
+/// [`Canceled`](RecvError::Canceled).
+pub struct ReqContext {
+    handle: Arc<Handle<Req>>,
+    slot: u32,
+    options: Mutex<Option<CallOptions>>,
+}
+
+impl ReqContext {
+    pub(super) const fn new(handle: Arc<Handle<Req>>, slot: u32) -> Self {
+        Self { handle, slot, options: Mutex::new(None) }
+    }
+
+    /// Gives the context options of its own, for its next request; `None` returns to those of the
+    /// socket.
+    pub fn configure(&self, options: Option<&Options>) {
+        *self.options.lock() = options.map(Options::call);
+    }
+
+    /// Sends a request and waits for its reply.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`], which tells whether a peer can have seen the request.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future withdraws the request: it is not sent again, and a late reply is
+    /// dropped.
+    pub async fn request(&self, body: impl Into<Bytes>) -> Result<Bytes, RequestError> {
+        let mut body = Some(body.into());
+        let mut waiting = Waiting { context: self, key: None, withdraw: true };
+        let reply = poll_fn(|cx| waiting.poll_request(&mut body, cx)).await;
+        waiting.key = None;
+        reply.map(|reply| reply.body)
+    }
+
+    /// Sends a request: waits until a pipe takes it, at most for the send timeout. With
+    /// `best_effort` it is queued and this returns at once.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] if no pipe took it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future withdraws the request.
+    pub async fn send(&self, body: impl Into<Bytes>) -> Result<(), SendError> {
+        let mut body = Some(body.into());
+        let mut waiting = Waiting { context: self, key: None, withdraw: true };
+        let sent = poll_fn(|cx| waiting.poll_send(&mut body, cx)).await;
+        waiting.key = None;
+        sent.map_err(send_error)
+    }
+
+    /// As [`send`](Self::send), with a [`Message`], of which only the body counts: the header is
+    /// REQ's own. A failure gives the message back.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub async fn send_message(&self, message: Message) -> Result<(), SendMessageError> {
+        match self.send(message.body.clone()).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(SendMessageError { error, message }),
+        }
+    }
+
+    /// Sends a request if a pipe can take it now.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](SendError::WouldBlock) if none can; the request before is gone all the
+    /// same.
+    pub fn try_send(&self, body: impl Into<Bytes>) -> Result<(), SendError> {
+        let (options, body) = (self.options(), body.into());
+        self.handle.shared.with(|req, base| {
+            let options = options.unwrap_or_else(|| base.options.call());
+            let key = req.start(base, self.slot, body, options).map_err(send_error)?;
+            if !options.best_effort && req.queued(key).is_some() {
+                req.withdraw(base, key);
+                return Err(SendError::WouldBlock);
+            }
+            Ok(())
+        })
+    }
+
+    /// Waits for the reply to the request that was sent last, at most for the receive timeout,
+    /// which ends the request.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError`] if there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the reply can be received later.
+    pub async fn recv(&self) -> Result<Bytes, RecvError> {
+        self.recv_message().await.map(|message| message.body)
+    }
+
+    /// As [`recv`](Self::recv), with the request id as the header, and the pipe.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`recv`](Self::recv).
+    pub async fn recv_message(&self) -> Result<Message, RecvError> {
+        let mut waiting = Waiting { context: self, key: None, withdraw: false };
+        let reply = poll_fn(|cx| waiting.poll_recv(cx)).await;
+        waiting.key = None;
+        reply.map_err(recv_error)
+    }
+
+    /// The reply, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](RecvError::WouldBlock) if it is not there yet.
+    pub fn try_recv(&self) -> Result<Bytes, RecvError> {
+        let cx = Context::from_waker(std::task::Waker::noop());
+        let mut waiting = Waiting { context: self, key: None, withdraw: false };
+        match waiting.poll_recv(&cx) {
+            Poll::Pending => Err(RecvError::WouldBlock),
+            Poll::Ready(reply) => {
+                waiting.key = None;
+                reply.map(|message| message.body).map_err(recv_error)
+            }
+        }
+    }
+
+    /// Withdraws the request; its calls that wait, and all later ones, fail as closed. Other
+    /// contexts are not affected.
+    pub fn close(&self) {
+        self.handle.shared.with(|req, base| req.close_context(base, self.slot));
+    }
+
+    fn options(&self) -> Option<CallOptions> {
+        *self.options.lock()
+    }
+}
+
+impl Drop for ReqContext {
+    fn drop(&mut self) {
+        self.handle.shared.with(|req, base| req.release_context(base, self.slot));
+    }
+}
+
+impl fmt::Debug for ReqContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReqContext").field("slot", &self.slot).finish_non_exhaustive()
+    }
+}
+
+/// A call that waits; what it began ends with it.
+struct Waiting<'a> {
+    context: &'a ReqContext,
+    key: Option<Key>,
+    withdraw: bool,
+}
+
+impl Waiting<'_> {
+    fn poll_request(
+        &mut self,
+        body: &mut Option<Bytes>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Message, RequestError>> {
+        let own = body.is_some().then(|| self.context.options()).flatten();
+        self.context.handle.shared.with(|req, base| {
+            if let Some(body) = body.take() {
+                let options = own.unwrap_or_else(|| base.options.call());
+                let slot = self.context.slot;
+                let started = req.start(base, slot, body, options).and_then(|key| {
+                    self.key = Some(key);
+                    req.begin_recv(base, slot, options.recv_timeout)
+                });
+                if let Err(failure) = started {
+                    return Poll::Ready(Err(RequestError::Send(send_error(failure))));
+                }
+            }
+            let Some(key) = self.key else { return Poll::Pending };
+            req.poll_reply(base, key, cx).map_err(|failure| match failure {
+                Failure::NotSent => RequestError::Send(SendError::TimedOut),
+                failure => RequestError::Recv(recv_error(failure)),
+            })
+        })
+    }
+
+    fn poll_send(
+        &mut self,
+        body: &mut Option<Bytes>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        let own = body.is_some().then(|| self.context.options()).flatten();
+        self.context.handle.shared.with(|req, base| {
+            if let Some(body) = body.take() {
+                let options = own.unwrap_or_else(|| base.options.call());
+                match req.start(base, self.context.slot, body, options) {
+                    Ok(key) => self.key = Some(key),
+                    Err(failure) => return Poll::Ready(Err(failure)),
+                }
+            }
+            let Some(key) = self.key else { return Poll::Pending };
+            req.poll_sent(base, key, cx)
+        })
+    }
+
+    fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Result<Message, Failure>> {
+        let own = self.key.is_none().then(|| self.context.options()).flatten();
+        self.context.handle.shared.with(|req, base| {
+            let key = match self.key {
+                Some(key) => key,
+                None => {
+                    let timeout = own.unwrap_or_else(|| base.options.call()).recv_timeout;
+                    match req.begin_recv(base, self.context.slot, timeout) {
+                        Ok(key) => *self.key.insert(key),
+                        Err(failure) => return Poll::Ready(Err(failure)),
+                    }
+                }
+            };
+            req.poll_reply(base, key, cx)
+        })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        self.context.handle.shared.with(|req, base| match self.withdraw {
+            true => req.withdraw(base, key),
+            false => req.end_recv(base, key),
+        });
+    }
+}
+
+const fn send_error(failure: Failure) -> SendError {
+    match failure {
+        Failure::Closed => SendError::Closed,
+        Failure::NotSent => SendError::TimedOut,
+        Failure::NoPeers => SendError::NoPeers,
+        Failure::NoReply | Failure::Canceled | Failure::NoRequest | Failure::Busy => {
+            SendError::Canceled
+        }
+    }
+}
+
+const fn recv_error(failure: Failure) -> RecvError {
+    match failure {
+        Failure::Closed => RecvError::Closed,
+        Failure::NotSent | Failure::NoReply => RecvError::TimedOut,
+        Failure::NoPeers => RecvError::NoPeers,
+        Failure::Canceled => RecvError::Canceled,
+        Failure::NoRequest => RecvError::NoRequest,
+        Failure::Busy => RecvError::Busy,
+    }
+}

@@ -1,0 +1,229 @@
+//! Messages in.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::transport::Framing;
+
+/// Bytes from the IO, turned into messages.
+///
+/// [`room`](Self::room) is where the IO should put bytes, [`filled`](Self::filled) tells how many
+/// it did, and [`next`](Self::next) takes the messages out. Memory is allocated for what arrived
+/// and one chunk more, never for what a length announces.
+#[derive(Debug)]
+pub struct Inbox {
+    framing: Framing,
+    limit: Option<usize>,
+    buffer: Vec<u8>,
+    /// What of the buffer was received and not yet taken.
+    start: usize,
+    end: usize,
+    large: Option<Large>,
+    /// Small messages are copied together, so that none pins a whole buffer.
+    tail: BytesMut,
+    /// How many reads in a row needed little of the buffer.
+    small_reads: u8,
+}
+
+/// A message that is longer than what has arrived of it.
+#[derive(Debug)]
+struct Large {
+    body: Vec<u8>,
+    filled: usize,
+    len: usize,
+}
+
+impl Inbox {
+    /// An inbox for messages of up to `limit` bytes, `None` for any length.
+    pub fn new(framing: Framing, limit: Option<usize>) -> Self {
+        Self {
+            framing,
+            limit,
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            large: None,
+            tail: BytesMut::new(),
+            small_reads: 0,
+        }
+    }
+
+    /// Where the next bytes go; never empty once every message was taken.
+    pub fn room(&mut self) -> &mut [u8] {
+        if let Some(large) = &mut self.large {
+            return large.room();
+        }
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == self.buffer.len() {
+            let size = (self.buffer.len() * 4).clamp(BUFFER_MIN, BUFFER_MAX).max(self.end + 64);
+            self.buffer.resize(size, 0);
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    /// `len` bytes were put into the [`room`](Self::room), at most as many as it has.
+    pub fn filled(&mut self, len: usize) {
+        if let Some(large) = &mut self.large {
+            large.filled = (large.filled + len).min(large.body.len());
+            return;
+        }
+        self.end = (self.end + len).min(self.buffer.len());
+        let small = len < self.buffer.len() / 8;
+        self.small_reads = if small { self.small_reads.saturating_add(1) } else { 0 };
+    }
+
+    /// The next message, if all of it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`]: what follows cannot be understood. Nothing must be taken after it.
+    #[expect(clippy::should_implement_trait, reason = "not the end, only for now")]
+    pub fn next(&mut self) -> Result<Option<Bytes>, MessageError> {
+        if let Some(large) = self.large.take() {
+            if large.filled == large.len {
+                return Ok(Some(large.body.into()));
+            }
+            self.large = Some(large);
+            return Ok(None);
+        }
+        let received = &self.buffer[self.start..self.end];
+        let Some((head, len)) = parse_head(received, self.framing, self.limit)? else {
+            self.shrink();
+            return Ok(None);
+        };
+        let body = &received[head..];
+        if body.len() < len {
+            self.large = Some(Large::new(body, len));
+            (self.start, self.end) = (0, 0);
+            return Ok(None);
+        }
+        let message = take(&mut self.tail, &body[..len]);
+        self.start += head + len;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        Ok(Some(message))
+    }
+
+    /// Whether part of a message has arrived.
+    pub const fn is_partial(&self) -> bool {
+        self.large.is_some() || self.start < self.end
+    }
+
+    /// Bytes of memory held for what arrives, the messages that were taken aside.
+    pub fn capacity(&self) -> usize {
+        let large = self.large.as_ref().map_or(0, |large| large.body.capacity());
+        self.buffer.capacity() + large
+    }
+
+    /// A buffer that has been too large for a while is given back.
+    fn shrink(&mut self) {
+        if self.small_reads >= SMALL_READS
+            && self.buffer.len() > BUFFER_MIN
+            && self.start == self.end
+        {
+            self.buffer = vec![0; BUFFER_MIN];
+            self.small_reads = 0;
+        }
+    }
+}
+
+impl Large {
+    fn new(received: &[u8], len: usize) -> Self {
+        let mut body = Vec::with_capacity(len.min(received.len() + CHUNK));
+        body.extend_from_slice(received);
+        Self { filled: body.len(), body, len }
+    }
+
+    /// Grows with what has arrived: by a chunk at least, by half when there is much.
+    fn room(&mut self) -> &mut [u8] {
+        if self.filled == self.body.len() {
+            let more = CHUNK.max(self.filled / 2).min(self.len - self.filled);
+            self.body.reserve_exact(more);
+            self.body.resize(self.filled + more, 0);
+        }
+        &mut self.body[self.filled..]
+    }
+}
+
+/// The length of the head, and of the message behind it (`spec.md §13.3`).
+fn parse_head(
+    bytes: &[u8],
+    framing: Framing,
+    limit: Option<usize>,
+) -> Result<Option<(usize, usize)>, MessageError> {
+    let bytes = match (framing, bytes) {
+        (Framing::Plain, bytes) => bytes,
+        (Framing::Local, []) => return Ok(None),
+        (Framing::Local, [1, rest @ ..]) => rest,
+        (Framing::Local, [other, ..]) => return Err(MessageError::Kind(*other)),
+    };
+    let Some(length) = bytes.first_chunk() else { return Ok(None) };
+    let length = u64::from_be_bytes(*length);
+    let head = match framing {
+        Framing::Plain => 8,
+        Framing::Local => 9,
+    };
+    // No message can be longer than memory, limit or not.
+    let most = limit.unwrap_or(isize::MAX as usize) as u64;
+    if length > most {
+        return Err(MessageError::TooLong { length, limit: most });
+    }
+    Ok(Some((head, length as usize)))
+}
+
+fn take(tail: &mut BytesMut, message: &[u8]) -> Bytes {
+    if message.len() > SMALL {
+        return Bytes::copy_from_slice(message);
+    }
+    if message.len() > tail.capacity() {
+        *tail = BytesMut::with_capacity(TAIL);
+    }
+    tail.extend_from_slice(message);
+    tail.split().freeze()
+}
+
+/// The peer sent a message that is no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageError {
+    /// Longer than the limit; a length with its high bit set, which some take for negative, is
+    /// always.
+    TooLong {
+        /// What the peer announced.
+        length: u64,
+        /// What we take.
+        limit: u64,
+    },
+    /// On a local socket the byte before the length was not 1.
+    Kind(u8),
+}
+
+impl fmt::Display for MessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { length, limit } => {
+                write!(f, "a message of {length} bytes where {limit} are allowed")
+            }
+            Self::Kind(kind) => write!(f, "a message of unknown kind {kind}"),
+        }
+    }
+}
+
+impl std::error::Error for MessageError {}
+
+/// What a quiet connection reads into.
+const BUFFER_MIN: usize = 4 << 10;
+/// What a busy one does.
+const BUFFER_MAX: usize = 64 << 10;
+/// After as many small reads a busy connection counts as quiet.
+const SMALL_READS: u8 = 64;
+/// How far memory for a large message runs ahead of what has arrived of it.
+const CHUNK: usize = 64 << 10;
+/// Messages up to this length share memory...
+const SMALL: usize = 1 << 10;
+/// ...of this size.
+const TAIL: usize = 8 << 10;
