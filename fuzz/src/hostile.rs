@@ -404,7 +404,7 @@ impl Play {
         let now = self.now;
         self.writing = self.on(|core| core.take_output(&mut batch, now));
         assert_eq!(self.writing.is_none(), batch.is_empty());
-        let bound = self.limits.staging + 64 + MAX_CONTROL;
+        let bound = 2 * self.limits.staging + 64 + MAX_CONTROL;
         assert!(batch.remaining() <= bound, "a batch of {} bytes", batch.remaining());
         while !batch.is_empty() {
             let mut slices = [IoSlice::new(&[]); 8];
@@ -654,7 +654,7 @@ impl Play {
         assert!(stats.inbound_streams + stats.outbound_streams <= self.core.live_streams());
         assert!(stats.buffered < limits.budget + WINDOW_SIZE as usize, "{stats:?}");
         assert!(stats.extra_credit <= limits.budget, "{stats:?}");
-        assert!(stats.staged <= limits.staging + MAX_CONTROL, "{stats:?}");
+        assert!(stats.staged <= 2 * limits.staging + MAX_CONTROL, "{stats:?}");
         assert!(stats.bytes_received <= self.delivered as u64, "{stats:?}");
         for handle in &self.handles {
             let (credit, limit) = self.core.receive_window(handle.slot);
@@ -663,7 +663,7 @@ impl Play {
         }
         // Read buffers pinned (four times), copies and spares, staging twice, table and lists.
         let table = 1_024 * (self.core.live_streams() + limits.max_streams + limits.max_outbound);
-        let bound = 4 * stats.buffered + 4 * limits.staging + 2 * MAX_CONTROL + table + (4 << 20);
+        let bound = 4 * stats.buffered + 8 * limits.staging + 2 * MAX_CONTROL + table + (4 << 20);
         let held = self.held;
         assert!(held <= bound as isize, "{held} bytes held, {bound} allowed: {stats:?}");
     }

@@ -60,6 +60,11 @@ pub(super) struct Growth {
     rtt: u32,
 }
 
+impl Growth {
+    /// Growth that nothing was measured for: the next has nothing to beat.
+    const LOCAL: Self = Self { by: 0, rate: 0, rtt: 0 };
+}
+
 impl RecvWindow {
     /// A window of 256 KiB on the wire that grows to `limit` with the first frame we send.
     pub(super) const fn new(limit: u32, now_us: u64) -> Self {
@@ -114,8 +119,8 @@ impl RecvWindow {
     }
 
     /// Whether so much credit is owed that a frame of its own is worth it.
-    pub(super) const fn is_due(&self) -> bool {
-        self.owed() >= self.limit / 2
+    pub(super) fn is_due(&self) -> bool {
+        self.owed() >= (self.limit / 2).min(LARGE_CREDIT)
     }
 
     /// Whether the window is larger than what a new stream has on the wire.
@@ -147,14 +152,16 @@ impl RecvWindow {
         if elapsed < (rtt_us / 4).saturating_mul(7).max(MIN_EPOCH_US) {
             return None;
         }
-        let taken = u64::from(self.taken);
-        self.taken = 0;
+        let taken = u64::from(std::mem::take(&mut self.taken));
         self.epoch = now_us;
         let rate = u32::try_from(taken * 1_000 / elapsed).unwrap_or(u32::MAX);
+        if let Some(by) = self.local_growth(rate, rtt_us, max) {
+            return Some(Growth { by, ..Growth::LOCAL });
+        }
         let before = std::mem::replace(&mut self.previous, rate);
         let target = (5 * taken).saturating_mul(rtt_us) / (2 * elapsed);
-        let target =
-            u32::try_from(target).unwrap_or(u32::MAX).min(self.limit.saturating_mul(2)).min(max);
+        let target = u32::try_from(target).unwrap_or(u32::MAX);
+        let target = target.min(self.limit.saturating_mul(2)).min(max);
         // A little more is not worth a change: growth comes in eighths at least, and so does help.
         if target < self.limit.saturating_add(self.limit / 8) {
             return None;
@@ -170,6 +177,15 @@ impl RecvWindow {
         }
         let rtt = u32::try_from(rtt_us).unwrap_or(u32::MAX);
         Some(Growth { by: target - self.limit, rate: steady, rtt })
+    }
+
+    /// Within a machine or a rack the sleeps and wakes of both ends cost more than the path does:
+    /// a stream that turns its window over within a millisecond gets one that spares them, and is
+    /// no larger than what processors cache. From there on growth has to help.
+    fn local_growth(&self, rate: u32, rtt_us: u64, max: u32) -> Option<u32> {
+        let most = LOCAL_WINDOW.min(max);
+        let busy = rtt_us <= LOCAL_RTT_US && rate >= self.limit;
+        (busy && self.limit < most).then(|| (most - self.limit).min(self.limit))
     }
 
     /// Whether the path has changed since the last growth. Queues of our own also lengthen the
@@ -194,5 +210,77 @@ impl RecvWindow {
     }
 }
 
+/// Where the round trip is no longer than this, windows reach [`LOCAL_WINDOW`] by use alone.
+const LOCAL_RTT_US: u64 = 1_000;
+
+/// Less costs loopback a third of its throughput, more leaves the cache of one core.
+const LOCAL_WINDOW: u32 = 1 << 20;
+
+/// So much credit is worth a frame of its own, however large the window: on a long path half a
+/// window withheld is half the rate.
+const LARGE_CREDIT: u32 = 1 << 20;
+
 /// Shorter epochs measure the scheduler, not the path.
 const MIN_EPOCH_US: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// A stream that its window alone holds back: what is granted arrives a round trip later, in
+    /// one burst. The round trip is known from the `known`th grant on. Returns the limit after so
+    /// many round trips.
+    fn held_back(rtt_us: u64, known: usize, round_trips: u64) -> u32 {
+        let mut grants = 0;
+        let mut window = RecvWindow::new(INITIAL_WINDOW, 0);
+        let mut on_the_way = VecDeque::from([(0, INITIAL_WINDOW)]);
+        while let Some((now, burst)) = on_the_way.pop_front() {
+            if now > round_trips * rtt_us {
+                break;
+            }
+            window.receive(burst);
+            let mut left = burst;
+            while left > 0 {
+                let taken = left.min(64 << 10);
+                left -= taken;
+                window.consume(taken as usize);
+                if window.is_due() {
+                    grants += 1;
+                    let growth = (grants >= known).then(|| window.growth(now, rtt_us, 16 << 20));
+                    if let Some(growth) = growth.flatten() {
+                        window.raise(growth);
+                    }
+                    on_the_way.push_back((now + rtt_us, window.grant()));
+                }
+            }
+        }
+        window.limit()
+    }
+
+    /// `spec.md §5.5.3`: the first window comes at once, and makes the first rate too good; the
+    /// next must not have to beat that.
+    #[test]
+    fn a_first_rate_that_is_too_good_does_not_end_growth() {
+        for rtt_us in [5_000, 20_000, 50_000, 300_000] {
+            for known in 0..10 {
+                let limit = held_back(rtt_us, known, 40);
+                assert!(limit >= 15 << 20, "{rtt_us} us, known from grant {known}: {limit}");
+            }
+        }
+    }
+
+    /// `spec.md §5.3.2`: with half of 16 MiB withheld only half the rate goes over a long path.
+    #[test]
+    fn credit_of_a_large_window_comes_by_the_mebibyte() {
+        let mut window = RecvWindow::new(16 << 20, 0);
+        window.grant();
+        window.receive(2 << 20);
+        window.consume((1 << 20) - 1);
+        assert!(!window.is_due());
+        window.consume(1);
+        assert!(window.is_due());
+        assert_eq!(window.grant(), 1 << 20);
+    }
+}

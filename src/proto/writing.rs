@@ -107,11 +107,14 @@ impl Core {
             return Ok(Some(0));
         }
         let window = entry.send.available();
-        let staged = self.staging_limit.saturating_sub(self.staging.data_len());
+        let has_room = self.staging.data_len() < self.staging_limit;
         let has_turn = entry.marks.any(Marks::TURN) || self.line.is_empty();
-        if window > 0 && staged > 0 && has_turn {
+        if window > 0 && has_room && has_turn {
             entry.marks.clear(Marks::TURN);
-            return Ok(Some(wanted.min(window).min(staged).min(self.limits.max_frame as usize)));
+            // Whole frames, even if the last goes beyond the limit: a sliver of one costs a
+            // header, a write and a wake of its own.
+            let most = (self.limits.max_frame as usize).min(self.staging_limit);
+            return Ok(Some(wanted.min(window).min(most)));
         }
         if entry.marks.any(Marks::WRITE_EXPIRED) {
             return Err(StreamError::TimedOut);

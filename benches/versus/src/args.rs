@@ -152,7 +152,7 @@ versus: trunkline beside its peers and raw TCP
   --unpinned          only with processes wherever the scheduler likes
   --core N            the core to pin to (the last)
   --workers N         a runtime with N workers on each side (the current thread)
-  --wan-window MIB    how large windows may get on the long path, for everyone who has the setting (128)
+  --wan-window MIB    how large windows may get on the long path, for everyone who has the setting (512)
   --idle-streams N    streams of the workload `idle` (100000)
   --quick             one short round, to see that everything runs; later options override
   --syscalls          count system calls per unit instead (perf, or else strace)

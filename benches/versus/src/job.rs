@@ -103,7 +103,7 @@ impl Default for Job {
             count: false,
             warm_up: Duration::from_millis(300),
             measure: Duration::from_secs(1),
-            long_path_window: 128 << 20,
+            long_path_window: 512 << 20,
             idle_streams: 100_000,
             limit: u64::MAX,
         }

@@ -71,6 +71,19 @@ fn bodies_are_no_longer_than_max_frame() {
     assert_eq!(body_len(&frames), 5_000);
 }
 
+// spec.md §6.9: no sliver of a frame where a whole one has window.
+#[test]
+fn a_large_write_goes_out_in_whole_frames() {
+    let mut wire = Wire::client();
+    let slot = wire.established();
+    wire.feed(&[update(1, NONE, WINDOW as u32)]);
+    wire.core.handle_flushed(0, wire.now);
+    let frames = write_until_blocked(&mut wire, slot, &pattern(2 * WINDOW));
+    let lengths: Vec<_> = frames.iter().map(|frame| frame.header().body_len()).collect();
+    assert!(lengths.iter().all(|length| length.is_multiple_of(16 << 10)), "{lengths:?}");
+    assert_eq!(body_len(&frames), 2 * WINDOW);
+}
+
 // spec.md §5.2.2, §5.3.3: a stalled stream disturbs no other.
 #[test]
 fn a_stalled_stream_holds_back_only_itself() {

@@ -146,7 +146,7 @@ fn config(shape: Shape) -> io::Result<Config> {
         builder = builder.max_streams(streams).max_outbound_streams(streams);
     }
     if let Some(window) = shape.long_path_window {
-        builder = builder.max_stream_window(window);
+        builder = builder.max_stream_window(window).receive_budget(window as usize * 2);
     }
     builder.build().map_err(io::Error::other)
 }
