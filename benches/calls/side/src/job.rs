@@ -1,0 +1,48 @@
+use std::time::Duration;
+
+use crate::Result;
+
+/// What the command line asks for.
+pub(crate) struct Job {
+    pub(crate) role: Role,
+    pub(crate) in_flight: usize,
+    pub(crate) size: usize,
+    pub(crate) amount: Amount,
+}
+
+pub(crate) enum Role {
+    Serve,
+    Load { address: String },
+    Stream { address: String },
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Amount {
+    Time(Duration),
+    Calls(u64),
+}
+
+impl Job {
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self> {
+        let mut next = |what: &str| args.next().ok_or_else(|| format!("{what} is missing"));
+        let role = match &*next("serve, load or stream")? {
+            "serve" => Role::Serve,
+            "load" => Role::Load { address: next("the address")? },
+            "stream" => Role::Stream { address: next("the address")? },
+            other => return Err(format!("{other}: serve, load or stream is wanted").into()),
+        };
+        let mut job =
+            Self { role, in_flight: 1, size: 64, amount: Amount::Time(Duration::from_secs(1)) };
+        while let Some(option) = args.next() {
+            let value = args.next().ok_or_else(|| format!("{option} wants a value"))?;
+            match &*option {
+                "--in-flight" => job.in_flight = value.parse()?,
+                "--size" => job.size = value.parse()?,
+                "--seconds" => job.amount = Amount::Time(Duration::from_secs_f64(value.parse()?)),
+                "--calls" => job.amount = Amount::Calls(value.parse()?),
+                _ => return Err(format!("{option} is unknown").into()),
+            }
+        }
+        Ok(job)
+    }
+}
