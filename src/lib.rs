@@ -77,6 +77,7 @@ pub mod exchange;
 pub mod frame;
 #[doc(hidden)]
 pub mod proto;
+mod recycle;
 #[cfg(feature = "rpc")]
 pub mod rpc;
 pub mod runtime;

@@ -76,16 +76,24 @@ pub mod unix;
 
 pub use address::{Address, AddressError};
 
-use std::{collections::HashMap, fmt, io, pin::Pin, sync::Arc};
+use std::{any::Any, collections::HashMap, fmt, io, pin::Pin, sync::Arc};
 
 use futures::io::{AsyncRead, AsyncWrite};
 
-use crate::runtime::Runtime;
+use crate::{runtime::Runtime, stream::Stream};
 
 /// Any connection: a stream of bytes each way.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Itself, if it is a stream of a session: that can take bytes without copying them.
+    #[doc(hidden)]
+    fn as_stream(&mut self) -> Option<&mut Stream>;
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {
+    fn as_stream(&mut self) -> Option<&mut Stream> {
+        (self as &mut dyn Any).downcast_mut()
+    }
+}
 
 /// A connection in the making.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Connection>> + Send>>;
@@ -153,7 +161,7 @@ pub struct Connection {
 
 impl Connection {
     /// A connection about which nothing is known.
-    pub fn new(io: impl Io + 'static) -> Self {
+    pub fn new(io: impl Io) -> Self {
         Self { io: Box::new(io), local: None, remote: None, framing: Framing::Plain }
     }
 

@@ -1,7 +1,6 @@
 //! The IO object and its buffers. Nothing else polls the IO.
 
 use std::{
-    collections::VecDeque,
     fmt, io,
     io::IoSlice,
     pin::Pin,
@@ -11,7 +10,12 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::io::{AsyncRead, AsyncWrite};
 
-use crate::{config::READ_BUFFER, error::SessionError, proto::Batch};
+use crate::{
+    config::READ_BUFFER,
+    error::SessionError,
+    proto::Batch,
+    recycle::{Recycler, allocate},
+};
 
 /// One connection: what is being written to it, and room to read into.
 pub(super) struct Port<T> {
@@ -120,33 +124,26 @@ fn failed(error: io::Error) -> SessionError {
 /// The kernel takes up to 1,024; beyond 64 a call costs more than it saves.
 const MAX_SLICES: usize = 64;
 
-/// Buffers to read into, taken back when nobody holds a slice of them any more.
-#[derive(Default)]
+/// Buffers to read into.
 struct ReadBuffers {
     ready: Option<BytesMut>,
-    lent: VecDeque<Bytes>,
+    lent: Recycler,
     /// Whether the last read filled its buffer: the next may be large.
     busy: bool,
+}
+
+impl Default for ReadBuffers {
+    fn default() -> Self {
+        Self { ready: None, lent: Recycler::new(MAX_LENT * READ_BUFFER), busy: false }
+    }
 }
 
 impl ReadBuffers {
     /// A buffer with every byte initialised.
     fn take(&mut self) -> BytesMut {
         let size = if self.busy { READ_BUFFER } else { QUIET_BUFFER };
-        if let Some(ready) = self.ready.take().filter(|ready| ready.len() >= size) {
-            return ready;
-        }
-        // Oldest first: its slices have had the longest time to go.
-        for _ in 0..self.lent.len() {
-            let Some(oldest) = self.lent.pop_front() else { break };
-            match oldest.try_into_mut() {
-                Ok(buffer) if buffer.len() >= size => return buffer,
-                Ok(_) => {}
-                Err(held) if self.lent.len() < MAX_LENT => self.lent.push_back(held),
-                Err(_) => {}
-            }
-        }
-        allocate(size)
+        let ready = self.ready.take().filter(|ready| ready.len() >= size);
+        ready.or_else(|| self.lent.take(size)).unwrap_or_else(|| allocate(size))
     }
 
     fn put_back(&mut self, buffer: BytesMut) {
@@ -156,18 +153,8 @@ impl ReadBuffers {
     /// The first `read` bytes of `buffer`; the whole comes back through [`take`](Self::take).
     fn lend(&mut self, buffer: BytesMut, read: usize) -> Bytes {
         self.busy = read == buffer.len() || (self.busy && read > QUIET_BUFFER / 2);
-        let whole = buffer.freeze();
-        let part = whole.slice(..read);
-        self.lent.push_back(whole);
-        part
+        self.lent.lend(buffer, read)
     }
-}
-
-/// A buffer in the form that `freeze` and `try_into_mut` convert without allocating.
-fn allocate(size: usize) -> BytesMut {
-    let mut buffer = BytesMut::zeroed(size + 1);
-    drop(buffer.split_off(size));
-    buffer
 }
 
 /// Where messages are small, so is the buffer.

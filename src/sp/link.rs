@@ -161,9 +161,14 @@ impl<P: Pattern> Link<P> {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PipeError>> {
         let Some(io) = &mut self.io else { return Poll::Ready(Err(PipeError::Closed)) };
+        if !self.batch.is_empty() {
+            self.flushed = false;
+            if let Some(stream) = (**io).as_stream() {
+                ready!(self.batch.poll_stage(cx, stream)).map_err(|error| failed(&error))?;
+            }
+        }
         let mut io = Pin::new(io);
         while !self.batch.is_empty() {
-            self.flushed = false;
             let written = if let Some(bytes) = self.batch.single() {
                 ready!(io.as_mut().poll_write(cx, bytes))
             } else {

@@ -4,7 +4,10 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::transport::Framing;
+use crate::{
+    recycle::{Recycler, allocate},
+    transport::Framing,
+};
 
 /// Bytes from the IO, turned into messages.
 ///
@@ -24,12 +27,15 @@ pub struct Inbox {
     tail: BytesMut,
     /// How many reads in a row needed little of the buffer.
     small_reads: u8,
+    /// The memory of large messages, used again when they are gone.
+    lent: Recycler,
 }
 
 /// A message that is longer than what has arrived of it.
 #[derive(Debug)]
 struct Large {
-    body: Vec<u8>,
+    /// Initialised, and at least as long as what has arrived.
+    body: BytesMut,
     filled: usize,
     len: usize,
 }
@@ -46,6 +52,7 @@ impl Inbox {
             large: None,
             tail: BytesMut::new(),
             small_reads: 0,
+            lent: Recycler::new(MAX_LENT),
         }
     }
 
@@ -68,7 +75,7 @@ impl Inbox {
     /// `len` bytes were put into the [`room`](Self::room), at most as many as it has.
     pub fn filled(&mut self, len: usize) {
         if let Some(large) = &mut self.large {
-            large.filled = (large.filled + len).min(large.body.len());
+            large.filled = (large.filled + len).min(large.len).min(large.body.len());
             return;
         }
         self.end = (self.end + len).min(self.buffer.len());
@@ -85,7 +92,7 @@ impl Inbox {
     pub fn next(&mut self) -> Result<Option<Bytes>, MessageError> {
         if let Some(large) = self.large.take() {
             if large.filled == large.len {
-                return Ok(Some(large.body.into()));
+                return Ok(Some(self.lend(large)));
             }
             self.large = Some(large);
             return Ok(None);
@@ -97,7 +104,8 @@ impl Inbox {
         };
         let body = &received[head..];
         if body.len() < len {
-            self.large = Some(Large::new(body, len));
+            let room = self.lent.take(len.min(MAX_RECYCLED));
+            self.large = Some(Large::new(body, len, room));
             (self.start, self.end) = (0, 0);
             return Ok(None);
         }
@@ -120,6 +128,15 @@ impl Inbox {
         self.buffer.capacity() + large
     }
 
+    fn lend(&mut self, large: Large) -> Bytes {
+        let Large { mut body, len, .. } = large;
+        if body.len() <= MAX_RECYCLED {
+            return self.lent.lend(body, len);
+        }
+        body.truncate(len);
+        body.freeze()
+    }
+
     /// A buffer that has been too large for a while is given back.
     fn shrink(&mut self) {
         if self.small_reads >= SMALL_READS
@@ -129,24 +146,29 @@ impl Inbox {
             self.buffer = vec![0; BUFFER_MIN];
             self.small_reads = 0;
         }
+        if self.small_reads >= SMALL_READS {
+            self.lent.clear();
+        }
     }
 }
 
 impl Large {
-    fn new(received: &[u8], len: usize) -> Self {
-        let mut body = Vec::with_capacity(len.min(received.len() + CHUNK));
-        body.extend_from_slice(received);
-        Self { filled: body.len(), body, len }
+    fn new(received: &[u8], len: usize, room: Option<BytesMut>) -> Self {
+        let mut body = room.unwrap_or_else(|| allocate(len.min(received.len() + CHUNK)));
+        body[..received.len()].copy_from_slice(received);
+        Self { filled: received.len(), body, len }
     }
 
     /// Grows with what has arrived: by a chunk at least, by half when there is much.
     fn room(&mut self) -> &mut [u8] {
         if self.filled == self.body.len() {
             let more = CHUNK.max(self.filled / 2).min(self.len - self.filled);
-            self.body.reserve_exact(more);
-            self.body.resize(self.filled + more, 0);
+            let mut larger = allocate(self.filled + more);
+            larger[..self.filled].copy_from_slice(&self.body);
+            self.body = larger;
         }
-        &mut self.body[self.filled..]
+        let end = self.body.len().min(self.len);
+        &mut self.body[self.filled..end]
     }
 }
 
@@ -223,6 +245,10 @@ const BUFFER_MAX: usize = 64 << 10;
 const SMALL_READS: u8 = 64;
 /// How far memory for a large message runs ahead of what has arrived of it.
 const CHUNK: usize = 64 << 10;
+/// Longer messages are rare, and their memory is given back.
+const MAX_RECYCLED: usize = 256 << 10;
+/// Bytes of messages whose memory is remembered: of 256 contexts with 64 KiB each.
+const MAX_LENT: usize = 16 << 20;
 /// Messages up to this length share memory...
 const SMALL: usize = 1 << 10;
 /// ...of this size.

@@ -1,10 +1,16 @@
 //! Messages out.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::{Buf, Bytes};
+use futures::io::AsyncWrite;
 
-use crate::transport::Framing;
+use crate::{stream::Stream, transport::Framing};
 
 /// Messages in the form they have on the wire, in order. Small ones are copied together, large
 /// bodies stay where they are.
@@ -104,6 +110,29 @@ impl Outbox {
         if self.bytes == 0 {
             self.clear();
         }
+    }
+
+    /// Gives everything to a stream of a session, which need not copy large bodies.
+    pub(crate) fn poll_stage(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+    ) -> Poll<io::Result<()>> {
+        while self.bytes > 0 {
+            let end = self.bodies.front().map_or(self.staged.len(), |(end, _)| *end);
+            if self.written < end {
+                let head = &self.staged[self.written..end];
+                let len = ready!(AsyncWrite::poll_write(Pin::new(&mut *stream), cx, head))?;
+                self.advance(len);
+            } else if let Some((_, body)) = self.bodies.front_mut() {
+                self.bytes -= ready!(stream.poll_write_chunk(cx, body))?;
+                if body.is_empty() {
+                    self.bodies.pop_front();
+                }
+            }
+        }
+        self.clear();
+        Poll::Ready(Ok(()))
     }
 
     /// Forgets everything. Memory is kept for the next messages, within reason.

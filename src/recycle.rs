@@ -1,0 +1,64 @@
+//! Buffers that are lent out as [`Bytes`], and taken back when nobody holds a slice of them any
+//! more: a fresh one costs a page fault for every 4 KiB.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+/// The buffers that are lent out. Those beyond the limit are simply freed when let go.
+#[derive(Debug)]
+pub(crate) struct Recycler {
+    lent: VecDeque<Bytes>,
+    bytes: usize,
+    most: usize,
+}
+
+impl Recycler {
+    /// Remembers buffers of up to `most` bytes together.
+    pub(crate) const fn new(most: usize) -> Self {
+        Self { lent: VecDeque::new(), bytes: 0, most }
+    }
+
+    /// A buffer of at least `len` bytes, all initialised, that came back.
+    pub(crate) fn take(&mut self, len: usize) -> Option<BytesMut> {
+        // Oldest first: its slices have had the longest time to go.
+        for _ in 0..self.lent.len() {
+            let oldest = self.lent.pop_front()?;
+            self.bytes -= oldest.len();
+            match oldest.try_into_mut() {
+                Ok(buffer) if buffer.len() >= len => return Some(buffer),
+                Ok(_) => {}
+                Err(held) => self.remember(held),
+            }
+        }
+        None
+    }
+
+    /// The first `len` bytes of `buffer`; the whole comes back through [`take`](Self::take).
+    pub(crate) fn lend(&mut self, buffer: BytesMut, len: usize) -> Bytes {
+        let whole = buffer.freeze();
+        let part = whole.slice(..len);
+        self.remember(whole);
+        part
+    }
+
+    fn remember(&mut self, buffer: Bytes) {
+        if self.bytes + buffer.len() <= self.most {
+            self.bytes += buffer.len();
+            self.lent.push_back(buffer);
+        }
+    }
+
+    /// Remembers none.
+    #[cfg(feature = "sp")]
+    pub(crate) fn clear(&mut self) {
+        (self.lent, self.bytes) = (VecDeque::new(), 0);
+    }
+}
+
+/// A buffer in the form that `freeze` and `try_into_mut` convert without allocating.
+pub(crate) fn allocate(len: usize) -> BytesMut {
+    let mut buffer = BytesMut::zeroed(len + 1);
+    drop(buffer.split_off(len));
+    buffer
+}
