@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::Weak,
+    sync::{Arc, Weak},
     task::{Context, Waker},
     time::Instant,
 };
@@ -102,6 +102,7 @@ impl<P: Pattern> Base<P> {
             let (oldest, waker) = queue.lock().push(event.clone());
             self.wakes.events.extend(oldest);
             self.wakes.wake(waker);
+            self.wakes.queues.push(queue);
         }
     }
 
@@ -109,6 +110,7 @@ impl<P: Pattern> Base<P> {
         for queue in self.subscribers.drain(..).filter_map(|queue| queue.upgrade()) {
             let waker = queue.lock().end();
             self.wakes.wake(waker);
+            self.wakes.queues.push(queue);
         }
     }
 
@@ -249,6 +251,8 @@ pub(crate) struct Wakes {
     body: Option<Bytes>,
     bodies: Vec<Bytes>,
     events: Vec<PipeEvent>,
+    /// Their subscribers may be gone meanwhile.
+    queues: Vec<Arc<Mutex<EventQueue>>>,
 }
 
 impl Wakes {
@@ -287,5 +291,6 @@ impl Wakes {
         self.old.clear();
         self.bodies.clear();
         self.events.clear();
+        self.queues.clear();
     }
 }
