@@ -59,6 +59,7 @@
 //! | connections by address, or within a process | [`transport`] |
 //! | messages instead of bytes | `exchange`, with the feature of that name |
 //! | remote procedure calls | `rpc`, with the feature of that name |
+//! | one session per peer, whoever dialled | `peers`, with the feature of that name |
 //! | request/reply with nanomsg, nng and mangos | `sp`, with the feature of that name |
 //!
 //! Rules are cited by their number in `spec.md`, which ships with the crate.
@@ -67,7 +68,7 @@
 //! [`AsyncRead`]: futures::io::AsyncRead
 //! [`AsyncWrite`]: futures::io::AsyncWrite
 
-#[cfg(any(feature = "sp", feature = "rpc"))]
+#[cfg(any(feature = "sp", feature = "rpc", feature = "peers"))]
 mod backoff;
 mod chance;
 mod config;
@@ -75,6 +76,8 @@ mod error;
 #[cfg(feature = "exchange")]
 pub mod exchange;
 pub mod frame;
+#[cfg(feature = "peers")]
+pub mod peers;
 #[doc(hidden)]
 pub mod proto;
 mod recycle;
@@ -91,7 +94,7 @@ pub mod tokio;
 pub mod transport;
 mod wait;
 
-#[cfg(any(feature = "sp", feature = "rpc"))]
+#[cfg(any(feature = "sp", feature = "rpc", feature = "peers"))]
 pub use backoff::Backoff;
 pub use config::{Config, ConfigBuilder, ConfigError};
 pub use error::{

@@ -157,12 +157,19 @@ pub struct Connection {
     pub(crate) local: Option<Address>,
     pub(crate) remote: Option<Address>,
     pub(crate) framing: Framing,
+    pub(crate) evidence: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Connection {
     /// A connection about which nothing is known.
     pub fn new(io: impl Io) -> Self {
-        Self { io: Box::new(io), local: None, remote: None, framing: Framing::Plain }
+        Self {
+            io: Box::new(io),
+            local: None,
+            remote: None,
+            framing: Framing::Plain,
+            evidence: None,
+        }
     }
 
     /// Its own end's address.
@@ -181,6 +188,12 @@ impl Connection {
     #[must_use]
     pub fn framing(self, framing: Framing) -> Self {
         Self { framing, ..self }
+    }
+
+    /// What is known of the other end, such as its certificate: for those who verify peers.
+    #[must_use]
+    pub fn evidence(self, evidence: impl Any + Send + Sync) -> Self {
+        Self { evidence: Some(Arc::new(evidence)), ..self }
     }
 
     /// The bytes.

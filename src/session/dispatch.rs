@@ -38,6 +38,8 @@ impl Protocol {
     pub const RPC: Self = Self { number: 2, version: 0 };
     /// Request/reply sockets.
     pub const SP: Self = Self { number: 3, version: 0 };
+    /// The handshake and the messages of peers.
+    pub const PEERS: Self = Self { number: 4, version: 0 };
 
     pub(crate) const fn preface(self) -> [u8; 4] {
         [MAGIC[0], MAGIC[1], self.number, self.version]

@@ -102,7 +102,7 @@ impl<P: Pattern> Shared<P> {
         origin: Origin,
         endpoint: &Endpoint,
     ) -> Result<Link<P>, PipeError> {
-        let Connection { io, local, remote, framing } = connection;
+        let Connection { io, local, remote, framing, .. } = connection;
         let options = endpoint.options();
         let owner: Weak<dyn Owner> = self.me.clone();
         let pipe = self.with(|_, base| {

@@ -1,0 +1,74 @@
+//! Peers: at most one live session with each, whoever dialled (`spec.md §16`).
+//!
+//! A [`PeerStore`] dials, accepts, and knows who is there. However many callers want a peer, it is
+//! dialled once; when two peers dial each other at the same time, both keep the same session. On
+//! that session everything goes: messages of the store's own, RPC, sockets, plain streams.
+//!
+//! | You want | Look at |
+//! |---|---|
+//! | a session with a peer, dialled or not | [`PeerStore::get`], [`PeerStore::connect`] |
+//! | to be found | [`PeerStore::listen`] |
+//! | to say who may come | [`Verify`] |
+//! | to send a message, and know what became of it | [`Peer::send`], [`Peer::send_with_ack`], [`PeerStore::send_with_ack`] |
+//! | to hear messages | [`PeerStore::subscribe`] |
+//! | to know who comes and goes | [`PeerStore::events`] |
+//! | other protocols on the same sessions | [`PeerStoreBuilder::serve`], [`Peer::session`] |
+//! | every limit and time by name | [`PeerConfig`] |
+
+mod accept;
+mod config;
+mod delivery;
+mod dial;
+mod error;
+mod event;
+mod id;
+mod link;
+mod mailbox;
+mod peer;
+mod queue;
+#[cfg(feature = "rpc")]
+mod rpc;
+mod sessions;
+mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod wire;
+
+pub use config::{PeerConfig, PeerConfigBuilder};
+pub use error::{ConnectError, RefusalCode, SendError};
+pub use event::{PeerEvent, PeerInfo};
+pub use id::{InvalidPeerId, PeerId};
+pub use peer::{Ack, Message, Peer, Policy, Sending};
+pub use queue::{Overflow, Queue};
+pub use store::{PeerStore, PeerStoreBuilder};
+pub use verify::{Claim, Verify};
+
+/// What became of a message to several peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AckReport {
+    /// Who said that it went well.
+    pub succeeded: Vec<PeerId>,
+    /// Who did not, and why.
+    pub failed: Vec<(PeerId, SendError)>,
+    /// How many had not answered when enough had.
+    pub pending: usize,
+}
+
+/// Counters of a store, and what it holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerStats {
+    /// Sessions after their handshake.
+    pub sessions: usize,
+    /// Connections accepted whose handshake is not done.
+    pub handshakes: usize,
+    /// Dials under way.
+    pub dials: usize,
+    /// Peers with a queue for messages.
+    pub queues: usize,
+    /// Messages that [`Policy::Drop`] dropped.
+    pub dropped: u64,
+}

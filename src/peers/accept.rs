@@ -1,0 +1,194 @@
+//! Being reached by peers.
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{
+    AsyncReadExt, AsyncWriteExt,
+    future::{Either, select},
+};
+
+use super::{
+    ConnectError, PeerInfo, RefusalCode,
+    sessions::{Guard, Started},
+    store::{Inner, Live},
+    table::Facts,
+    verify::Claim,
+    wire::{Answer, Hello, read_framed, shorten},
+};
+use crate::{
+    Backoff, Session, SessionError,
+    session::Protocol,
+    transport::{Acceptor, Address, Connection, Settings},
+};
+
+/// The ends of a connection, and what it knows of the other one.
+type Ends = (Option<Address>, Option<Address>, Option<Arc<dyn Any + Send + Sync>>);
+
+impl Inner {
+    pub(super) async fn listen(&self, address: Address) -> Result<Option<Address>, ConnectError> {
+        let transport = self.transports.find(&address);
+        let transport = transport.map_err(|error| ConnectError::Address(error.to_string()))?;
+        let settings = Settings::new(self.runtime.clone());
+        let acceptor = transport.bind(&address, &settings).await;
+        let acceptor = acceptor.map_err(|error| ConnectError::Dial(error.kind()))?;
+        if self.state.lock().open.is_none() {
+            return Err(ConnectError::Closed);
+        }
+        let me = self.myself.upgrade().ok_or(ConnectError::Closed)?;
+        let local = acceptor.local_addr();
+        self.runtime.spawn(me.accept_all(acceptor));
+        Ok(local)
+    }
+
+    async fn accept_all(self: Arc<Self>, mut acceptor: Box<dyn Acceptor>) {
+        let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));
+        loop {
+            let accepted = match select(acceptor.accept(), self.closing.clone()).await {
+                Either::Left((accepted, _)) => accepted,
+                Either::Right(_) => return,
+            };
+            match accepted {
+                Ok(connection) => {
+                    backoff.reset();
+                    self.admit(connection);
+                }
+                Err(error) => {
+                    log::debug!("accepting peers: {error}");
+                    let pause = self.runtime.now() + backoff.next_wait();
+                    select(self.runtime.sleep_until(pause), self.closing.clone()).await;
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, connection: Connection) {
+        {
+            let mut state = self.state.lock();
+            if state.handshakes >= self.config.max_handshakes {
+                log::debug!("too many handshakes: {connection:?} is closed");
+                return;
+            }
+            state.handshakes += 1;
+        }
+        let me = self.clone();
+        self.runtime.spawn(async move {
+            let welcomed = {
+                let welcoming = std::pin::pin!(me.welcome(connection));
+                match select(welcoming, me.closing.clone()).await {
+                    Either::Left((welcomed, _)) => welcomed,
+                    Either::Right(_) => Err(ConnectError::Closed),
+                }
+            };
+            me.state.lock().handshakes -= 1;
+            if let Err(error) = welcomed {
+                log::debug!("no peer: {error}");
+            }
+        });
+    }
+
+    async fn welcome(self: &Arc<Self>, connection: Connection) -> Result<(), ConnectError> {
+        let (session, driver) = Session::server(connection.io, self.clocked());
+        self.drive(driver);
+        let guard = Guard::new(session);
+        let remote = (connection.local, connection.remote, connection.evidence);
+        let asked = async {
+            let Some(mut stream) = guard.session.accept().await else {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            };
+            let mut preface = [0; 4];
+            stream.read_exact(&mut preface).await?;
+            if preface != Protocol::PEERS.preface() {
+                return Err(std::io::ErrorKind::InvalidData.into());
+            }
+            let hello = read_framed(&mut stream).await?;
+            Ok::<_, std::io::Error>((stream, hello))
+        };
+        let (mut stream, hello) =
+            self.in_time(asked, self.config.handshake_timeout, &guard).await?;
+        let entered = self.received(hello, remote, &guard.session);
+        let answer = match &entered {
+            Ok(entered) => Answer::Welcome(Hello {
+                incarnation: self.incarnation,
+                dials: entered.answered_after,
+                id: self.me.clone(),
+                token: self.config.token.clone(),
+            }),
+            Err(error) => refusal(error),
+        };
+        let said = async {
+            stream.write_all(&answer.encode()).await?;
+            stream.flush().await
+        };
+        let said = self.in_time(said, self.config.handshake_timeout, &guard).await;
+        let entered = match (entered, said) {
+            (Ok(entered), Ok(())) => entered,
+            (Ok(entered), Err(error)) => {
+                if let Some(generation) = entered.generation {
+                    self.left(&entered.live, generation, Err(SessionError::Closed));
+                }
+                return Err(error);
+            }
+            (Err(error), _) => {
+                // What was said should be read.
+                stream.close().await.ok();
+                self.close_session(&guard.keep()).await;
+                return Err(error);
+            }
+        };
+        guard.keep();
+        self.start(entered, stream);
+        Ok(())
+    }
+
+    /// A hello has come in: the session takes its place, or does not.
+    fn received(
+        &self,
+        hello: Bytes,
+        remote: Ends,
+        session: &Session,
+    ) -> Result<Started, ConnectError> {
+        let theirs = Hello::decode(hello).map_err(|_| ConnectError::Malformed)?;
+        let (local_addr, remote_addr, evidence) = remote;
+        let claim = Claim {
+            id: theirs.id.clone(),
+            token: theirs.token,
+            dialled: false,
+            remote_addr: remote_addr.clone(),
+            evidence,
+        };
+        let identity = self.judge(&claim)?;
+        let info = PeerInfo {
+            id: theirs.id,
+            identity,
+            local_addr,
+            remote_addr,
+            dialled: false,
+            since: self.runtime.now(),
+        };
+        let facts = Facts {
+            incarnation: theirs.incarnation,
+            dialled: false,
+            dial: theirs.dials,
+            // Known when it is entered.
+            answered_after: 0,
+        };
+        let live = Live { session: session.clone(), info, address: None };
+        self.enter(Arc::new(live), facts, true)
+    }
+}
+
+fn refusal(error: &ConnectError) -> Answer {
+    let code = match error {
+        ConnectError::NotVerified(_) => RefusalCode::NotVerified,
+        ConnectError::TooMany => RefusalCode::TooMany,
+        ConnectError::Closed => RefusalCode::Closed,
+        ConnectError::OtherPeer(_) => RefusalCode::SameId,
+        _ => RefusalCode::Malformed,
+    };
+    let words = match error {
+        ConnectError::NotVerified(why) => why.clone(),
+        error => error.to_string(),
+    };
+    Answer::Refused(code, shorten(words))
+}

@@ -1,0 +1,153 @@
+//! What may go wrong between peers.
+
+use std::{error::Error, fmt, io};
+
+use super::PeerId;
+use crate::SessionError;
+
+/// Why there is no session with a peer. Cheap to clone: one attempt answers everyone who waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address has no transport, or cannot be meant.
+    Address(String),
+    /// Nobody knows where the peer is.
+    UnknownPeer,
+    /// No connection was made.
+    Dial(io::ErrorKind),
+    /// Neither connection nor handshake came about in time.
+    TimedOut,
+    /// The session ended during the handshake.
+    Session(SessionError),
+    /// What came is no handshake.
+    Malformed,
+    /// The peer did not want us.
+    Refused {
+        /// Why.
+        code: RefusalCode,
+        /// In words.
+        message: String,
+    },
+    /// We did not want the peer: our [`Verify`](super::Verify) said so.
+    NotVerified(String),
+    /// Another peer answered.
+    OtherPeer(PeerId),
+    /// As many peers as allowed have a session.
+    TooMany,
+    /// The store is shut down.
+    Closed,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(why) => write!(f, "the address cannot be used: {why}"),
+            Self::UnknownPeer => f.write_str("no address is known for the peer"),
+            Self::Dial(kind) => write!(f, "no connection: {kind}"),
+            Self::TimedOut => f.write_str("no connection or handshake in time"),
+            Self::Session(_) => f.write_str("the session ended during the handshake"),
+            Self::Malformed => f.write_str("what came is no handshake of a peer"),
+            Self::Refused { code, message } => write!(f, "the peer refused: {code}: {message}"),
+            Self::NotVerified(why) => write!(f, "the peer was not verified: {why}"),
+            Self::OtherPeer(id) => write!(f, "another peer answered: {id}"),
+            Self::TooMany => f.write_str("there are as many peers as allowed"),
+            Self::Closed => f.write_str("the store is shut down"),
+        }
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Session(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Why a peer refused a handshake: a number on the wire (`spec.md §16.2`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalCode {
+    /// It was not satisfied with who we say we are.
+    NotVerified,
+    /// It has as many peers as it wants.
+    TooMany,
+    /// It is shutting down.
+    Closed,
+    /// Our handshake made no sense to it.
+    Malformed,
+    /// We have its own id.
+    SameId,
+    /// A number nobody defined.
+    Other(u8),
+}
+
+impl RefusalCode {
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::NotVerified => 1,
+            Self::TooMany => 2,
+            Self::Closed => 3,
+            Self::Malformed => 4,
+            Self::SameId => 5,
+            Self::Other(number) => number,
+        }
+    }
+
+    pub(crate) const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::NotVerified,
+            2 => Self::TooMany,
+            3 => Self::Closed,
+            4 => Self::Malformed,
+            5 => Self::SameId,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl fmt::Display for RefusalCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotVerified => f.write_str("not verified"),
+            Self::TooMany => f.write_str("too many peers"),
+            Self::Closed => f.write_str("shutting down"),
+            Self::Malformed => f.write_str("malformed handshake"),
+            Self::SameId => f.write_str("the same id"),
+            Self::Other(number) => write!(f, "code {number}"),
+        }
+    }
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The queue was full.
+    Full,
+    /// There is no session with the peer.
+    Disconnected,
+    /// The session ended while the message was on its way: it may have arrived.
+    Lost,
+    /// It is longer than the limit.
+    TooLong(usize),
+    /// The peer took the message and said that it failed.
+    Failed(String),
+    /// No ack came in time.
+    TimedOut,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the queue is full"),
+            Self::Disconnected => f.write_str("there is no session with the peer"),
+            Self::Lost => f.write_str("the session ended while the message was on its way"),
+            Self::TooLong(len) => write!(f, "a message of {len} bytes is too long"),
+            Self::Failed(why) => write!(f, "the peer failed at it: {why}"),
+            Self::TimedOut => f.write_str("no ack in time"),
+        }
+    }
+}
+
+impl Error for SendError {}

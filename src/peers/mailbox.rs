@@ -1,0 +1,103 @@
+//! What waits to be written to one peer, and who waits for what came of it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    task::Waker,
+};
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+
+use super::{SendError, wire::Frame};
+use crate::wait::WaitList;
+
+/// Where the fate of a message is told.
+pub(super) type Told = oneshot::Sender<Result<(), SendError>>;
+
+/// The messages to one peer, whichever session will carry them.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    queue: VecDeque<Outgoing>,
+    /// Acks that we owe.
+    owed: VecDeque<Frame>,
+    /// Messages written on a session, of which the peer has to say what became of them.
+    unanswered: HashMap<u64, (u64, Told)>,
+    last_number: u64,
+    /// The sessions' tasks that sleep.
+    pub(super) sleeping: HashMap<u64, Waker>,
+    /// Who waits for a place in the queue.
+    pub(super) room: WaitList,
+}
+
+/// A message on its way.
+pub(super) struct Outgoing {
+    pub(super) body: Bytes,
+    pub(super) wants_ack: bool,
+    pub(super) told: Told,
+}
+
+/// What is to be written at once.
+pub(super) struct Batch {
+    pub(super) frames: Vec<Frame>,
+    /// Who is told once it was written.
+    pub(super) told: Vec<Told>,
+}
+
+impl Mailbox {
+    pub(super) fn has_room(&self, limit: usize) -> bool {
+        self.queue.len() < limit
+    }
+
+    pub(super) fn push(&mut self, outgoing: Outgoing) {
+        self.queue.push_back(outgoing);
+    }
+
+    pub(super) fn owe(&mut self, ack: Frame) {
+        self.owed.push_back(ack);
+    }
+
+    /// The peer wants so many acks and reads none of them.
+    pub(super) fn owes_too_much(&self) -> bool {
+        self.owed.len() > MAX_OWED
+    }
+
+    /// Everything that waits, for the session of this generation.
+    pub(super) fn take(&mut self, generation: u64) -> Batch {
+        let mut frames: Vec<_> = self.owed.drain(..).collect();
+        let mut told = Vec::new();
+        for outgoing in self.queue.drain(..) {
+            let number = outgoing.wants_ack.then(|| {
+                self.last_number += 1;
+                self.last_number
+            });
+            frames.push(Frame::Message { number, body: outgoing.body });
+            match number {
+                Some(number) => {
+                    self.unanswered.insert(number, (generation, outgoing.told));
+                }
+                None => told.push(outgoing.told),
+            }
+        }
+        Batch { frames, told }
+    }
+
+    /// The peer said what became of a message.
+    pub(super) fn answered(&mut self, number: u64) -> Option<Told> {
+        self.unanswered.remove(&number).map(|(_, told)| told)
+    }
+
+    /// Those whose message went with a session that is gone.
+    pub(super) fn lose(&mut self, generation: u64) -> Vec<Told> {
+        let lost = self.unanswered.extract_if(|_, (written, _)| *written == generation);
+        lost.map(|(_, (_, told))| told).collect()
+    }
+
+    /// Those whose message never went.
+    pub(super) fn give_up(&mut self) -> Vec<Told> {
+        self.owed.clear();
+        self.queue.drain(..).map(|outgoing| outgoing.told).collect()
+    }
+}
+
+/// Acks that wait for a peer which does not read.
+const MAX_OWED: usize = 4_096;

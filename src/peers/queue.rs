@@ -1,0 +1,216 @@
+//! Bounded queues between the store and those who listen to it.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll, Waker},
+};
+
+use crate::{sync::Mutex, wait::WaitList};
+
+/// What happens to what comes when a subscriber's queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// The oldest gives way, and is counted as lost.
+    DropOldest,
+    /// What comes is lost, and counted.
+    DropNewest,
+    /// The peer that it came from is not read any further; nothing is lost.
+    Wait,
+}
+
+/// The reading end: a [`futures::Stream`] that ends with the store.
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct Queue<T> {
+    shared: Arc<Mutex<Items<T>>>,
+}
+
+#[derive(Debug)]
+struct Items<T> {
+    items: VecDeque<T>,
+    limit: usize,
+    overflow: Overflow,
+    lost: u64,
+    ended: bool,
+    reader: Option<Waker>,
+    room: WaitList,
+}
+
+/// The writing end, which does not keep the queue alive.
+#[derive(Debug)]
+pub(super) struct Feed<T> {
+    shared: Weak<Mutex<Items<T>>>,
+}
+
+impl<T> Clone for Feed<T> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new(limit: usize, overflow: Overflow) -> (Self, Feed<T>) {
+        let shared = Arc::new(Mutex::new(Items {
+            items: VecDeque::new(),
+            limit: limit.max(1),
+            overflow,
+            lost: 0,
+            ended: false,
+            reader: None,
+            room: WaitList::default(),
+        }));
+        let feed = Feed { shared: Arc::downgrade(&shared) };
+        (Self { shared }, feed)
+    }
+
+    /// How much was lost because this end did not keep up.
+    pub fn lost(&self) -> u64 {
+        self.shared.lock().lost
+    }
+
+    /// The next, if there is one now.
+    pub fn try_next(&mut self) -> Option<T> {
+        let mut queue = self.shared.lock();
+        let item = queue.items.pop_front();
+        let waker = item.as_ref().and_then(|_| queue.room.pop());
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        item
+    }
+}
+
+impl<T> futures::Stream for Queue<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if let Some(item) = self.try_next() {
+            return Poll::Ready(Some(item));
+        }
+        let mut queue = self.shared.lock();
+        if !queue.items.is_empty() {
+            drop(queue);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if queue.ended {
+            return Poll::Ready(None);
+        }
+        let replaced = queue.reader.replace(cx.waker().clone());
+        drop(queue);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Queue<T> {
+    fn drop(&mut self) {
+        let (waiting, items) = {
+            let mut queue = self.shared.lock();
+            queue.ended = true;
+            (queue.room.take(), std::mem::take(&mut queue.items))
+        };
+        waiting.for_each(Waker::wake);
+        drop(items);
+    }
+}
+
+impl<T> Feed<T> {
+    /// Whether nobody reads any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.shared.strong_count() == 0
+    }
+
+    /// Puts something in, unless there is no room and the queue says to wait: then it is given
+    /// back. A full queue that does not wait loses something.
+    pub(super) fn offer(&self, item: T) -> Result<(), T> {
+        let Some(shared) = self.shared.upgrade() else { return Ok(()) };
+        let mut queue = shared.lock();
+        if queue.ended {
+            return Ok(());
+        }
+        let mut gone = None;
+        if queue.items.len() >= queue.limit {
+            match queue.overflow {
+                Overflow::Wait => return Err(item),
+                Overflow::DropNewest => {
+                    queue.lost += 1;
+                    return Ok(());
+                }
+                Overflow::DropOldest => {
+                    queue.lost += 1;
+                    gone = queue.items.pop_front();
+                }
+            }
+        }
+        queue.items.push_back(item);
+        let reader = queue.reader.take();
+        drop(queue);
+        drop(gone);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        Ok(())
+    }
+
+    /// Waits until [`offer`](Self::offer) is worth another try.
+    pub(super) async fn room(&self) {
+        let mut place = Place { feed: self, key: None };
+        std::future::poll_fn(|cx| place.poll(cx)).await;
+    }
+
+    /// No more will come.
+    pub(super) fn end(&self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let reader = {
+            let mut queue = shared.lock();
+            queue.ended = true;
+            queue.reader.take()
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+/// A place among those who wait for room.
+struct Place<'a, T> {
+    feed: &'a Feed<T>,
+    key: Option<u64>,
+}
+
+impl<T> Place<'_, T> {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let Some(shared) = self.feed.shared.upgrade() else { return Poll::Ready(()) };
+        let mut queue = shared.lock();
+        if queue.ended || queue.items.len() < queue.limit {
+            return Poll::Ready(());
+        }
+        let replaced = queue.room.register(&mut self.key, cx.waker());
+        drop(queue);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Place<'_, T> {
+    fn drop(&mut self) {
+        let Some(shared) = self.feed.shared.upgrade() else { return };
+        let Some(key) = self.key else { return };
+        let mut queue = shared.lock();
+        // Whoever was woken and goes away leaves the room to the next.
+        let (mine, next) = match queue.room.remove(key) {
+            Some(waker) => (Some(waker), None),
+            None if queue.items.len() < queue.limit => (None, queue.room.pop()),
+            None => (None, None),
+        };
+        drop(queue);
+        drop(mine);
+        if let Some(next) = next {
+            next.wake();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Which sessions with which peers live: no IO, no clock, no waker.
+//!
+//! Both ends of a session judge by the same facts, so they keep the same one (`spec.md §16.3`).
+
+use std::collections::HashMap;
+
+use super::PeerId;
+
+/// The live sessions, by peer; `T` is what comes with each.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    me: PeerId,
+    /// Sessions kept with one peer.
+    most: usize,
+    peers: HashMap<PeerId, Vec<Entry<T>>>,
+    last: u64,
+}
+
+/// What both ends know of a session after its handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Which life of the peer's store this is.
+    pub(crate) incarnation: u64,
+    /// Whether we dialled.
+    pub(crate) dialled: bool,
+    /// The number that its dialler gave it, among all its dials.
+    pub(crate) dial: u64,
+    /// How many dials the one who accepted had begun when it answered.
+    pub(crate) answered_after: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    generation: u64,
+    facts: Facts,
+    item: T,
+}
+
+/// What became of a session that was entered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Entered<T> {
+    /// Its own number, if it is kept.
+    pub(crate) generation: Option<u64>,
+    /// Those that it takes the place of, or itself.
+    pub(crate) losers: Vec<T>,
+}
+
+impl<T> Table<T> {
+    pub(crate) fn new(me: PeerId, most: usize) -> Self {
+        Self { me, most, peers: HashMap::new(), last: 0 }
+    }
+
+    /// A session whose handshake is done. Keeps the best that there may be of it.
+    pub(crate) fn enter(&mut self, id: &PeerId, facts: Facts, item: T) -> Entered<T> {
+        self.last += 1;
+        let generation = self.last;
+        let entries = self.peers.entry(id.clone()).or_default();
+        // Another life of the same peer: what was before is gone, whether noticed or not.
+        let gone = entries.extract_if(.., |it| it.facts.incarnation != facts.incarnation);
+        let mut losers: Vec<_> = gone.map(|entry| entry.item).collect();
+        // Dialled by one who knew of the other: then that is dead for him.
+        while entries.len() >= self.most
+            && let Some(at) = entries.iter().position(|entry| facts.is_after(&entry.facts))
+        {
+            losers.push(entries.remove(at).item);
+        }
+        entries.push(Entry { generation, facts, item });
+        let we_are_smaller = self.me < *id;
+        entries.sort_by_key(|entry| entry.facts.rank(we_are_smaller));
+        losers.extend(entries.drain(self.most.min(entries.len())..).map(|entry| entry.item));
+        let kept = entries.iter().any(|entry| entry.generation == generation);
+        Entered { generation: kept.then_some(generation), losers }
+    }
+
+    /// A session ended: it is taken out, and never one that came after it. Whether it was there,
+    /// and it was the last.
+    pub(crate) fn leave(&mut self, id: &PeerId, generation: u64) -> Option<Left<T>> {
+        let entries = self.peers.get_mut(id)?;
+        let at = entries.iter().position(|entry| entry.generation == generation)?;
+        let item = entries.remove(at).item;
+        let last = entries.is_empty();
+        if last {
+            self.peers.remove(id);
+        }
+        Some(Left { item, last })
+    }
+
+    /// The session to use: the first in rank.
+    pub(crate) fn get(&self, id: &PeerId) -> Option<&T> {
+        self.peers.get(id)?.first().map(|entry| &entry.item)
+    }
+
+    /// All sessions with a peer, and their numbers.
+    pub(crate) fn all(&self, id: &PeerId) -> impl Iterator<Item = (u64, &T)> {
+        self.peers.get(id).into_iter().flatten().map(|entry| (entry.generation, &entry.item))
+    }
+
+    /// Every session, and its number.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        self.peers.values().flatten().map(|entry| (entry.generation, &entry.item))
+    }
+
+    /// Peers with a session.
+    pub(crate) fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &PeerId> {
+        self.peers.keys()
+    }
+}
+
+/// A session that was taken out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Left<T> {
+    pub(crate) item: T,
+    pub(crate) last: bool,
+}
+
+impl Facts {
+    /// Whether `self` was dialled after its dialler knew of `other`: then that is dead, whoever
+    /// has not noticed yet.
+    const fn is_after(&self, other: &Self) -> bool {
+        if self.dialled == other.dialled {
+            // The same dialler, which counts.
+            return self.dial > other.dial;
+        }
+        // The one who dialled this answered the other, and had begun so many dials by then.
+        self.dial > other.answered_after
+    }
+
+    /// Lower is better, and the same on both ends.
+    const fn rank(&self, we_are_smaller: bool) -> (bool, u64) {
+        (self.dialled != we_are_smaller, self.dial)
+    }
+}

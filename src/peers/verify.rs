@@ -1,0 +1,54 @@
+//! Who may be a peer.
+
+use std::{any::Any, sync::Arc};
+
+use bytes::Bytes;
+
+use super::PeerId;
+use crate::transport::Address;
+
+/// What a peer says of itself, and what the connection shows.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Claim {
+    /// The id it says it has.
+    pub id: PeerId,
+    /// What it sent with it: [`token`](super::PeerConfigBuilder::token).
+    pub token: Bytes,
+    /// Whether we dialled.
+    pub dialled: bool,
+    /// The other end, if the transport knows.
+    pub remote_addr: Option<Address>,
+    /// What the transport knows of the other end, such as its certificate:
+    /// [`Connection::evidence`](crate::transport::Connection::evidence).
+    pub evidence: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// Judges a handshake. A closure is one; by default everyone is who they say.
+pub trait Verify: Send + Sync + 'static {
+    /// The verified identity, in whatever form the application likes: it is shown in
+    /// [`PeerInfo`](super::PeerInfo), and a peer that comes back with another is refused.
+    ///
+    /// # Errors
+    ///
+    /// Why the peer is refused; it is told.
+    fn verify(&self, claim: &Claim) -> Result<Bytes, String>;
+}
+
+impl<F> Verify for F
+where
+    F: Fn(&Claim) -> Result<Bytes, String> + Send + Sync + 'static,
+{
+    fn verify(&self, claim: &Claim) -> Result<Bytes, String> {
+        self(claim)
+    }
+}
+
+/// Believes everyone.
+pub(super) struct Trusting;
+
+impl Verify for Trusting {
+    fn verify(&self, _: &Claim) -> Result<Bytes, String> {
+        Ok(Bytes::new())
+    }
+}

@@ -1,0 +1,210 @@
+//! The bytes of the first stream of a session between peers (`spec.md §16.2`, `§16.4`).
+
+use std::io;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::{PeerId, RefusalCode};
+use crate::stream::Stream;
+
+/// What each side says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) incarnation: u64,
+    /// The dialler: the number of this dial. The other: how many dials it has begun.
+    pub(crate) dials: u64,
+    pub(crate) id: PeerId,
+    pub(crate) token: Bytes,
+}
+
+/// What the one who was dialled says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Welcome(Hello),
+    Refused(RefusalCode, String),
+}
+
+/// What travels after the handshake, both ways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    Message { number: Option<u64>, body: Bytes },
+    Ack { number: u64, error: Option<String> },
+}
+
+/// What arrived breaks a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+impl Hello {
+    /// The parts that follow the length.
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.incarnation);
+        out.put_u64(self.dials);
+        out.put_u8(self.id.as_bytes().len() as u8);
+        out.put_slice(self.id.as_bytes());
+        out.put_slice(&self.token);
+    }
+
+    fn parse(mut bytes: Bytes) -> Result<Self, Malformed> {
+        let incarnation = bytes.try_get_u64().map_err(|_| Malformed)?;
+        let dials = bytes.try_get_u64().map_err(|_| Malformed)?;
+        let len = usize::from(bytes.try_get_u8().map_err(|_| Malformed)?);
+        if bytes.len() < len {
+            return Err(Malformed);
+        }
+        let id = PeerId::new(bytes.split_to(len)).map_err(|_| Malformed)?;
+        Ok(Self { incarnation, dials, id, token: bytes })
+    }
+
+    /// As the dialler sends it.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        framed(|out| self.put(out))
+    }
+
+    pub(crate) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
+        Self::parse(bytes)
+    }
+}
+
+impl Answer {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        framed(|out| match self {
+            Self::Welcome(hello) => {
+                out.put_u8(0);
+                hello.put(out);
+            }
+            Self::Refused(code, words) => {
+                out.put_u8(code.number());
+                out.put_slice(words.as_bytes());
+            }
+        })
+    }
+
+    pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
+        match bytes.try_get_u8().map_err(|_| Malformed)? {
+            0 => Hello::parse(bytes).map(Self::Welcome),
+            code => {
+                let words = String::from_utf8_lossy(&bytes).into_owned();
+                Ok(Self::Refused(RefusalCode::from_number(code), words))
+            }
+        }
+    }
+}
+
+fn framed(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = vec![0; 2];
+    put(&mut out);
+    out.truncate(2 + usize::from(u16::MAX));
+    let len = (out.len() - 2) as u16;
+    out[..2].copy_from_slice(&len.to_be_bytes());
+    out
+}
+
+impl Frame {
+    /// The head, behind which a message's body goes.
+    pub(crate) fn head(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(16);
+        match self {
+            Self::Message { number, body } => {
+                out.put_slice(&[MESSAGE, u8::from(number.is_some()), 0, 0]);
+                out.put_u32(body.len() as u32);
+                number.iter().for_each(|number| out.put_u64(*number));
+            }
+            Self::Ack { number, error } => {
+                let words = error.as_deref().unwrap_or_default();
+                out.put_slice(&[ACK, u8::from(error.is_some()), 0, 0]);
+                out.put_u32(words.len() as u32);
+                out.put_u64(*number);
+                out.put_slice(words.as_bytes());
+            }
+        }
+        out
+    }
+}
+
+/// Turns what arrives into frames.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    received: BytesMut,
+    max_message: usize,
+}
+
+impl Decoder {
+    pub(crate) fn new(max_message: usize) -> Self {
+        Self { received: BytesMut::new(), max_message }
+    }
+
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.received.extend_from_slice(bytes);
+    }
+
+    /// Whether part of a frame has arrived.
+    pub(crate) fn is_partial(&self) -> bool {
+        !self.received.is_empty()
+    }
+
+    /// The next frame, once all of it has arrived.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, Malformed> {
+        let Some(head) = self.received.first_chunk::<8>() else { return Ok(None) };
+        let &[kind, flags, zero @ 0, another @ 0, a, b, c, d] = head else {
+            return Err(Malformed);
+        };
+        let _ = (zero, another);
+        let len = u32::from_be_bytes([a, b, c, d]) as usize;
+        let most = if kind == MESSAGE { self.max_message } else { MAX_WORDS };
+        if !matches!(kind, MESSAGE | ACK) || flags > 1 || len > most {
+            return Err(Malformed);
+        }
+        let numbered = kind == ACK || flags == 1;
+        let head = if numbered { 16 } else { 8 };
+        if self.received.len() < head + len {
+            return Ok(None);
+        }
+        let mut frame = self.received.split_to(head + len).freeze();
+        frame.advance(8);
+        let number = numbered.then(|| frame.get_u64());
+        Ok(Some(match number {
+            Some(number) if kind == ACK => {
+                let words = || String::from_utf8_lossy(&frame).into_owned();
+                Frame::Ack { number, error: (flags == 1).then(words) }
+            }
+            number => Frame::Message { number, body: frame },
+        }))
+    }
+}
+
+/// Reads a length and as many bytes.
+pub(crate) async fn read_framed(stream: &mut Stream) -> io::Result<Bytes> {
+    let mut received = BytesMut::new();
+    loop {
+        if let Some(len) = received.first_chunk().map(|len| usize::from(u16::from_be_bytes(*len)))
+            && received.len() >= 2 + len
+        {
+            received.advance(2);
+            return Ok(received.split_to(len).freeze());
+        }
+        // No further than this frame: what follows is for the decoder.
+        let wanted = match received.first_chunk() {
+            None => 2 - received.len(),
+            Some(len) => 2 + usize::from(u16::from_be_bytes(*len)) - received.len(),
+        };
+        let chunk = stream.read_chunk(wanted).await?;
+        received.extend_from_slice(&chunk.ok_or(io::ErrorKind::UnexpectedEof)?);
+    }
+}
+
+const MESSAGE: u8 = 1;
+const ACK: u8 = 2;
+
+/// As much of the words as may be sent.
+pub(super) fn shorten(mut words: String) -> String {
+    let mut most = MAX_WORDS.min(words.len());
+    while !words.is_char_boundary(most) {
+        most -= 1;
+    }
+    words.truncate(most);
+    words
+}
+
+/// Bytes of words: of an answer that refuses, of an ack.
+const MAX_WORDS: usize = 4_096;
