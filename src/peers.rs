@@ -13,6 +13,8 @@
 //! | to hear messages | [`PeerStore::subscribe`] |
 //! | to know who comes and goes | [`PeerStore::events`] |
 //! | other protocols on the same sessions | [`PeerStoreBuilder::serve`], [`Peer::session`] |
+//! | request/reply sockets on them | [`PeerStore::transport`] |
+//! | an RPC client on them | the store is an `rpc::Connect` |
 //! | every limit and time by name | [`PeerConfig`] |
 
 mod accept;
@@ -33,6 +35,7 @@ mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod verify;
 mod wire;
 
@@ -43,6 +46,7 @@ pub use id::{InvalidPeerId, PeerId};
 pub use peer::{Ack, Message, Peer, Policy, Sending};
 pub use queue::{Overflow, Queue};
 pub use store::{PeerStore, PeerStoreBuilder};
+pub use transport::PeerTransport;
 pub use verify::{Claim, Verify};
 
 /// What became of a message to several peers.

@@ -190,7 +190,7 @@ impl Connection {
         Self { framing, ..self }
     }
 
-    /// What is known of the other end, such as its certificate: for those who verify peers.
+    /// What is known of the other end, such as its certificate: for those who verify who it is.
     #[must_use]
     pub fn evidence(self, evidence: impl Any + Send + Sync) -> Self {
         Self { evidence: Some(Arc::new(evidence)), ..self }
@@ -199,6 +199,11 @@ impl Connection {
     /// The bytes.
     pub fn into_io(self) -> Box<dyn Io> {
         self.io
+    }
+
+    /// What the transport knows of the other end, such as its certificate.
+    pub const fn peer_evidence(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        self.evidence.as_ref()
     }
 
     /// Its own end's address.

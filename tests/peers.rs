@@ -655,6 +655,26 @@ async fn shutting_down_closes_what_is_being_dialled_too() {
     ann.shutdown().await;
 }
 
+/// spec.md §16.4: neither side has to wait for a time limit.
+#[tokio::test(start_paused = true)]
+async fn peers_that_answer_are_closed_at_once_and_cleanly() {
+    let network = Transports::default();
+    let (ann, bob) = two(&network).await;
+    let (mut ours, mut theirs) = (ann.events(), bob.events());
+    let peer = ann.connect("memory://bob").await.unwrap();
+    peer.send("last words", Policy::Wait).await.unwrap();
+    until(|| bob.len() == 1).await;
+    let before = tokio::time::Instant::now();
+    ann.shutdown().await;
+    assert!(before.elapsed() < ms(100), "{:?}", before.elapsed());
+    until(|| bob.is_empty()).await;
+    assert!(matches!(next(&mut ours).await, PeerEvent::Connected(_)));
+    assert_eq!(next(&mut ours).await, PeerEvent::Disconnected(id("bob")));
+    assert!(matches!(next(&mut theirs).await, PeerEvent::Connected(_)));
+    assert_eq!(next(&mut theirs).await, PeerEvent::Disconnected(id("ann")));
+    assert_eq!(bob.stats(), Default::default());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hundred_peers_that_do_not_answer_cost_one_close_timeout() {
     let network = Transports::default();
@@ -728,7 +748,8 @@ async fn several_sessions_with_one_peer_are_kept_if_so_asked() {
 
 #[test]
 fn limits_out_of_range_have_a_name() {
-    let broken: [(&str, fn(PeerConfigBuilder) -> PeerConfigBuilder); 6] = [
+    type Change = fn(PeerConfigBuilder) -> PeerConfigBuilder;
+    let broken: [(&str, Change); 6] = [
         ("sessions_per_peer", |config| config.sessions_per_peer(0)),
         ("max_peers", |config| config.max_peers(0)),
         ("out_queue", |config| config.out_queue(0)),

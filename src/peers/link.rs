@@ -28,9 +28,12 @@ use crate::{
 /// Serves a session until it ends, and then takes it out of the store.
 pub(super) async fn run(inner: Arc<Inner>, live: Arc<Live>, generation: u64, stream: Stream) {
     let mut dispatcher = Dispatcher::new(live.session.clone());
+    let peer = Peer::new(inner.clone(), live.info.id.clone());
+    inner.serve_sockets(&peer, &mut dispatcher);
     if let Some(serve) = &inner.serve {
-        serve(&Peer::new(inner.clone(), live.info.id.clone()), &mut dispatcher);
+        serve(&peer, &mut dispatcher);
     }
+    drop(peer);
     inner.runtime.spawn(dispatcher.run());
     let (read, write) = stream.into_split();
     let messages = async {

@@ -105,9 +105,9 @@ impl Inner {
         let id = &live.info.id;
         let mut state = self.state.lock();
         let mut told = Vec::new();
+        let sleepers = state.sleepers(id);
         if let Some(mailbox) = state.mailboxes.get_mut(id) {
             told.extend(mailbox.lose(generation).into_iter().map(|told| (told, SendError::Lost)));
-            mailbox.sleeping.remove(&generation);
         }
         let left = state.table.leave(id, generation);
         let last = left.is_some_and(|left| left.last);
@@ -124,7 +124,6 @@ impl Inner {
             let known = state.known.get(id).filter(|known| known.keep && state.open.is_some());
             again = known.and_then(|known| known.address.clone());
         }
-        let sleepers = state.sleepers(id);
         drop(state);
         sleepers.into_iter().chain(waiting).for_each(std::task::Waker::wake);
         resolve(told);

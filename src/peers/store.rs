@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures::{
     FutureExt, StreamExt,
-    channel::oneshot,
+    channel::{mpsc, oneshot},
     future::{BoxFuture, Shared, WeakShared},
     stream::FuturesUnordered,
 };
@@ -26,7 +26,7 @@ use crate::{
     runtime::Runtime,
     session::Dispatcher,
     sync::Mutex,
-    transport::{Address, Transports},
+    transport::{Address, Connection, Transports},
 };
 
 /// At most one live session per peer, whoever dialled. Cheap to clone; the clones are one store.
@@ -110,6 +110,8 @@ pub(super) struct State {
     pub(super) handshakes: usize,
     pub(super) subscribers: Vec<(Feed<Message>, Arc<Filter>)>,
     events: Vec<Feed<PeerEvent>>,
+    /// Where the streams of sockets go, and how many may wait.
+    pub(super) sockets: Option<(mpsc::Sender<Connection>, usize)>,
     /// Gone once the store shuts down.
     pub(super) open: Option<oneshot::Sender<()>>,
 }
@@ -334,6 +336,7 @@ impl PeerStoreBuilder {
             handshakes: 0,
             subscribers: Vec::new(),
             events: Vec::new(),
+            sockets: None,
             open: Some(open),
         };
         let inner = Arc::new_cyclic(|myself| Inner {

@@ -28,7 +28,7 @@ struct End {
 
 #[derive(Clone, Copy, Debug)]
 enum Happening {
-    Hello { connection: usize, dial: u64 },
+    Hello { connection: usize },
     Welcome { connection: usize, answered_after: u64 },
     Closed { connection: usize },
 }
@@ -58,7 +58,7 @@ impl Two {
         let dial = self.ends[from].begun;
         let connection = self.connections.len();
         self.connections.push((from, dial, true));
-        self.ends[1 - from].inbox.push_back(Happening::Hello { connection, dial });
+        self.ends[1 - from].inbox.push_back(Happening::Hello { connection });
     }
 
     fn enter(&mut self, at: usize, connection: usize, answered_after: u64) {
@@ -95,7 +95,7 @@ impl Two {
     fn step(&mut self, at: usize) -> bool {
         let Some(happening) = self.ends[at].inbox.pop_front() else { return false };
         match happening {
-            Happening::Hello { connection, .. } => {
+            Happening::Hello { connection } => {
                 let answered_after = self.ends[at].begun;
                 self.enter(at, connection, answered_after);
                 self.ends[1 - at]
