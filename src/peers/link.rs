@@ -31,7 +31,7 @@ pub(super) async fn run(inner: Arc<Inner>, live: Arc<Live>, generation: u64, str
     let peer = Peer::new(inner.clone(), live.info.id.clone());
     inner.serve_sockets(&peer, &mut dispatcher);
     if let Some(serve) = &inner.serve {
-        serve(&peer, &mut dispatcher);
+        serve(&peer, &live.session, &mut dispatcher);
     }
     drop(peer);
     inner.runtime.spawn(dispatcher.run());

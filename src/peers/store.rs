@@ -66,7 +66,7 @@ pub struct PeerStore {
 }
 
 /// Serves the streams of other protocols that a peer opens.
-pub(super) type Serve = dyn Fn(&Peer, &mut Dispatcher) + Send + Sync;
+pub(super) type Serve = dyn Fn(&Peer, &Session, &mut Dispatcher) + Send + Sync;
 
 /// Which messages a subscriber wants.
 pub(super) type Filter = dyn Fn(&Message) -> bool + Send + Sync;
@@ -318,8 +318,12 @@ impl PeerStoreBuilder {
     }
 
     /// Called with every session after its handshake: here the streams of other protocols that the
-    /// peer opens can be served.
-    pub fn serve(self, serve: impl Fn(&Peer, &mut Dispatcher) + Send + Sync + 'static) -> Self {
+    /// peer opens can be served. The session is the one that the dispatcher is for; by the time
+    /// it is called another may have taken its place in the store.
+    pub fn serve(
+        self,
+        serve: impl Fn(&Peer, &Session, &mut Dispatcher) + Send + Sync + 'static,
+    ) -> Self {
         Self { serve: Some(Arc::new(serve)), ..self }
     }
 

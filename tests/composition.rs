@@ -1,0 +1,339 @@
+//! Everything at once: RPC, sockets and messages on the one session of two stores, whose
+//! connection is cut somewhere.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{
+    AsyncRead, AsyncWrite, FutureExt,
+    future::{join_all, join3},
+};
+use trunkline::{
+    Protocol,
+    peers::{Overflow, PeerId, PeerStore, Policy},
+    rpc::{self, ClientBuilder, Fixed, Router, Server},
+    runtime::Runtime,
+    sp::{Options, RepSocket, ReqSocket},
+    transport::{
+        Address, Binding, Connecting, Connection, Connector, Io, Settings, Transport, Transports,
+        memory, tcp,
+    },
+};
+
+/// What is done of each kind.
+const ROUNDS: usize = 10;
+
+/// Lets so many bytes pass on the first connection that is dialled, both ways together, and then
+/// breaks it.
+#[derive(Debug)]
+struct Fragile {
+    below: Arc<dyn Transport>,
+    budget: Arc<Mutex<Option<usize>>>,
+}
+
+impl Transport for Fragile {
+    fn connector(&self, address: &Address, settings: &Settings) -> io::Result<Box<dyn Connector>> {
+        let inner = self.below.connector(address, settings)?.into();
+        Ok(Box::new(Dial { inner, budget: self.budget.clone() }))
+    }
+
+    fn bind(&self, address: &Address, settings: &Settings) -> Binding {
+        self.below.bind(address, settings)
+    }
+}
+
+struct Dial {
+    inner: Arc<dyn Connector>,
+    budget: Arc<Mutex<Option<usize>>>,
+}
+
+impl Connector for Dial {
+    fn connect(&self) -> Connecting {
+        let (inner, budget) = (self.inner.clone(), self.budget.clone());
+        async move {
+            let connection = inner.connect().await?;
+            let budget = budget.lock().unwrap().take().unwrap_or(usize::MAX);
+            let remote = connection.remote_addr().cloned();
+            let io = Breaking { io: Some(connection.into_io()), budget, reader: None };
+            Ok(Connection::new(io).remote(remote))
+        }
+        .boxed()
+    }
+}
+
+struct Breaking {
+    io: Option<Box<dyn Io>>,
+    budget: usize,
+    reader: Option<Waker>,
+}
+
+impl Breaking {
+    fn spend(&mut self, len: usize) {
+        self.budget = self.budget.saturating_sub(len);
+        if self.budget == 0 {
+            self.io = None;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+        }
+    }
+}
+
+impl AsyncRead for Breaking {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(io) = &mut self.io else {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        };
+        let read = Pin::new(io).poll_read(cx, buf);
+        match &read {
+            Poll::Ready(Ok(len)) => self.spend(*len),
+            _ => self.reader = Some(cx.waker().clone()),
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Breaking {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let most = buf.len().min(self.budget);
+        let Some(io) = &mut self.io else {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        };
+        let written = Pin::new(io).poll_write(cx, &buf[..most]);
+        if let Poll::Ready(Ok(len)) = &written {
+            self.spend(*len);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Some(io) => Pin::new(io).poll_flush(cx),
+            None => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Some(io) => Pin::new(io).poll_close(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// Counts the tasks that run.
+#[derive(Clone, Default)]
+struct Tasks {
+    running: Arc<AtomicUsize>,
+}
+
+impl Tasks {
+    fn runtime(&self) -> Runtime {
+        let running = self.running.clone();
+        let clock = trunkline::tokio::runtime().clock().clone();
+        Runtime::new(move |task: trunkline::runtime::BoxFuture| {
+            running.fetch_add(1, Ordering::SeqCst);
+            let running = running.clone();
+            tokio::spawn(task.map(move |()| {
+                running.fetch_sub(1, Ordering::SeqCst);
+            }));
+        })
+        .timer(clock)
+    }
+}
+
+fn store(
+    name: &str,
+    runtime: &Runtime,
+    network: &Transports,
+    server: &Server<Router>,
+) -> PeerStore {
+    let (server, tasks) = (server.clone(), runtime.clone());
+    PeerStore::builder(PeerId::new(name.to_owned()).unwrap(), runtime.clone(), network.clone())
+        .serve(move |peer, session, dispatcher| {
+            let from = rpc::Connection { peer: Some(peer.id().to_string()), ..Default::default() };
+            let calls = dispatcher.serve(Protocol::RPC, 64).unwrap();
+            tasks.spawn(server.serve_streams(session.clone(), calls, from));
+        })
+        .build()
+}
+
+/// What came of everything that was under way: all of it came to an end.
+#[derive(Default)]
+struct Outcome {
+    good: usize,
+    failed: usize,
+}
+
+impl Outcome {
+    fn count<T, E>(&mut self, results: &[Result<T, E>]) {
+        self.good += results.iter().filter(|result| result.is_ok()).count();
+        self.failed += results.iter().filter(|result| result.is_err()).count();
+    }
+}
+
+/// Two stores, and everything that runs on their session.
+struct World {
+    tasks: Tasks,
+    ann: PeerStore,
+    bob: PeerStore,
+    server: Server<Router>,
+    client: rpc::Client,
+    req: ReqSocket,
+    rep: RepSocket,
+    replies: tokio::task::JoinHandle<()>,
+    address: String,
+}
+
+impl World {
+    async fn new(network: &Transports, listen: &str) -> Self {
+        let tasks = Tasks::default();
+        let runtime = tasks.runtime();
+        let mut router = Router::bytes();
+        router
+            .unary("Echo.Say", |ctx, said: Bytes| async move {
+                // Who calls is known from the handshake.
+                assert_eq!(ctx.peer(), Some("ann"));
+                Ok(said)
+            })
+            .unwrap();
+        let server = Server::new(router, &runtime);
+        let bob = store("bob", &runtime, network, &server);
+        let ann = store("ann", &runtime, network, &server);
+        let sockets = |store: &PeerStore| Transports::none().with("peer", store.transport(16));
+        let rep = RepSocket::new(runtime.clone(), sockets(&bob), Options::default());
+        rep.listen("peer://all").await.unwrap();
+        let answering = rep.clone();
+        let replies = tokio::spawn(async move {
+            while let Ok((request, replier)) = answering.recv().await {
+                let _ = replier.send(request).await;
+            }
+        });
+        let address = bob.listen(listen).await.unwrap().unwrap().to_string();
+        let client = ClientBuilder::new(&runtime, ann.clone())
+            .resolve(Fixed::new([address.clone()]))
+            .build()
+            .retries(0);
+        let patience = Some(Duration::from_secs(5));
+        let options = Options::builder().retry(None).recv_timeout(patience).send_timeout(patience);
+        let req = ReqSocket::new(runtime, sockets(&ann), options.build().unwrap());
+        let dialer = req.dialer(&format!("peer://{address}"), req.options()).unwrap();
+        dialer.dial_background().unwrap();
+        Self { tasks, ann, bob, server, client, req, rep, replies, address }
+    }
+
+    /// Everything comes to an end, and failures are called what they are.
+    async fn work(&self) -> Outcome {
+        let body = Bytes::from(vec![7; 300]);
+        let contexts: Vec<_> = (0..ROUNDS).map(|_| self.req.context().unwrap()).collect();
+        let peer = self.ann.connect(&self.address).await;
+        // One after the other, so that the cut falls between some of them.
+        let calls = async {
+            let mut calls = Vec::new();
+            for _ in 0..ROUNDS {
+                calls.push(self.client.call::<_, Bytes>("Echo.Say", &body).await);
+            }
+            calls
+        };
+        let requests = join_all(contexts.iter().map(|context| context.request(body.clone())));
+        let messages = async {
+            let mut messages = Vec::new();
+            if let Ok(peer) = &peer {
+                for _ in 0..ROUNDS {
+                    messages.push(peer.send(body.clone(), Policy::Wait).await);
+                }
+            }
+            messages
+        };
+        let all = join3(calls, requests, messages);
+        let (calls, requests, messages) =
+            tokio::time::timeout(Duration::from_secs(60), all).await.expect("something hangs");
+        let mut outcome = Outcome::default();
+        outcome.count(&calls);
+        outcome.count(&requests);
+        outcome.count(&messages);
+        for error in calls.into_iter().filter_map(Result::err) {
+            let code = error.code();
+            assert!(matches!(code, rpc::Code::Network | rpc::Code::Unavailable), "{error:?}");
+        }
+        outcome
+    }
+
+    /// Every task ends, and every table is empty.
+    async fn end(self) {
+        let Self { tasks, ann, bob, server, client, req, rep, replies, .. } = self;
+        let running = tasks.running.clone();
+        let ending = async {
+            req.close().await;
+            rep.close().await;
+            futures::join!(ann.shutdown(), bob.shutdown());
+            server.shutdown(Duration::from_secs(1)).await;
+            replies.await.unwrap();
+            drop(client);
+            while running.load(Ordering::SeqCst) > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), ending).await;
+        assert!(ended.is_ok(), "{} tasks still run", tasks.running.load(Ordering::SeqCst));
+        assert_eq!((ann.stats(), bob.stats()), Default::default());
+        assert_eq!((req.stats().pipes, rep.stats().pipes), (0, 0));
+    }
+}
+
+async fn together(network: &Transports, listen: &str) -> Outcome {
+    let world = World::new(network, listen).await;
+    let heard = world.bob.subscribe(|_| true, 1_000, Overflow::DropOldest);
+    let outcome = world.work().await;
+    drop(heard);
+    world.end().await;
+    outcome
+}
+
+fn count() -> usize {
+    if std::env::var_os("TRUNKLINE_THOROUGH").is_some() { 200 } else { 20 }
+}
+
+/// Cut after a number of bytes that is another for each seed, or not at all.
+async fn cut_everywhere(below: impl Fn() -> Arc<dyn Transport>, scheme: &str, listen: &str) {
+    let (mut good, mut failed) = (0, 0);
+    for seed in 0..count() {
+        let after = (seed * 40_503) % 65_536 % 14_000;
+        let budget = Arc::new(Mutex::new((seed % 10 != 0).then_some(after)));
+        let network = Transports::none().with(scheme, Fragile { below: below(), budget });
+        let outcome = together(&network, listen).await;
+        assert!(seed % 10 != 0 || outcome.failed == 0, "without a cut {} failed", outcome.failed);
+        good += outcome.good;
+        failed += outcome.failed;
+    }
+    println!("{good} came through, {failed} failed");
+    assert!(good > 0 && failed > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_shares_a_session_and_survives_its_end_in_memory() {
+    cut_everywhere(|| Arc::new(memory::Memory::default()), "memory", "memory://bob").await;
+}
+
+#[tokio::test]
+async fn everything_shares_a_session_and_survives_its_end_over_tcp() {
+    cut_everywhere(|| Arc::new(tcp::Tcp), "tcp", "tcp://127.0.0.1:0").await;
+}
