@@ -633,6 +633,28 @@ async fn a_lost_peer_is_dialled_again_if_so_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_is_to_be_kept_is_dialled_until_it_is_there() {
+    let (network, counted) = Counted::network(ms(1));
+    let ann = store("ann", &network);
+    ann.keep("memory://bob").unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!((5..30).contains(&counted.dials()), "{}", counted.dials());
+    for _ in 0..3 {
+        let bob = store("bob", &network);
+        bob.listen("memory://bob").await.unwrap();
+        until(|| ann.len() == 1 && bob.len() == 1).await;
+        bob.shutdown().await;
+        until(|| ann.is_empty()).await;
+    }
+    ann.shutdown().await;
+    let dials = counted.dials();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(counted.dials(), dials);
+    assert!(matches!(ann.keep("pigeon://bob"), Err(ConnectError::Address(_))));
+    assert_eq!(ann.keep("memory://bob"), Err(ConnectError::Closed));
+}
+
+#[tokio::test(start_paused = true)]
 async fn shutting_down_closes_what_is_being_dialled_too() {
     let (network, _) = Counted::network(Duration::from_secs(5));
     let (ann, bob) = two(&network).await;

@@ -102,8 +102,9 @@ setters! {
     max_message: usize;
     /// Events that wait for one subscriber, at least 1; beyond it loses the oldest. Default 256.
     event_queue: usize;
-    /// The shortest and the longest wait before a peer that we dialled and lost is dialled again.
-    /// Default: it is not.
+    /// The shortest and the longest wait before a peer that was lost is dialled again. With these,
+    /// every peer that we dialled is; by default only those of
+    /// [`PeerStore::keep`](super::PeerStore::keep), after 100 ms up to 5 s.
     reconnect: Option<(Duration, Duration)>;
 }
 

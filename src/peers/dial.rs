@@ -1,6 +1,6 @@
 //! Reaching peers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{
     AsyncWriteExt, FutureExt,
@@ -167,11 +167,37 @@ impl Inner {
         }
     }
 
+    /// Dials an address until a peer answers, who is then dialled again whenever it is lost.
+    pub(super) async fn keep(self: Arc<Self>, address: Address) {
+        let mut backoff = self.patience();
+        loop {
+            match self.dial(Target { address: address.clone(), expected: None }).await {
+                Ok(id) => {
+                    let mut state = self.state.lock();
+                    let known = state.remember(&id, self.config.max_peers);
+                    known.keep = true;
+                    known.address = Some(address.clone());
+                    if state.table.get(&id).is_some() {
+                        return;
+                    }
+                }
+                Err(ConnectError::Closed) => return,
+                Err(error) => log::debug!("{address} does not answer yet: {error}"),
+            }
+            let pause = self.runtime.now() + backoff.next_wait();
+            select(self.runtime.sleep_until(pause), self.closing.clone()).await;
+        }
+    }
+
+    fn patience(&self) -> Backoff {
+        let (min, max) = self.config.reconnect.unwrap_or(RECONNECT);
+        Backoff::new(min, max)
+    }
+
     /// Dials until there is a session, whoever made it, or nobody wants one any more.
     pub(super) async fn dial_again(self: Arc<Self>, target: Target) {
-        let Some((min, max)) = self.config.reconnect else { return };
         let Some(id) = &target.expected else { return };
-        let mut backoff = Backoff::new(min, max);
+        let mut backoff = self.patience();
         loop {
             let pause = self.runtime.now() + backoff.next_wait();
             select(self.runtime.sleep_until(pause), self.closing.clone()).await;
@@ -190,3 +216,6 @@ impl Inner {
         }
     }
 }
+
+/// How long to wait between dials of a peer that is to be kept, where nothing was said.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));

@@ -211,6 +211,23 @@ impl PeerStore {
         Ok(self.peer(&id))
     }
 
+    /// Dials an address in the background until a peer answers, and again, with the waits of
+    /// [`reconnect`](super::PeerConfigBuilder::reconnect), whenever it is lost; until
+    /// [`Peer::disconnect`] or the end of the store.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Address`] for what is no address, [`ConnectError::Closed`].
+    pub fn keep(&self, address: &str) -> Result<(), ConnectError> {
+        let address = parse(address)?;
+        self.inner.transports.find(&address).map_err(|e| ConnectError::Address(e.to_string()))?;
+        if self.inner.state.lock().open.is_none() {
+            return Err(ConnectError::Closed);
+        }
+        self.inner.runtime.spawn(self.inner.clone().keep(address));
+        Ok(())
+    }
+
     /// Accepts peers at an address until the store shuts down; returns the address in full.
     ///
     /// # Errors
