@@ -18,9 +18,12 @@ use futures::{
     AsyncRead, AsyncWrite, FutureExt,
     future::{join_all, join3},
 };
+use futures_rustls::rustls::{
+    client::verify_server_name, pki_types::ServerName, server::ParsedCertificate,
+};
 use trunkline::{
     Protocol,
-    peers::{Overflow, PeerId, PeerStore, Policy},
+    peers::{Claim, ConnectError, Overflow, PeerId, PeerStore, Policy, RefusalCode},
     rpc::{self, ClientBuilder, Fixed, Router, Server},
     runtime::Runtime,
     sp::{Options, RepSocket, ReqSocket},
@@ -29,6 +32,9 @@ use trunkline::{
         memory, tcp,
     },
 };
+
+#[path = "support/tls.rs"]
+mod tls;
 
 /// What is done of each kind.
 const ROUNDS: usize = 10;
@@ -64,8 +70,15 @@ impl Connector for Dial {
             let connection = inner.connect().await?;
             let budget = budget.lock().unwrap().take().unwrap_or(usize::MAX);
             let remote = connection.remote_addr().cloned();
+            let certificate = connection.peer_evidence().cloned();
+            let certificate =
+                certificate.and_then(|it| it.downcast_ref::<tls::Certificate>().cloned());
             let io = Breaking { io: Some(connection.into_io()), budget, reader: None };
-            Ok(Connection::new(io).remote(remote))
+            let broken = Connection::new(io).remote(remote);
+            Ok(match certificate {
+                Some(certificate) => broken.evidence(certificate),
+                None => broken,
+            })
         }
         .boxed()
     }
@@ -168,12 +181,24 @@ fn store(
 ) -> PeerStore {
     let (server, tasks) = (server.clone(), runtime.clone());
     PeerStore::builder(PeerId::new(name.to_owned()).unwrap(), runtime.clone(), network.clone())
+        .verify(by_certificate)
         .serve(move |peer, session, dispatcher| {
             let from = rpc::Connection { peer: Some(peer.id().to_string()), ..Default::default() };
             let calls = dispatcher.serve(Protocol::RPC, 64).unwrap();
             tasks.spawn(server.serve_streams(session.clone(), calls, from));
         })
         .build()
+}
+
+/// The id must be a name in the certificate, where there is one; that is the identity.
+fn by_certificate(claim: &Claim) -> Result<Bytes, String> {
+    let certificate = claim.evidence.as_ref().and_then(|it| it.downcast_ref::<tls::Certificate>());
+    let Some(tls::Certificate(certificate)) = certificate else { return Ok(Bytes::new()) };
+    let name = ServerName::try_from(claim.id.to_string()).map_err(|error| error.to_string())?;
+    ParsedCertificate::try_from(certificate)
+        .and_then(|parsed| verify_server_name(&parsed, &name))
+        .map_err(|error| error.to_string())?;
+    Ok(Bytes::copy_from_slice(certificate))
 }
 
 /// What came of everything that was under way: all of it came to an end.
@@ -333,7 +358,34 @@ async fn everything_shares_a_session_and_survives_its_end_in_memory() {
     cut_everywhere(|| Arc::new(memory::Memory::default()), "memory", "memory://bob").await;
 }
 
+/// Who is who is taken from the certificates, which must be signed by one authority.
+#[tokio::test(start_paused = true)]
+async fn everything_shares_a_session_and_survives_its_end_over_tls() {
+    let authority = tls::Authority::new();
+    cut_everywhere(|| Arc::new(authority.transport()), "tls", "tls://bob").await;
+}
+
 #[tokio::test]
 async fn everything_shares_a_session_and_survives_its_end_over_tcp() {
     cut_everywhere(|| Arc::new(tcp::Tcp), "tcp", "tcp://127.0.0.1:0").await;
+}
+
+/// spec.md §16.2.3: the certificate of "ann" makes nobody "eve".
+#[tokio::test(start_paused = true)]
+async fn an_id_that_is_not_in_the_certificate_is_refused() {
+    let authority = tls::Authority::new();
+    let network = Transports::none().with("tls", authority.transport());
+    let runtime = trunkline::tokio::runtime();
+    let server = Server::new(Router::bytes(), &runtime);
+    let bob = store("bob", &runtime, &network, &server);
+    bob.listen("tls://bob").await.unwrap();
+    let refused = store("eve", &runtime, &network, &server).connect("tls://bob").await;
+    let refused = refused.unwrap_err();
+    let code = RefusalCode::NotVerified;
+    assert!(
+        matches!(&refused, ConnectError::Refused { code: why, .. } if *why == code),
+        "{refused}"
+    );
+    let peer = store("ann", &runtime, &network, &server).connect("tls://bob").await.unwrap();
+    assert!(!peer.info().unwrap().identity.is_empty());
 }

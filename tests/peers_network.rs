@@ -291,16 +291,13 @@ impl Nodes {
 
     async fn restart(&mut self, node: usize, politely: bool) {
         let old = self.stores[node].clone();
-        if politely {
-            old.shutdown().await;
-        } else {
+        if !politely {
             // As a crash: its wires break first.
             let wires = self.net.state.lock().unwrap();
             let its = wires.made.iter().filter(|(a, b, _)| *a == node || *b == node);
             its.for_each(|(_, _, fuse)| fuse.blow());
-            drop(wires);
-            old.shutdown().await;
         }
+        old.shutdown().await;
         self.stores[node] = self.start(node).await;
     }
 
