@@ -277,6 +277,11 @@ impl Stream {
         let Handle { shared, slot, .. } = &self.handle;
         Some(Remote { id: self.id()?, shared: shared.clone(), slot: *slot })
     }
+
+    /// The close timeout does not hold for it while it is held (`spec.md §7.4.4`).
+    pub(crate) fn be_patient(&self) {
+        self.handle.shared.with(|state| state.core.be_patient(self.handle.slot));
+    }
 }
 
 /// Resets a stream without holding it. The id tells whether it still is the same one.

@@ -541,6 +541,32 @@ fn a_send_may_be_dropped_after_any_poll() {
 }
 
 #[test]
+fn either_end_may_wait_for_longer_than_the_close_timeout() {
+    // spec.md §7.4.4
+    let mut world = World::new(25);
+    let (mut near, mut far) = world.pair();
+    let (near, far) = world.sim.run(async move {
+        far.finish().await.unwrap();
+        assert_eq!(near.recv().await, Ok(None));
+        (near, far)
+    });
+    let (mut waiting, mut other) = world.pair();
+    let (waiting, other) = world.sim.run(async move {
+        waiting.finish().await.unwrap();
+        assert_eq!(other.recv().await, Ok(None));
+        (waiting, other)
+    });
+    world.sim.advance(Duration::from_secs(3_600));
+    for (mut speaks, mut hears) in [(near, far), (other, waiting)] {
+        world.sim.run(async move {
+            speaks.send_last(Message::new(Kind::Message, "at last")).await.unwrap();
+            assert_eq!(hears.recv().await.unwrap().unwrap().body, "at last");
+            assert_eq!(hears.recv().await, Ok(None));
+        });
+    }
+}
+
+#[test]
 fn no_timer_means_no_deadline() {
     let (left, _right) = trunkline::transport::memory::duplex(64);
     let config = trunkline::Config::builder().no_timer().build().unwrap();

@@ -350,3 +350,49 @@ fn an_endless_stream_dies_with_its_session() {
     world.sim.advance(Duration::from_secs(2));
     assert_eq!(yielded.load(Ordering::SeqCst), before);
 }
+
+#[test]
+fn calls_without_a_deadline_outlive_the_close_timeout() {
+    // spec.md §7.4.4: their requests were finished long ago.
+    let mut world = World::new(15);
+    let hour = Duration::from_secs(3_600);
+    let mut router = Router::bytes();
+    let (clock, ticks) = (world.runtime.clone(), world.runtime.clone());
+    router
+        .unary("A.Late", move |_, _: Bytes| {
+            let clock = clock.clone();
+            async move {
+                clock.sleep_until(clock.now() + hour).await;
+                Ok(Bytes::from("late"))
+            }
+        })
+        .unwrap()
+        .server_streaming("A.Ticks", move |_, _: Bytes| {
+            let clock = ticks.clone();
+            async move {
+                Ok(stream::unfold(0, move |n| {
+                    let clock = clock.clone();
+                    async move {
+                        clock.sleep_until(clock.now() + hour).await;
+                        (n < 3).then(|| (Ok(Bytes::from("tick")), n + 1))
+                    }
+                }))
+            }
+        })
+        .unwrap();
+    let (client, server) = world.serve(router);
+    let unary = client.clone();
+    let late = world.sim.spawn(async move {
+        unary.request("A.Late").timeout(None).call::<_, Bytes>(&Bytes::new()).await
+    });
+    let ticks = world.sim.spawn(async move {
+        let call = client.request("A.Ticks");
+        let ticks = call.server_streaming::<_, Bytes>(&Bytes::new()).await.unwrap();
+        ticks.collect::<Vec<_>>().await
+    });
+    world.sim.advance(hour * 5);
+    assert_eq!(late.take().unwrap().unwrap(), "late");
+    let ticks = ticks.take().unwrap();
+    assert_eq!((ticks.len(), ticks.iter().all(Result::is_ok)), (3, true), "{ticks:?}");
+    assert_eq!(server.stats().active, 0);
+}

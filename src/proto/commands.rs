@@ -238,6 +238,12 @@ impl Core {
         None
     }
 
+    /// While it is held, the stream may stay half closed for as long as the peer likes
+    /// (`spec.md §7.4.4`). To be said before it is finished.
+    pub fn be_patient(&mut self, slot: Slot) {
+        self.streams[slot].marks.set(Marks::PATIENT);
+    }
+
     /// This side writes no more. FIN follows what is staged. A second time does nothing.
     pub fn finish(&mut self, slot: Slot) -> Result<(), StreamError> {
         if self.streams[slot].state == State::Reset {

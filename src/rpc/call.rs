@@ -44,9 +44,8 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         self
     }
 
-    /// How long the call may take, all its attempts; `None` is as long as the session lets a stream
-    /// that hears nothing (its `close_timeout`, 5 minutes). In place of the client's
-    /// timeout.
+    /// How long the call may take, all its attempts; `None` is as long as the session lives. In
+    /// place of the client's timeout.
     pub const fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = Some(timeout);
         self

@@ -123,8 +123,7 @@ impl<C, K> Client<C, K> {
     }
 
     /// What a call that is not streaming gets where it has no deadline; `None` waits as long as the
-    /// session lets a stream that hears nothing: its `close_timeout`, 5 minutes.
-    /// Default 30 s.
+    /// session lives. Default 30 s.
     #[must_use]
     pub const fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
