@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Metadata, Text, Trailers, state::ServerState};
-use crate::runtime::Runtime;
+use crate::{runtime::Runtime, transport};
 
 /// A connection, as whoever accepted it knows it. Clients cannot fake any of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,17 @@ pub struct Connection {
     pub remote_addr: Option<String>,
     /// Who is at the other side, if that was verified.
     pub peer: Option<String>,
+}
+
+impl From<&transport::Connection> for Connection {
+    /// The addresses that the transport knows.
+    fn from(accepted: &transport::Connection) -> Self {
+        Self {
+            local_addr: accepted.local_addr().map(ToString::to_string),
+            remote_addr: accepted.remote_addr().map(ToString::to_string),
+            peer: None,
+        }
+    }
 }
 
 /// The call that a handler serves. Cheap to clone.
