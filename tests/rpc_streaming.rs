@@ -272,6 +272,56 @@ fn a_sender_that_is_dropped_is_no_clean_end() {
 }
 
 #[test]
+fn a_handler_that_reads_is_told_that_the_caller_gave_up_like_any_other() {
+    // spec.md §15.6.3
+    let mut world = World::new(16);
+    let told = Arc::new(AtomicUsize::new(0));
+    // Something that the handler started, and that lives on.
+    let (tasks, count) = (world.runtime.clone(), told.clone());
+    let watch = move |ctx: Context| {
+        let count = count.clone();
+        tasks.spawn(async move {
+            ctx.cancelled().await;
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+    };
+    let also = watch.clone();
+    let mut router = Router::bytes();
+    router
+        .bidirectional("A.Both", move |ctx: Context, messages: Messages| {
+            watch(ctx);
+            async move { Ok(messages) }
+        })
+        .unwrap()
+        .client_streaming("A.Up", move |ctx: Context, mut messages: Messages| {
+            also(ctx);
+            async move {
+                while let Some(message) = messages.next().await {
+                    message?;
+                }
+                Ok(Bytes::new())
+            }
+        })
+        .unwrap();
+    let (client, server) = world.serve(router);
+    let calls = client.clone();
+    world.sim.run(async move {
+        let call = calls.request("A.Both").bidirectional::<Bytes, Bytes>();
+        let (mut both, mut answers) = call.await.unwrap();
+        both.send(&Bytes::from("x")).await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap(), "x");
+        let call = calls.request("A.Up").client_streaming::<Bytes, Bytes>();
+        let (mut up, _answer) = call.await.unwrap();
+        up.send(&Bytes::from("x")).await.unwrap();
+        support::pause(50).await;
+    });
+    world.sim.settle();
+    assert_eq!(told.load(Ordering::SeqCst), 2);
+    let stats = server.stats();
+    assert_eq!((stats.cancelled, stats.failed, stats.active), (2, 0, 0));
+}
+
+#[test]
 fn deadlines_hold_for_streams_too() {
     let (mut world, client, _) = world(9);
     let start = world.sim.now();

@@ -180,6 +180,10 @@ where
     let mut handler = pin!(async move { oneshot(service, request).await });
     let told = std::future::poll_fn(|cx| out.watch(cx, |cx| handler.as_mut().poll(cx))).await;
     let outcome = match told {
+        Watched::Done(Err(_)) if out.is_over().await => {
+            out.context.cancel();
+            return Ending::Cancelled;
+        }
         Watched::Done(outcome) => outcome,
         Watched::Panicked => {
             out.end(Err(panicked())).await;
