@@ -317,6 +317,11 @@ macro_rules! taking {
                 }
                 self.handle.poll_take(cx)
             }
+
+            /// Where the session puts large messages together.
+            pub(crate) fn message_memory(&self) -> &crate::exchange::Memory {
+                self.handle.shared.message_memory()
+            }
         }
     };
 }
