@@ -49,6 +49,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nohash_hasher::BuildNoHashHasher;
+
 use self::{
     budget::{Balance, RateLimit},
     buffer::{Buffers, ChunkQueue},
@@ -137,7 +139,8 @@ pub struct Core {
     deadlines: DeadlineQueue<Timeout>,
     /// What [`poll_timeout`](Self::poll_timeout) answered last.
     next_timeout: Option<Instant>,
-    user_deadlines: HashMap<u32, [Option<Instant>; 2]>,
+    /// By slot, which is ours to choose.
+    user_deadlines: HashMap<u32, [Option<Instant>; 2], BuildNoHashHasher<u32>>,
     last_received: Instant,
     keepalive_sent: Option<Instant>,
     /// When it is to be seen whether the session has fallen idle.
@@ -204,7 +207,7 @@ impl Core {
             wants_driver: false,
             deadlines: DeadlineQueue::new(),
             next_timeout: None,
-            user_deadlines: HashMap::new(),
+            user_deadlines: HashMap::default(),
             last_received: now,
             keepalive_sent: None,
             quiet_due: None,

@@ -76,7 +76,7 @@ async fn read_request<S>(
     preface: bool,
     shared: &Shared<S>,
 ) -> Result<Bytes, Unread> {
-    let mut preface = if preface { Some(Vec::new()) } else { None };
+    let mut preface = preface.then(Preface::default);
     let mut armed = false;
     let found = std::future::poll_fn(|cx| {
         let found = poll_request(stream, reader, &mut preface, cx);
@@ -94,10 +94,29 @@ async fn read_request<S>(
     found
 }
 
+/// The first bytes of a stream.
+#[derive(Default)]
+struct Preface {
+    bytes: [u8; 4],
+    len: usize,
+}
+
+impl Preface {
+    /// Takes its bytes from the front of `chunk`; all of them once they are there.
+    fn fill(&mut self, chunk: &mut Bytes) -> Option<[u8; 4]> {
+        let missing = &mut self.bytes[self.len..];
+        let len = missing.len().min(chunk.len());
+        missing[..len].copy_from_slice(&chunk[..len]);
+        chunk.advance(len);
+        self.len += len;
+        (self.len == 4).then_some(self.bytes)
+    }
+}
+
 fn poll_request(
     stream: &mut Stream,
     reader: &mut Reader,
-    preface: &mut Option<Vec<u8>>,
+    preface: &mut Option<Preface>,
     cx: &mut TaskContext<'_>,
 ) -> Poll<Result<Bytes, Unread>> {
     while let Some(read) = preface {
@@ -111,11 +130,8 @@ fn poll_request(
             }
         };
         let mut chunk = chunk;
-        while read.len() < 4 && chunk.has_remaining() {
-            read.push(chunk.get_u8());
-        }
-        if let Ok(read) = <[u8; 4]>::try_from(&read[..]) {
-            if Protocol::parse(read) != Some(Protocol::RPC) {
+        if let Some(named) = read.fill(&mut chunk) {
+            if Protocol::parse(named) != Some(Protocol::RPC) {
                 return Poll::Ready(Err(Unread::Silent(ResetCode::UNKNOWN_PROTOCOL)));
             }
             reader.feed(chunk);
