@@ -157,15 +157,15 @@ impl<C: Calls, K> Client<C, K> {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the call on both sides.
-    pub async fn call<Req: ?Sized, Resp>(
+    pub fn call<Req: ?Sized, Resp>(
         &self,
         method: impl Into<Text>,
         request: &Req,
-    ) -> Result<Resp, Status>
+    ) -> impl Future<Output = Result<Resp, Status>>
     where
         K: Encode<Req> + Decode<Resp>,
     {
-        self.request(method).call(request).await
+        self.request(method).call(request)
     }
 
     /// A call with options, or a streaming one.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Metadata, Text, Trailers, state::ServerState};
-use crate::{runtime::Runtime, transport};
+use crate::transport;
 
 /// A connection, as whoever accepted it knows it. Clients cannot fake any of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,6 @@ pub struct Context {
 struct Inner {
     connection: Arc<Connection>,
     deadline: Option<Instant>,
-    runtime: Runtime,
     server: Arc<ServerState>,
     cancelled: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
@@ -67,13 +66,11 @@ impl Context {
     pub(crate) fn new(
         connection: Arc<Connection>,
         deadline: Option<Instant>,
-        runtime: Runtime,
         server: Arc<ServerState>,
     ) -> Self {
         let inner = Inner {
             connection,
             deadline,
-            runtime,
             server,
             cancelled: AtomicBool::new(false),
             waiting: Mutex::default(),
@@ -102,7 +99,7 @@ impl Context {
     /// What is left until the deadline.
     pub fn time_left(&self) -> Option<Duration> {
         let at = self.inner.deadline?;
-        Some(at.saturating_duration_since(self.inner.runtime.now()))
+        Some(at.saturating_duration_since(self.inner.server.now()))
     }
 
     /// The address on this side, if whoever accepted the connection said it.

@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context as TaskContext, Poll},
     time::Duration,
@@ -15,6 +15,7 @@ use super::{
     answer::{Link, Out, Watched, panicked},
     incoming::Incoming,
     layer::oneshot,
+    message::Outcome,
     server::Shared,
     state::{Ending, Permit},
     wire::RequestHead,
@@ -48,7 +49,7 @@ pub(crate) async fn serve_call<S>(
         }
     };
     let deadline = reader.ttl().map(|ttl| shared.runtime.now() + Duration::from_millis(ttl.into()));
-    let context = Context::new(connection, deadline, shared.runtime.clone(), shared.state.clone());
+    let context = Context::new(connection, deadline, shared.state.clone());
     let request = request_of(body, stream, reader, &context);
     let (mut out, request) = match request {
         (stream, Ok(request)) => (Out::of(stream, context, shared.fragment()), request),
@@ -59,7 +60,8 @@ pub(crate) async fn serve_call<S>(
         }
     };
     out.deadline = deadline;
-    permit.end(run(&shared, &mut out, request).await);
+    let handler = pin!(oneshot(shared.service.clone(), request));
+    permit.end(run(&shared, &mut out, handler).await);
 }
 
 /// Why there is no request.
@@ -187,13 +189,11 @@ fn request_of(
     (link, Ok(request))
 }
 
-async fn run<S>(shared: &Shared<S>, out: &mut Out, request: Request) -> Ending
-where
-    S: super::Serve,
-    S::Error: Into<BoxError>,
-{
-    let service = shared.service.clone();
-    let mut handler = pin!(async move { oneshot(service, request).await });
+async fn run<S>(
+    shared: &Shared<S>,
+    out: &mut Out,
+    mut handler: Pin<&mut impl Future<Output = Outcome>>,
+) -> Ending {
     let told = std::future::poll_fn(|cx| out.watch(cx, |cx| handler.as_mut().poll(cx))).await;
     let outcome = match told {
         Watched::Done(Err(_)) if out.is_over().await => {
@@ -224,7 +224,8 @@ where
     };
     match outcome {
         Ok(Response { content_type, headers, trailers, body }) if body.is_streaming() => {
-            out.stream(content_type, headers, trailers, body).await
+            // Calls of one message each way do not pay for the room that this takes.
+            Box::pin(out.stream(content_type, headers, trailers, body)).await
         }
         outcome => {
             let ending = if outcome.is_ok() { Ending::Done } else { Ending::Failed };

@@ -68,7 +68,7 @@ impl<S> Shared<S> {
 impl Context {
     /// For answers to what is no request.
     pub(crate) fn none<S>(shared: &Shared<S>) -> Self {
-        Self::new(Arc::default(), None, shared.runtime.clone(), shared.state.clone())
+        Self::new(Arc::default(), None, shared.state.clone())
     }
 }
 
@@ -148,7 +148,7 @@ impl ServerBuilder {
             service,
             exchange: self.exchange,
             runtime: runtime.clone(),
-            state: Arc::new(ServerState::new(self.max_calls)),
+            state: Arc::new(ServerState::new(self.max_calls, runtime)),
             request_timeout: self.request_timeout,
             let_cancelled_finish: self.let_cancelled_finish,
             spawn_each: self.spawn_each,
