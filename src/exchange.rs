@@ -42,6 +42,7 @@ mod config;
 mod error;
 mod messages;
 mod outgoing;
+mod partial;
 mod reader;
 mod set;
 mod table;
@@ -52,6 +53,8 @@ pub use error::{Code, ExchangeError};
 pub use messages::Exchange;
 pub use set::{ExchangeSet, Health, Inbound, SetConfig};
 pub use table::{Event, Exchanges, SetStats};
+
+pub(crate) use partial::Memory;
 
 #[cfg(feature = "rpc")]
 pub(crate) use messages::protocol_error;

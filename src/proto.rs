@@ -49,6 +49,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nohash_hasher::BuildNoHashHasher;
+
 use self::{
     budget::{Balance, RateLimit},
     buffer::{Buffers, ChunkQueue},
@@ -111,6 +113,8 @@ pub struct Core {
     receiving: Option<Receiving>,
     empty_frames: Balance,
     early_resets: RateLimit,
+    /// Resets of our own, of streams that the peer had not acknowledged.
+    early_resets_sent: RateLimit,
     pings: Pings,
     round_trip: RoundTrip,
     remote_gone: bool,
@@ -135,7 +139,8 @@ pub struct Core {
     deadlines: DeadlineQueue<Timeout>,
     /// What [`poll_timeout`](Self::poll_timeout) answered last.
     next_timeout: Option<Instant>,
-    user_deadlines: HashMap<u32, [Option<Instant>; 2]>,
+    /// By slot, which is ours to choose.
+    user_deadlines: HashMap<u32, [Option<Instant>; 2], BuildNoHashHasher<u32>>,
     last_received: Instant,
     keepalive_sent: Option<Instant>,
     /// When it is to be seen whether the session has fallen idle.
@@ -177,6 +182,10 @@ impl Core {
             receiving: None,
             empty_frames: Balance::new(limits.max_empty_frames),
             early_resets: RateLimit::new(limits.max_early_resets, limits.early_reset_interval),
+            early_resets_sent: RateLimit::new(
+                limits.max_early_resets.div_ceil(3),
+                limits.early_reset_interval,
+            ),
             pings: Pings::new(),
             round_trip: RoundTrip::new(),
             remote_gone: false,
@@ -198,7 +207,7 @@ impl Core {
             wants_driver: false,
             deadlines: DeadlineQueue::new(),
             next_timeout: None,
-            user_deadlines: HashMap::new(),
+            user_deadlines: HashMap::default(),
             last_received: now,
             keepalive_sent: None,
             quiet_due: None,
@@ -274,10 +283,7 @@ impl Core {
         if !never_sent && matches!(end, End::Local(_) | End::User(_)) {
             self.owe(slot, Marks::OWES_RST);
         }
-        if self.streams[slot].marks.any(Marks::OWES_RST) {
-            // The id stays in use until the peer is told (`spec.md §4.7.3`).
-            self.release_permit(slot);
-        } else {
+        if !self.streams[slot].marks.any(Marks::OWES_RST) {
             self.unlink(slot);
         }
         self.wake_stream(slot);
@@ -334,6 +340,9 @@ impl Core {
             self.deadlines.cancelled();
         }
         if marks.take(Marks::UNACKED) {
+            if marks.any(Marks::OWES_RST) {
+                self.owe(slot, Marks::OWES_RST);
+            }
             self.unacked -= 1;
             self.tell_openers();
         }

@@ -49,8 +49,14 @@ impl Recycler {
         }
     }
 
+    /// Bytes of the buffers that are remembered.
+    #[cfg(all(test, feature = "exchange"))]
+    pub(crate) const fn held(&self) -> usize {
+        self.bytes
+    }
+
     /// Remembers none.
-    #[cfg(feature = "sp")]
+    #[cfg(any(feature = "sp", feature = "exchange"))]
     pub(crate) fn clear(&mut self) {
         (self.lent, self.bytes) = (VecDeque::new(), 0);
     }

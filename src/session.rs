@@ -143,7 +143,8 @@ impl Session {
     }
 
     /// Opens a stream, and in the same breath stages what fits of `head` and `body`, with FIN
-    /// behind if all did and `finish` says so. The deadline is one for reading.
+    /// behind if all did and `finish` says so. The deadline is one for reading; without one the
+    /// peer may take its time (`spec.md §7.4.4`).
     #[cfg(feature = "exchange")]
     pub(crate) async fn open_with(
         &self,
@@ -162,6 +163,7 @@ impl Session {
                     return Some(Err(error));
                 }
             };
+            state.core.be_patient(slot);
             if read_until.is_some() {
                 state.core.set_deadline(slot, crate::proto::Direction::Read, read_until, now);
             }

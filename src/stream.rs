@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use crate::{
     error::{ResetCode, StreamError},
     frame::StreamId,
-    proto::{Direction, Half, Read, Slot, Written},
+    proto::{Core, Direction, Half, Read, Slot, Written},
     session::shared::Shared,
 };
 
@@ -277,6 +277,11 @@ impl Stream {
         let Handle { shared, slot, .. } = &self.handle;
         Some(Remote { id: self.id()?, shared: shared.clone(), slot: *slot })
     }
+
+    /// The close timeout does not hold for it while it is held (`spec.md §7.4.4`).
+    pub(crate) fn be_patient(&self) {
+        self.handle.shared.with(|state| state.core.be_patient(self.handle.slot));
+    }
 }
 
 /// Resets a stream without holding it. The id tells whether it still is the same one.
@@ -312,6 +317,11 @@ macro_rules! taking {
                 }
                 self.handle.poll_take(cx)
             }
+
+            /// Where the session puts large messages together.
+            pub(crate) fn message_memory(&self) -> &crate::exchange::Memory {
+                self.handle.shared.message_memory()
+            }
         }
     };
 }
@@ -335,15 +345,20 @@ impl<const N: usize> AsRef<[u8]> for Few<N> {
     }
 }
 
+/// Copies what was received, so that its buffer is used again.
 #[cfg(feature = "exchange")]
-fn few(read: &[u8]) -> Bytes {
-    fn copy<const N: usize>(read: &[u8]) -> Bytes {
-        let mut few = Few { bytes: [0; N], len: read.len() };
-        few.bytes[..read.len()].copy_from_slice(read);
-        Bytes::from_owner(few)
-    }
-    if read.len() <= 192 { copy::<192>(read) } else { copy::<FEW>(read) }
+fn read_few<const N: usize>(core: &mut Core, slot: Slot) -> Result<Read<Bytes>, StreamError> {
+    let mut bytes = [0; N];
+    Ok(match core.read(slot, &mut bytes)? {
+        Read::Data(len) => Read::Data(Bytes::from_owner(Few { bytes, len })),
+        Read::Blocked => Read::Blocked,
+        Read::End => Read::End,
+    })
 }
+
+/// A small message with its header.
+#[cfg(feature = "exchange")]
+const LITTLE: usize = 192;
 
 /// The most bytes that are copied.
 #[cfg(feature = "exchange")]
@@ -519,18 +534,21 @@ impl Handle {
 
     #[cfg(feature = "exchange")]
     fn poll_take(&self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        let mut out = [0; FEW];
-        let read = self.shared.with(|state| match state.core.read_either(self.slot, &mut out) {
-            Ok(Read::Blocked) => {
-                state.wait_readable(self.slot, cx);
-                Poll::Pending
-            }
-            read => Poll::Ready(read),
-        });
-        Poll::Ready(match ready!(read)? {
-            Read::Data(Ok(len)) => Ok(Some(few(&out[..len]))),
-            Read::Data(Err(chunk)) => Ok(Some(chunk)),
-            Read::End | Read::Blocked => Ok(None),
+        self.shared.with(|state| {
+            let core = &mut state.core;
+            let read = match core.front_len(self.slot) {
+                len if len == 0 || len > FEW => core.read_chunk(self.slot, usize::MAX),
+                ..=LITTLE => read_few::<LITTLE>(core, self.slot),
+                _ => read_few::<FEW>(core, self.slot),
+            };
+            Poll::Ready(match read? {
+                Read::Data(chunk) => Ok(Some(chunk)),
+                Read::End => Ok(None),
+                Read::Blocked => {
+                    state.wait_readable(self.slot, cx);
+                    return Poll::Pending;
+                }
+            })
         })
     }
 

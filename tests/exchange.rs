@@ -1,83 +1,19 @@
-//! Exchanges and their sets, on a virtual clock.
+//! Exchanges, on a virtual clock.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/sim_runtime.rs"]
-mod sim_runtime;
+#[path = "support/exchanges.rs"]
+mod exchanges;
 mod support;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
-use futures::{FutureExt, StreamExt, future::join_all};
-use sim_runtime::runtime;
-use support::{Sim, count, pattern};
+use exchanges::World;
+use futures::FutureExt;
+use support::{count, pattern};
 use trunkline::{
-    Dispatcher, Protocol, ResetCode, Session, SessionError, Streams,
-    exchange::{
-        Code, Event, Exchange, ExchangeConfig, ExchangeError, ExchangeSet, Health, Inbound, Kind,
-        Malformed, Message, SetConfig,
-    },
-    runtime::Runtime,
+    Dispatcher, Protocol, ResetCode, Session, SessionError,
+    exchange::{Code, Exchange, ExchangeConfig, ExchangeError, Kind, Malformed, Message},
 };
-
-struct World {
-    sim: Sim,
-    runtime: Runtime,
-    client: Session,
-    server: Session,
-    streams: Option<Streams>,
-}
-
-impl World {
-    fn new(seed: u64) -> Self {
-        let mut sim = Sim::new(seed);
-        let runtime = runtime(&mut sim);
-        let (client, server) = sim.pair(1 << 16);
-        let mut dispatcher = Dispatcher::new(server.clone());
-        let streams = dispatcher.serve(Protocol::EXCHANGE, 256).unwrap();
-        sim.spawn(dispatcher.run());
-        Self { sim, runtime, client, server, streams: Some(streams) }
-    }
-
-    /// The far end of an exchange whose first message is on its way.
-    fn accept(&mut self) -> Exchange {
-        let mut streams = self.streams.take().unwrap();
-        let (stream, streams) =
-            self.sim.run(async move { (streams.next().await.unwrap(), streams) });
-        self.streams = Some(streams);
-        Exchange::accept(&self.server, stream, &ExchangeConfig::default())
-    }
-
-    fn pair(&mut self) -> (Exchange, Exchange) {
-        self.pair_with(None)
-    }
-
-    fn pair_with(&mut self, time: Option<Duration>) -> (Exchange, Exchange) {
-        let mut near = Exchange::open(&self.client, &ExchangeConfig::default());
-        if let Some(time) = time {
-            near.set_deadline(self.sim.now() + time).unwrap();
-        }
-        let near = self.sim.run(async move {
-            near.send(Message::new(Kind::Request, "ask")).await.unwrap();
-            near
-        });
-        let mut far = self.accept();
-        let far = self.sim.run(async move {
-            assert_eq!(far.recv_kind(Kind::Request).await.unwrap().body, "ask");
-            far
-        });
-        (near, far)
-    }
-
-    fn sets(&mut self, near: SetConfig, far: SetConfig) -> (ExchangeSet, ExchangeSet, Inbound) {
-        let near = ExchangeSet::new(self.client.clone(), &self.runtime, near).unwrap();
-        let far = ExchangeSet::new(self.server.clone(), &self.runtime, far).unwrap();
-        let inbound = far.incoming(self.streams.take().unwrap());
-        (near, far, inbound)
-    }
-}
 
 #[test]
 fn messages_of_every_size_cross_in_order() {
@@ -188,7 +124,8 @@ fn dropping_an_exchange_cancels_the_other_end() {
     world.sim.advance(Duration::from_millis(5));
     assert!(!told.is_ready());
     drop(near);
-    world.sim.advance(Duration::from_millis(49));
+    // Within the same moment: no time passes.
+    world.sim.settle();
     assert_eq!(told.take(), Some(ExchangeError::Cancelled));
     // Also when this side had said all it had to say.
     let (mut near, mut far) = world.pair();
@@ -207,9 +144,12 @@ fn a_complete_exchange_ends_without_a_reset() {
     let (mut near, mut far) = world.pair();
     world.sim.run(async move {
         near.finish().await.unwrap();
+        near.finish().await.unwrap();
         assert_eq!(far.recv().await, Ok(None));
         far.send_last(Message::new(Kind::Response, "done")).await.unwrap();
         near.recv_kind(Kind::Response).await.unwrap();
+        let late = near.send(Message::new(Kind::Message, "late")).await;
+        assert_eq!(late, Err(ExchangeError::Finished));
     });
     world.sim.settle();
     assert_eq!((world.client.stats().resets_sent, world.server.stats().resets_sent), (0, 0));
@@ -254,6 +194,47 @@ fn a_slow_reader_stalls_only_itself() {
 }
 
 #[test]
+fn a_full_connection_holds_senders_back_and_not_control() {
+    let mut world = World::new(26);
+    let (mut near, far) = world.pair();
+    let sent = Rc::new(Cell::new(0));
+    let counter = sent.clone();
+    let (task, stuck) = world.sim.spawn_flagged(async move {
+        loop {
+            near.send(Message::new(Kind::Message, vec![0; 10_000])).await.unwrap();
+            counter.set(counter.get() + 10_000);
+        }
+    });
+    world.sim.settle();
+    assert!(!stuck.is_ready() && sent.get() < 2 << 20, "{} bytes sent", sent.get());
+    let client = world.client.clone();
+    assert!(world.sim.run(async move { client.ping().await }).is_ok());
+    // The reset passes, too.
+    world.sim.drop_task(task);
+    world.sim.settle();
+    let mut far = far;
+    assert_eq!(far.cancelled().now_or_never(), Some(ExchangeError::Cancelled));
+}
+
+#[test]
+fn what_comes_too_late_is_counted_and_skipped() {
+    // spec.md §4.8
+    let mut world = World::new(27);
+    let (near, mut far) = world.pair();
+    // The answer and the reset pass one another.
+    let answer = Message::new(Kind::Response, "late");
+    assert!(far.send_last(answer).now_or_never().unwrap().is_ok());
+    near.reset(ResetCode::CANCELLED);
+    world.sim.settle();
+    assert!(world.client.stats().late_frames > 0);
+    let (mut near, mut far) = world.pair();
+    world.sim.run(async move {
+        far.send(Message::new(Kind::Message, "alive")).await.unwrap();
+        assert_eq!(near.recv().await.unwrap().unwrap().body, "alive");
+    });
+}
+
+#[test]
 fn what_is_no_message_ends_its_exchange_alone() {
     // spec.md §14.2.8
     let mut world = World::new(12);
@@ -291,224 +272,6 @@ fn too_large_a_message_is_not_sent_and_the_exchange_goes_on() {
 }
 
 #[test]
-fn a_set_counts_its_exchanges_and_tells_of_each_once() {
-    let mut world = World::new(14);
-    let events = Arc::new(Mutex::new(Vec::new()));
-    let hook = events.clone();
-    let config = SetConfig::default().on_outbound(move |event| hook.lock().unwrap().push(event));
-    let (near, far, mut inbound) = world.sets(config, SetConfig::default());
-    let mut exchange = near.open(Some(world.sim.now() + Duration::from_secs(1))).unwrap();
-    let other = near.open(None).unwrap();
-    assert_eq!(near.outbound.len(), 2);
-    let far_exchange = world.sim.run(async move {
-        exchange.send(Message::new(Kind::Request, "x")).await.unwrap();
-        let mut far = inbound.next().await.unwrap();
-        far.recv().await.unwrap();
-        (exchange, far, inbound)
-    });
-    assert_eq!((far.inbound.len(), far.outbound.len()), (1, 0));
-    // Expiry, then drop: one removal.
-    world.sim.advance(Duration::from_secs(2));
-    assert_eq!((near.outbound.len(), far.inbound.len()), (1, 0));
-    assert_eq!(*events.lock().unwrap(), [Event::Added(1), Event::Added(2), Event::Removed(1)]);
-    drop(far_exchange);
-    drop(other);
-    world.sim.settle();
-    let all = [Event::Added(1), Event::Added(2), Event::Removed(1), Event::Removed(2)];
-    assert_eq!(*events.lock().unwrap(), all);
-    let stats = near.outbound.stats();
-    assert_eq!((stats.added, stats.expired, near.outbound.len()), (2, 1, 0));
-}
-
-#[test]
-fn expiry_resets_the_stream_though_nobody_looks() {
-    let mut world = World::new(15);
-    let (near, _far, mut inbound) = world.sets(SetConfig::default(), SetConfig::default());
-    let deadline = world.sim.now() + Duration::from_secs(1);
-    let held = world.sim.run(async move {
-        let mut exchange = near.open(Some(deadline)).unwrap();
-        exchange.send(Message::new(Kind::Request, "x")).await.unwrap();
-        let mut far = inbound.next().await.unwrap();
-        far.recv().await.unwrap();
-        (exchange, far, near, inbound)
-    });
-    assert_eq!(world.client.stats().outbound_streams, 1);
-    world.sim.advance(Duration::from_secs(2));
-    let (client, server) = (world.client.stats(), world.server.stats());
-    assert_eq!((client.outbound_streams, server.inbound_streams), (0, 0));
-    let (mut near, mut far, ..) = held;
-    assert_eq!(near.recv().now_or_never(), Some(Err(ExchangeError::Timeout)));
-    assert_eq!(far.recv().now_or_never(), Some(Err(ExchangeError::Timeout)));
-}
-
-#[test]
-fn draining_waits_for_the_handler_of_an_expired_exchange() {
-    let mut world = World::new(16);
-    let (near, far, mut inbound) = world.sets(SetConfig::default(), SetConfig::default());
-    let deadline = world.sim.now() + Duration::from_secs(1);
-    let (handler, keep) = world.sim.run(async move {
-        let mut exchange = near.open(Some(deadline)).unwrap();
-        exchange.send(Message::new(Kind::Request, "x")).await.unwrap();
-        let mut handler = inbound.next().await.unwrap();
-        handler.recv().await.unwrap();
-        (handler, (exchange, near, inbound))
-    });
-    world.sim.advance(Duration::from_secs(2));
-    assert_eq!(far.inbound.len(), 0);
-    let waiting = far.inbound.clone();
-    let drained = world.sim.spawn(async move { waiting.drained().await });
-    world.sim.settle();
-    assert!(!drained.is_ready());
-    drop(handler);
-    world.sim.settle();
-    assert!(drained.is_ready());
-    drop(keep);
-}
-
-#[test]
-fn all_waiters_get_the_first_error() {
-    let mut world = World::new(17);
-    let (near, _far, inbound) = world.sets(SetConfig::default(), SetConfig::default());
-    let mut waiters = Vec::new();
-    for _ in 0..100 {
-        let mut exchange = near.open(None).unwrap();
-        waiters.push(world.sim.spawn(async move {
-            exchange.send(Message::new(Kind::Request, "x")).await.unwrap();
-            let first = exchange.recv().await;
-            (first, exchange.recv().await)
-        }));
-    }
-    world.sim.settle();
-    near.fail_all(&ExchangeError::Failed(Code::Unavailable));
-    near.fail_all(&ExchangeError::Failed(Code::Internal));
-    world.sim.settle();
-    for waiter in waiters {
-        let expected = Err(ExchangeError::Failed(Code::Unavailable));
-        assert_eq!(waiter.take(), Some((expected.clone(), expected)));
-    }
-    assert_eq!(near.open(None).unwrap_err(), ExchangeError::SetClosed);
-    drop(inbound);
-}
-
-#[test]
-fn a_closing_set_refuses_new_and_loses_none() {
-    let mut world = World::new(18);
-    let (near, far, mut inbound) = world.sets(SetConfig::default(), SetConfig::default());
-    let calls = near.clone();
-    let answers = world.sim.spawn(async move {
-        let calls = (0..100).map(|_| async {
-            let mut exchange = calls.open(None).unwrap();
-            exchange.send_last(Message::new(Kind::Request, "x")).await.unwrap();
-            exchange.recv_kind(Kind::Response).await
-        });
-        join_all(calls).await
-    });
-    let clock = world.runtime.clone();
-    let closing = far.clone();
-    let closed = world.sim.spawn(async move {
-        let mut taken = Vec::new();
-        for _ in 0..100 {
-            taken.push(inbound.next().await.unwrap());
-        }
-        let close = closing.close();
-        let answer = async {
-            clock.sleep_until(clock.now() + Duration::from_secs(1)).await;
-            for mut exchange in taken {
-                exchange.send_last(Message::new(Kind::Response, "y")).await.unwrap();
-            }
-        };
-        futures::join!(close, answer);
-        inbound
-    });
-    world.sim.advance(Duration::from_millis(500));
-    assert!(!closed.is_ready());
-    let late = near.clone();
-    let _serving = world.sim.spawn(async move {
-        let mut exchange = late.open(None).unwrap();
-        let _ = exchange.send_last(Message::new(Kind::Request, "late")).await;
-        exchange.recv().await
-    });
-    world.sim.advance(Duration::from_secs(1));
-    let mut inbound = closed.take().unwrap();
-    assert!(inbound.next().now_or_never().is_none(), "refused on the way in");
-    assert!(answers.take().unwrap().iter().all(Result::is_ok));
-    world.sim.settle();
-    assert_eq!(_serving.take(), Some(Err(ExchangeError::Refused)));
-    assert_eq!(far.inbound.stats().turned_away, 1);
-}
-
-#[test]
-fn a_full_set_refuses_one_more() {
-    let mut world = World::new(19);
-    let far = SetConfig::default().max_inbound(1);
-    let (near, _far, mut inbound) = world.sets(SetConfig::default().max_outbound(2), far);
-    let mut first = near.open(None).unwrap();
-    let mut second = near.open(None).unwrap();
-    assert_eq!(near.open(None).unwrap_err(), ExchangeError::SetFull);
-    world.sim.run(async move {
-        first.send(Message::new(Kind::Request, "1")).await.unwrap();
-        let _held = inbound.next().await.unwrap();
-        second.send(Message::new(Kind::Request, "2")).await.unwrap();
-        let (refused, _) = futures::join!(second.recv(), async {
-            futures::future::select(Box::pin(inbound.next()), Box::pin(support::pause(200))).await
-        });
-        let error = refused.unwrap_err();
-        assert_eq!(error, ExchangeError::Refused);
-        assert!(error.reached_nobody());
-    });
-}
-
-#[test]
-fn an_idle_session_is_closed_and_pings_do_not_count() {
-    let mut world = World::new(20);
-    let near = SetConfig::default().idle_timeout(Some(Duration::from_secs(60)));
-    let (near, _far, inbound) = world.sets(near, SetConfig::default());
-    world.sim.advance(Duration::from_secs(50));
-    let exchange = near.open(None).unwrap();
-    world.sim.advance(Duration::from_secs(100));
-    assert!(!world.client.is_closed(), "one exchange is enough");
-    drop(exchange);
-    let client = world.client.clone();
-    world.sim.advance(Duration::from_secs(59));
-    world.sim.run(async move { client.ping().await }).unwrap();
-    assert!(!world.client.is_closed());
-    world.sim.advance(Duration::from_secs(5));
-    assert!(world.client.is_closed());
-    drop(inbound);
-}
-
-#[test]
-fn a_session_that_answers_no_pings_is_ended() {
-    let mut sim = Sim::new(21);
-    let runtime = runtime(&mut sim);
-    let config = sim.config().keepalive(None).ping_timeout(Duration::from_secs(2)).build().unwrap();
-    let (client, _silent) = sim.client_with_peer(config);
-    let health = Health { interval: Duration::from_secs(10), failures: 5 };
-    let set = SetConfig::default().health(Some(health));
-    let set = ExchangeSet::new(client.clone(), &runtime, set).unwrap();
-    let mut exchange = set.open(None).unwrap();
-    let failed = sim.spawn(async move {
-        exchange.send(Message::new(Kind::Request, "x")).await.unwrap();
-        exchange.recv().await.unwrap_err()
-    });
-    sim.advance(Duration::from_secs(55));
-    assert!(!failed.is_ready(), "four failures are not five");
-    sim.advance(Duration::from_secs(20));
-    assert_eq!(failed.take().unwrap().code(), Code::Network);
-}
-
-#[test]
-fn the_end_of_the_session_closes_its_set() {
-    let mut world = World::new(22);
-    let (near, _far, inbound) = world.sets(SetConfig::default(), SetConfig::default());
-    let client = world.client.clone();
-    world.sim.run_for(Duration::from_secs(60), async move { client.close().await }).unwrap();
-    world.sim.settle();
-    assert_eq!(near.open(None).unwrap_err(), ExchangeError::SetClosed);
-    drop(inbound);
-}
-
-#[test]
 fn a_send_may_be_dropped_after_any_poll() {
     for polls in 0..count(600) {
         let mut world = World::new(polls);
@@ -536,6 +299,32 @@ fn a_send_may_be_dropped_after_any_poll() {
             let (_near, found) = futures::join!(dropped, read);
             assert_eq!(found.last().unwrap().body, "after");
             assert!(found.len() == 1 || found[0].body == expected, "whole or not at all");
+        });
+    }
+}
+
+#[test]
+fn either_end_may_wait_for_longer_than_the_close_timeout() {
+    // spec.md §7.4.4
+    let mut world = World::new(25);
+    let (mut near, mut far) = world.pair();
+    let (near, far) = world.sim.run(async move {
+        far.finish().await.unwrap();
+        assert_eq!(near.recv().await, Ok(None));
+        (near, far)
+    });
+    let (mut waiting, mut other) = world.pair();
+    let (waiting, other) = world.sim.run(async move {
+        waiting.finish().await.unwrap();
+        assert_eq!(other.recv().await, Ok(None));
+        (waiting, other)
+    });
+    world.sim.advance(Duration::from_secs(3_600));
+    for (mut speaks, mut hears) in [(near, far), (other, waiting)] {
+        world.sim.run(async move {
+            speaks.send_last(Message::new(Kind::Message, "at last")).await.unwrap();
+            assert_eq!(hears.recv().await.unwrap().unwrap().body, "at last");
+            assert_eq!(hears.recv().await, Ok(None));
         });
     }
 }

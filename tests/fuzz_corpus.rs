@@ -37,6 +37,29 @@ fn hostile_seeds_break_the_rule_they_are_meant_to() {
     }
 }
 
+#[cfg(feature = "rpc")]
+#[test]
+fn seeds_of_exchanges_get_as_far_as_they_are_meant_to() {
+    // Calls of the peer that were answered well, failed or were given up; calls of ours that went
+    // well.
+    let expected = |name: &str| match name {
+        "unary" | "client-streaming" | "server-streaming" | "conversation" => (1, 0, 0, 0),
+        "a-promise" | "a-kind-nobody-knows" | "half-a-request" | "no-request" => (0, 1, 0, 0),
+        "given-up" | "expired" => (0, 0, 1, 0),
+        "our-unary"
+        | "our-server-streaming"
+        | "our-client-streaming"
+        | "our-conversation"
+        | "our-exchange" => (0, 0, 0, 1),
+        _ => (0, 0, 0, 0),
+    };
+    for seed in seeds::all().into_iter().filter(|seed| seed.target == "exchanges") {
+        let (stats, ours) = harness::exchanges_outcome(&seed.bytes);
+        let found = (stats.done, stats.failed, stats.cancelled, ours);
+        assert_eq!(found, expected(seed.name), "{}", seed.name);
+    }
+}
+
 #[test]
 fn header_replays_its_corpus() {
     replay("header", harness::header);
@@ -72,6 +95,18 @@ fn messages_replay_their_corpus() {
 #[test]
 fn heads_replay_their_corpus() {
     replay("heads", harness::heads);
+}
+
+#[cfg(feature = "rpc")]
+#[test]
+fn exchanges_replay_their_corpus() {
+    replay("exchanges", harness::exchanges);
+}
+
+#[cfg(feature = "rpc")]
+#[test]
+fn exchanges_hold_for_random_inputs() {
+    random(5_000, 400, harness::exchanges);
 }
 
 #[cfg(feature = "rpc")]

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use trunkline::{
     exchange::ExchangeConfig,
     rpc::{
-        Client, Code, Connection, Context, Endpoint, MethodKind, RegisterError, Retryable, Router,
-        Server, ServerBuilder, Status,
+        Body, Client, Code, Connection, Context, Endpoint, MethodKind, RegisterError, Request,
+        Response, Retryable, Router, Server, ServerBuilder, Status,
         codec::{Json, Protobuf},
     },
 };
@@ -97,10 +97,7 @@ fn one_method_speaks_several_codecs_by_content_type() {
         let call = both.request("Math.Double").accept("application/protobuf");
         assert_eq!(call.call::<_, Number>(&asked).await.unwrap().value, 42);
         // None named: the server's default.
-        let raw = client.send(trunkline::rpc::Request::new(
-            "Math.Double",
-            trunkline::rpc::Body::single(vec![8, 21]),
-        ));
+        let raw = client.send(Request::new("Math.Double", Body::single(vec![8, 21])));
         assert_eq!(raw.await.unwrap().body.into_single().unwrap(), vec![8, 42]);
     });
 }
@@ -124,8 +121,8 @@ fn an_unknown_content_type_costs_the_call_only() {
         assert_eq!((failed.code(), failed.is_remote()), (Code::UnsupportedType, true));
         // Nor could it answer in it.
         let both = client.clone().with_codec((Json, Protobuf));
-        let body = trunkline::rpc::Body::single("1");
-        let mut request = trunkline::rpc::Request::new("A.B", body);
+        let body = Body::single("1");
+        let mut request = Request::new("A.B", body);
         request.accept = "application/protobuf".into();
         let failed = both.send(request).await.unwrap_err();
         assert_eq!(failed.code(), Code::UnsupportedType);
@@ -411,7 +408,8 @@ fn dropping_a_call_reaches_the_handler() {
     world.sim.advance(Duration::from_millis(10));
     assert_eq!(server.stats().active, 1);
     world.sim.drop_task(task);
-    world.sim.advance(Duration::from_millis(49));
+    // Within the same moment: no time passes.
+    world.sim.settle();
     assert!(dropped.load(Ordering::SeqCst) && told.load(Ordering::SeqCst));
     assert_eq!(server.stats().active, 0);
 }
@@ -583,4 +581,26 @@ fn a_call_that_is_never_polled_does_nothing() {
     assert!(say(&client, "x").now_or_never().is_none());
     world.sim.settle();
     assert!(server.stats().started <= 1);
+}
+
+#[test]
+fn a_client_can_be_bound_to_a_service_and_a_call_unbound() {
+    let mut world = World::new(28);
+    let mut router = Router::bytes();
+    router.fallback(|request: Request| async move {
+        Ok(Response::new(Body::single(request.service.to_string())))
+    });
+    let (client, _) = world.serve(router);
+    let bound = client.clone().service("orders");
+    let other = bound.clone().service("stock");
+    world.sim.run(async move {
+        let body = Bytes::new();
+        for (client, name) in [(&client, ""), (&bound, "orders"), (&other, "stock")] {
+            assert_eq!(client.call::<_, Bytes>("A.B", &body).await.unwrap(), name);
+            let sent = client.send(Request::new("A.B", Body::single(""))).await.unwrap();
+            assert_eq!(sent.body.into_single().unwrap(), name);
+            let call = client.request("A.B").service("this one");
+            assert_eq!(call.call::<_, Bytes>(&body).await.unwrap(), "this one");
+        }
+    });
 }

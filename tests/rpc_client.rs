@@ -59,7 +59,7 @@ impl Net {
     fn add(&self, address: &'static str) -> Server<Router> {
         let mut router = Router::bytes();
         let attempts = Arc::new(AtomicUsize::new(0));
-        let clock = self.runtime.clone();
+        let (clock, slow) = (self.runtime.clone(), self.runtime.clone());
         router
             .unary("A.Where", move |_, _: Bytes| async move { Ok(Bytes::from(address)) })
             .unwrap()
@@ -68,6 +68,14 @@ impl Net {
                 async move {
                     clock.sleep_until(clock.now() + Duration::from_secs(60)).await;
                     Ok(Bytes::from(address))
+                }
+            })
+            .unwrap()
+            .unary("A.SlowBusy", move |_, _: Bytes| {
+                let clock = slow.clone();
+                async move {
+                    clock.sleep_until(clock.now() + Duration::from_secs(1)).await;
+                    Err::<Bytes, _>(Status::new(Code::Busy, "after a second"))
                 }
             })
             .unwrap()
@@ -452,6 +460,28 @@ fn the_deadline_covers_all_attempts() {
     assert_eq!((world.sim.now() - start).as_millis(), 3_500);
     let cause = std::error::Error::source(&failed).unwrap().to_string();
     assert!(cause.contains("attempt 2"), "{cause}");
+}
+
+#[test]
+fn five_slow_attempts_fit_in_one_deadline_or_end_with_it() {
+    let (mut world, net) = world(20, &["a"]);
+    let client = net.client().resolve(Fixed::new(["a"])).build();
+    // Each attempt takes a second, and then fails: the last of five is cut short.
+    for (timeout, took, code) in [(4_500, 4_500, Code::Timeout), (5_500, 5_000, Code::Busy)] {
+        let client =
+            client.clone().retries(4).wait_before_attempts(|_: &Attempt<'_>| Duration::ZERO);
+        let start = world.sim.now();
+        let failed = world.sim.run_for(Duration::from_secs(20), async move {
+            let call = client.request("A.SlowBusy").idempotent();
+            let call = call.timeout(Some(Duration::from_millis(timeout)));
+            call.call::<_, Bytes>(&Bytes::new()).await.unwrap_err()
+        });
+        let passed = (world.sim.now() - start).as_millis();
+        assert_eq!(failed.code(), code);
+        assert!((took..took + 10).contains(&passed), "{passed} ms");
+    }
+    let server = net.inner.lock().servers["a"].clone();
+    assert_eq!((server.stats().started, server.stats().active), (10, 0));
 }
 
 #[test]

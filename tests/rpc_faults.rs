@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use calls::{World, echo, say};
-use futures::{AsyncRead, AsyncWrite, StreamExt, future::select};
+use futures::{AsyncRead, AsyncWrite, FutureExt, StreamExt, future::select};
 use support::{Trickle, count, frames, pause};
 use trunkline::{
     rpc::{Client, Code, Receiver, Retryable, Router, Server, Status, codec::Raw},
@@ -312,4 +312,34 @@ fn a_call_that_waits_for_a_stream_waits_no_longer_than_its_deadline() {
     });
     assert_eq!((failed.code(), failed.retryable()), (Code::Timeout, Retryable::Always));
     assert_eq!((world.sim.now() - start).as_secs(), 2);
+}
+
+#[test]
+fn calls_given_up_by_the_thousand_cost_no_connection() {
+    // spec.md §9.2.5
+    let mut world = World::new(4);
+    let live = Live::default();
+    let (near, far) = world.pair();
+    let server = Server::new(router(&world, &live), &world.runtime);
+    world.runtime.spawn(server.serve(far.clone()));
+    let client = Client::new(near.clone(), &world.runtime);
+    let start = world.sim.now();
+    let calls = client.clone();
+    world.sim.run_for(Duration::from_secs(9), async move {
+        let body = Bytes::from("x");
+        for n in 0..5_000 {
+            let call = calls.call::<_, Bytes>("Echo.Never", &body);
+            // Begun, and given up before the connection or the server has a chance to see it.
+            assert!(call.now_or_never().is_none());
+            if n % 50 == 0 {
+                pause(1).await;
+            }
+        }
+    });
+    assert!(world.sim.now() - start < Duration::from_secs(10));
+    assert!(near.stats().resets_sent > 1_000, "{:?}", near.stats());
+    world.sim.run(async move { say(&client, "z").await }).unwrap();
+    world.sim.advance(Duration::from_millis(200));
+    assert_eq!((live.0.load(Ordering::SeqCst), server.stats().active), (0, 0));
+    assert_eq!((near.stats().outbound_streams, far.stats().inbound_streams), (0, 0));
 }

@@ -123,14 +123,29 @@ fn a_router_of_ones_own_takes_layers_too() {
     let mut world = World::new(2);
     let log = Log::default();
     let own = tower::service_fn(|request: Request| async move {
-        Ok::<_, Status>(Response::new(Body::single(format!("own {}", request.method))))
+        match request.method.as_str() {
+            "Echo.Say" => Ok(Response::new(Body::single("own"))),
+            "S.Chat" => Ok(Response::new(request.body)),
+            other => Err(Status::new(Code::Unimplemented, format!("own, and not {other}"))),
+        }
     });
     let layered =
         ServiceBuilder::new().layer(trace("A", &log)).layer(trace("B", &log)).service(own);
     let (client, _) = world.serve(layered);
-    let said = world.sim.run(async move { say(&client, "x").await });
-    assert_eq!(said.unwrap(), "own Echo.Say");
-    assert_eq!(take(&log), IN_ORDER);
+    world.sim.run(async move {
+        assert_eq!(say(&client, "x").await.unwrap(), "own");
+        assert_eq!(take(&log), IN_ORDER);
+        let failed = client.call::<_, Bytes>("Echo.Unknown", &Bytes::new()).await.unwrap_err();
+        assert_eq!(failed.message(), "own, and not Echo.Unknown");
+        assert_eq!(take(&log), IN_ORDER);
+        let call = client.request("S.Chat").bidirectional::<Bytes, Bytes>();
+        let (mut sender, mut answers) = call.await.unwrap();
+        sender.send(&Bytes::from("x")).await.unwrap();
+        sender.finish().await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap(), "x");
+        assert!(answers.next().await.is_none());
+        assert_eq!(take(&log), IN_ORDER);
+    });
 }
 
 #[test]

@@ -19,8 +19,8 @@ use futures::{StreamExt, stream};
 use trunkline::{
     Dispatcher, Protocol,
     rpc::{
-        Client, Code, Connection, Receiver, Request, Retryable, Router, Server, ServerBuilder,
-        Status, codec::Raw,
+        Body, Client, Code, Connection, Metadata, Receiver, Request, Response, Retryable, Router,
+        Server, ServerBuilder, Status, Trailers, codec::Raw,
     },
 };
 
@@ -96,33 +96,40 @@ fn abort_ends_everything_now() {
 }
 
 #[test]
-fn health_says_draining_while_the_rest_finishes() {
+fn health_says_draining_while_a_shutdown_is_in_progress() {
     let mut world = World::new(4);
-    let mut router = Router::bytes();
+    let mut router = echo(&world.runtime);
     router.with_debug().unwrap();
+    // Calls dwell here for as long as they say before they are looked at.
     let clock = world.runtime.clone();
-    let inner = router.clone();
-    // Asks for its own health when it is about to end.
-    router
-        .unary("A.Late", move |_, _: Bytes| {
-            let (clock, inner) = (clock.clone(), inner.clone());
-            async move {
-                clock.sleep_until(clock.now() + Duration::from_secs(2)).await;
-                drop(inner);
-                Ok(Bytes::from("late"))
+    let dwelling = tower::service_fn(move |request: Request| {
+        let (clock, router) = (clock.clone(), router.clone());
+        async move {
+            let dwell = request.metadata.text("dwell").and_then(|secs| secs.parse().ok());
+            if let Some(secs) = dwell {
+                clock.sleep_until(clock.now() + Duration::from_secs(secs)).await;
             }
-        })
-        .unwrap();
-    let (client, server) = world.serve(router);
-    let call = world.sim.spawn({
-        let client = client.clone();
-        async move { client.call::<_, Bytes>("A.Late", &Bytes::new()).await }
+            tower::ServiceExt::oneshot(router, request).await
+        }
     });
-    world.sim.settle();
+    let (client, server) = world.serve(dwelling);
+    let ask = |dwell: &'static str| {
+        let client = client.clone();
+        async move {
+            let call = client.request("Debug.Health").metadata("dwell", dwell);
+            call.call::<_, Bytes>(&Bytes::new()).await
+        }
+    };
+    let before = world.sim.spawn(ask("1"));
+    let during = world.sim.spawn(ask("3"));
+    world.sim.advance(Duration::from_secs(2));
+    assert_eq!(before.take().unwrap().unwrap(), "{\"status\":\"serving\"}");
     let closing = server.clone();
-    world.sim.spawn(async move { closing.shutdown(Duration::from_secs(5)).await });
-    world.sim.advance(Duration::from_secs(4));
-    assert_eq!(call.take().unwrap().unwrap(), "late");
+    let done = world.sim.spawn(async move { closing.shutdown(Duration::from_secs(5)).await });
+    world.sim.advance(Duration::from_secs(2));
+    assert_eq!(during.take().unwrap().unwrap(), "{\"status\":\"draining\"}");
+    world.sim.advance(Duration::from_secs(2));
+    assert!(done.is_ready());
 }
 
 #[test]
@@ -308,4 +315,87 @@ fn a_router_of_ones_own_forwards_what_it_does_not_know() {
     world.sim.settle();
     assert_eq!((near.stats().started, far.stats().started), (5, 4));
     assert_eq!((near.stats().active, far.stats().active), (0, 0));
+}
+
+#[test]
+fn what_is_forwarded_arrives_byte_for_byte() {
+    let mut world = World::new(12);
+    // The server behind answers with all it was told, as it came.
+    let mut behind = Router::bytes();
+    behind.fallback(|mut request: Request| async move {
+        let mut seen = format!(
+            "{}|{}|{}|{}|{:?}|",
+            request.service,
+            request.method,
+            request.content_type,
+            request.accept,
+            request.metadata.iter().collect::<Vec<_>>()
+        )
+        .into_bytes();
+        while let Some(message) = request.body.next().await {
+            let message = message?;
+            seen.extend((message.len() as u32).to_be_bytes());
+            seen.extend(message);
+        }
+        let mut response = if request.metadata.text("many").is_some() {
+            let parts: Vec<_> = seen.chunks(1_000).map(Bytes::copy_from_slice).collect();
+            Response::new(Body::stream(stream::iter(parts.into_iter().map(Ok))))
+        } else {
+            Response::new(Body::single(seen))
+        };
+        response.content_type = "text/x".into();
+        response.headers.append("early", vec![0, 255]);
+        response.trailers = Trailers::new({
+            let mut trailers = Metadata::new();
+            trailers.append("late", "1");
+            trailers.append("late", "2");
+            trailers
+        });
+        Ok(response)
+    });
+    let (direct, _) = world.serve(behind);
+    let inner = direct.clone();
+    let mut router = Router::bytes();
+    router.fallback(move |request: Request| {
+        let inner = inner.clone();
+        async move { inner.send(request).await }
+    });
+    let (forwarded, _) = world.serve(router);
+    let bodies: [fn() -> Body; 4] = [
+        || Body::single(support::pattern(1, 300_000)),
+        || Body::single(""),
+        || {
+            Body::stream(stream::iter(
+                (0..20).map(|n| Ok(support::pattern(n, n as usize * 500).into())),
+            ))
+        },
+        || Body::stream(stream::empty()),
+    ];
+    for body in bodies {
+        for many in [false, true] {
+            let mut answers = Vec::new();
+            for client in [direct.clone(), forwarded.clone()] {
+                answers.push(world.sim.run_for(Duration::from_secs(20), async move {
+                    let mut request = Request::new("Some.Method", body());
+                    request.service = "far away".into();
+                    request.content_type = "text/y".into();
+                    request.accept = "text/x".into();
+                    request.metadata.append("a", vec![0, 159, 146, 150]);
+                    request.metadata.append("a", "again");
+                    if many {
+                        request.metadata.append("many", "");
+                    }
+                    let mut response = client.send(request).await.unwrap();
+                    let mut parts = Vec::new();
+                    while let Some(part) = response.body.next().await {
+                        parts.push(part.unwrap());
+                    }
+                    let Response { content_type, headers, trailers, .. } = response;
+                    (content_type, headers, trailers.get(), parts)
+                }));
+            }
+            assert!(answers[0] == answers[1], "not the same through the forwarding server");
+            assert_eq!((answers[0].2.len(), answers[0].1.len()), (2, 1));
+        }
+    }
 }

@@ -272,6 +272,56 @@ fn a_sender_that_is_dropped_is_no_clean_end() {
 }
 
 #[test]
+fn a_handler_that_reads_is_told_that_the_caller_gave_up_like_any_other() {
+    // spec.md §15.6.3
+    let mut world = World::new(16);
+    let told = Arc::new(AtomicUsize::new(0));
+    // Something that the handler started, and that lives on.
+    let (tasks, count) = (world.runtime.clone(), told.clone());
+    let watch = move |ctx: Context| {
+        let count = count.clone();
+        tasks.spawn(async move {
+            ctx.cancelled().await;
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+    };
+    let also = watch.clone();
+    let mut router = Router::bytes();
+    router
+        .bidirectional("A.Both", move |ctx: Context, messages: Messages| {
+            watch(ctx);
+            async move { Ok(messages) }
+        })
+        .unwrap()
+        .client_streaming("A.Up", move |ctx: Context, mut messages: Messages| {
+            also(ctx);
+            async move {
+                while let Some(message) = messages.next().await {
+                    message?;
+                }
+                Ok(Bytes::new())
+            }
+        })
+        .unwrap();
+    let (client, server) = world.serve(router);
+    let calls = client.clone();
+    world.sim.run(async move {
+        let call = calls.request("A.Both").bidirectional::<Bytes, Bytes>();
+        let (mut both, mut answers) = call.await.unwrap();
+        both.send(&Bytes::from("x")).await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap(), "x");
+        let call = calls.request("A.Up").client_streaming::<Bytes, Bytes>();
+        let (mut up, _answer) = call.await.unwrap();
+        up.send(&Bytes::from("x")).await.unwrap();
+        support::pause(50).await;
+    });
+    world.sim.settle();
+    assert_eq!(told.load(Ordering::SeqCst), 2);
+    let stats = server.stats();
+    assert_eq!((stats.cancelled, stats.failed, stats.active), (2, 0, 0));
+}
+
+#[test]
 fn deadlines_hold_for_streams_too() {
     let (mut world, client, _) = world(9);
     let start = world.sim.now();
@@ -349,4 +399,50 @@ fn an_endless_stream_dies_with_its_session() {
     let before = yielded.load(Ordering::SeqCst);
     world.sim.advance(Duration::from_secs(2));
     assert_eq!(yielded.load(Ordering::SeqCst), before);
+}
+
+#[test]
+fn calls_without_a_deadline_outlive_the_close_timeout() {
+    // spec.md §7.4.4: their requests were finished long ago.
+    let mut world = World::new(15);
+    let hour = Duration::from_secs(3_600);
+    let mut router = Router::bytes();
+    let (clock, ticks) = (world.runtime.clone(), world.runtime.clone());
+    router
+        .unary("A.Late", move |_, _: Bytes| {
+            let clock = clock.clone();
+            async move {
+                clock.sleep_until(clock.now() + hour).await;
+                Ok(Bytes::from("late"))
+            }
+        })
+        .unwrap()
+        .server_streaming("A.Ticks", move |_, _: Bytes| {
+            let clock = ticks.clone();
+            async move {
+                Ok(stream::unfold(0, move |n| {
+                    let clock = clock.clone();
+                    async move {
+                        clock.sleep_until(clock.now() + hour).await;
+                        (n < 3).then(|| (Ok(Bytes::from("tick")), n + 1))
+                    }
+                }))
+            }
+        })
+        .unwrap();
+    let (client, server) = world.serve(router);
+    let unary = client.clone();
+    let late = world.sim.spawn(async move {
+        unary.request("A.Late").timeout(None).call::<_, Bytes>(&Bytes::new()).await
+    });
+    let ticks = world.sim.spawn(async move {
+        let call = client.request("A.Ticks");
+        let ticks = call.server_streaming::<_, Bytes>(&Bytes::new()).await.unwrap();
+        ticks.collect::<Vec<_>>().await
+    });
+    world.sim.advance(hour * 5);
+    assert_eq!(late.take().unwrap().unwrap(), "late");
+    let ticks = ticks.take().unwrap();
+    assert_eq!((ticks.len(), ticks.iter().all(Result::is_ok)), (3, true), "{ticks:?}");
+    assert_eq!(server.stats().active, 0);
 }

@@ -1,4 +1,4 @@
-//! Calls over TCP, on tokio: the same as over memory, with real sockets.
+//! Calls over TCP and other transports, on tokio: the same as over memory, with real sockets.
 #![allow(clippy::unwrap_used)]
 
 use std::{io, time::Duration};
@@ -7,11 +7,12 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tokio::net::{TcpListener, TcpStream};
 use trunkline::{
-    Config,
+    Config, Driver, Session,
     rpc::{
         Client, ClientBuilder, Code, Connection, Context, Fixed, Node, Receiver, Router, Server,
         Status, codec::Raw,
     },
+    transport::{self, Address, Settings, Transports},
 };
 
 fn router() -> Router {
@@ -23,6 +24,11 @@ fn router() -> Router {
         .unwrap()
         .unary("Echo.Who", |ctx: Context, _: Bytes| async move {
             Ok(Bytes::from(ctx.remote_addr().unwrap_or("?").to_owned()))
+        })
+        .unwrap()
+        .unary("Echo.Where", |ctx: Context, _: Bytes| async move {
+            let seen = [ctx.local_addr(), ctx.remote_addr(), ctx.peer()];
+            Ok(Bytes::from(seen.map(|part| part.unwrap_or("?").to_owned()).join(" ")))
         })
         .unwrap()
         .bidirectional("Echo.Chat", |_, messages: Receiver<Bytes, Raw>| async move { Ok(messages) })
@@ -101,4 +107,42 @@ async fn a_server_that_goes_away_fails_calls_and_is_found_again() {
     // Nobody answers there any more.
     let failed = client.call::<_, Bytes>("Echo.Say", &Bytes::new()).await.unwrap_err();
     assert!(matches!(failed.code(), Code::Unavailable | Code::Network | Code::Busy), "{failed:?}");
+}
+
+/// Dials an address of any transport, and spawns the session's driver.
+async fn session(
+    connection: transport::Connection,
+    new: fn(Box<dyn transport::Io>, Config) -> (Session, Driver),
+) -> Session {
+    let (session, driver) = new(connection.into_io(), Config::default());
+    tokio::spawn(driver);
+    session
+}
+
+#[tokio::test]
+async fn addresses_come_from_the_transport_and_nobody_fakes_them() {
+    let runtime = trunkline::tokio::runtime();
+    let (transports, settings) = (Transports::default(), Settings::new(runtime.clone()));
+    let path = std::env::temp_dir().join(format!("trunkline-rpc-{}.sock", std::process::id()));
+    let ipc = format!("ipc://{}", path.display());
+    for address in ["memory://calls", "tcp://127.0.0.1:0", &ipc] {
+        let address = Address::parse(address).unwrap();
+        let transport = transports.find(&address).unwrap();
+        let mut acceptor = transport.bind(&address, &settings).await.unwrap();
+        let bound = acceptor.local_addr().unwrap();
+        let connector = transport.connector(&bound, &settings).unwrap();
+        let (dialled, accepted) = futures::join!(connector.connect(), acceptor.accept());
+        let (dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
+        let ours = dialled.local_addr().unwrap().to_string();
+
+        let server = Server::new(router(), &runtime);
+        let connection = Connection::from(&accepted);
+        let far = session(accepted, Session::server).await;
+        tokio::spawn(server.serve_connection(far, connection));
+        let client = Client::new(session(dialled, Session::client).await, &runtime);
+        let call = client.request("Echo.Where");
+        let call = call.metadata("remote_addr", "tcp://1.2.3.4:5").metadata(":peer", "root");
+        let seen: Bytes = call.call(&Bytes::new()).await.unwrap();
+        assert_eq!(seen, format!("{bound} {ours} ?"), "{address}");
+    }
 }

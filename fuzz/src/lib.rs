@@ -5,6 +5,8 @@
 mod cursor;
 mod decoder;
 mod differential;
+#[cfg(feature = "rpc")]
+mod exchanges;
 mod header;
 #[cfg(feature = "rpc")]
 mod heads;
@@ -19,9 +21,13 @@ mod pattern;
 pub mod seeds;
 #[cfg(feature = "sp")]
 mod sp;
+#[cfg(feature = "rpc")]
+mod turns;
 
 pub use decoder::decoder;
 pub use differential::differential;
+#[cfg(feature = "rpc")]
+pub use exchanges::{exchanges, exchanges_outcome};
 pub use header::header;
 #[cfg(feature = "rpc")]
 pub use heads::heads;

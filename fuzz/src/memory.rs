@@ -16,6 +16,12 @@ pub(crate) fn change<R>(work: impl FnOnce() -> R) -> (R, isize) {
     (result, HELD.load(Relaxed) - before)
 }
 
+/// Bytes held.
+#[cfg(feature = "rpc")]
+pub(crate) fn held() -> isize {
+    HELD.load(Relaxed)
+}
+
 /// How many allocations there were.
 pub(crate) fn allocations() -> u64 {
     ALLOCATIONS.load(Relaxed)

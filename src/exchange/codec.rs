@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
+
+use super::partial::{Memory, Partial};
 
 /// What a message is (`spec.md §14.2.3`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,7 +103,7 @@ pub struct Decoder {
     fragment: Option<Fragment>,
     /// The message that is arriving: its kind, and what is there of its body.
     kind: Option<Kind>,
-    body: BytesMut,
+    body: Partial,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +125,7 @@ impl Decoder {
             filled: 0,
             fragment: None,
             kind: None,
-            body: BytesMut::new(),
+            body: Partial::default(),
         }
     }
 
@@ -144,47 +146,44 @@ impl Decoder {
     ///
     /// [`Malformed`]; nothing more can be decoded after it.
     pub fn decode(&mut self, input: &mut Bytes) -> Result<Option<Message>, Malformed> {
+        self.decode_into(input, None)
+    }
+
+    /// The same, with memory for large messages.
+    pub(crate) fn decode_into(
+        &mut self,
+        input: &mut Bytes,
+        memory: Option<&Memory>,
+    ) -> Result<Option<Message>, Malformed> {
         loop {
             if self.fragment.is_none() && !self.take_header(input)? {
                 return Ok(None);
             }
             let (Some(fragment), Some(kind)) = (self.fragment, self.kind) else { return Ok(None) };
-            if fragment.left <= input.len() {
-                let part = input.split_to(fragment.left);
-                self.fragment = None;
-                if fragment.more {
-                    self.body.extend_from_slice(&part);
-                    continue;
+            let Fragment { left, more } = fragment;
+            if input.len() < left {
+                // All of it belongs to a fragment that goes on.
+                if !input.is_empty() {
+                    let left = left - input.len();
+                    self.body.push(input, left, more, memory);
+                    self.fragment = Some(Fragment { left, more });
+                    *input = Bytes::new();
                 }
-                self.kind = None;
-                return Ok(Some(Message { kind, body: self.complete(part) }));
+                return Ok(None);
             }
-            self.keep(input, fragment);
-            return Ok(None);
+            let part = input.split_to(left);
+            self.fragment = None;
+            if more {
+                self.body.push(&part, 0, more, memory);
+                continue;
+            }
+            self.kind = None;
+            if self.body.len() == 0 {
+                return Ok(Some(Message { kind, body: part }));
+            }
+            self.body.push(&part, 0, more, memory);
+            return Ok(Some(Message { kind, body: self.body.take(memory) }));
         }
-    }
-
-    /// All of `input` belongs to a fragment that goes on.
-    fn keep(&mut self, input: &mut Bytes, fragment: Fragment) {
-        if input.is_empty() {
-            return;
-        }
-        let wanted = input.len().max(fragment.left.min(CHUNK));
-        if self.body.capacity() - self.body.len() < input.len() {
-            // Doubling, so that the bytes are not moved too often, but not for a mere promise.
-            self.body.reserve(wanted.max(fragment.left.min(self.body.len())));
-        }
-        self.body.extend_from_slice(input);
-        self.fragment = Some(Fragment { left: fragment.left - input.len(), ..fragment });
-        *input = Bytes::new();
-    }
-
-    fn complete(&mut self, part: Bytes) -> Bytes {
-        if self.body.is_empty() {
-            return part;
-        }
-        self.body.extend_from_slice(&part);
-        std::mem::take(&mut self.body).freeze()
     }
 
     /// Whether the header of the next fragment is there.
@@ -257,9 +256,6 @@ impl Decoder {
         Ok(())
     }
 }
-
-/// What is allocated at once for a fragment of which only the beginning is there.
-const CHUNK: usize = 64 * 1024;
 
 /// What is wrong with the bytes of an exchange (`spec.md §14.2.8`). It ends that exchange only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -426,6 +422,10 @@ mod tests {
         let mut decoder = Decoder::new(usize::MAX, true);
         let mut input = Bytes::from_static(&[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]);
         assert_eq!(decoder.decode(&mut input), Ok(None));
-        assert!(decoder.body.capacity() <= 2 * CHUNK, "{}", decoder.body.capacity());
+        assert!(
+            decoder.body.capacity() <= 2 * super::super::partial::CHUNK,
+            "{}",
+            decoder.body.capacity()
+        );
     }
 }

@@ -68,6 +68,7 @@ impl Exchange {
     /// The other end of an exchange: a stream of the [`Dispatcher`](crate::Dispatcher)'s, past
     /// its preface. `session` is the one it belongs to.
     pub fn accept(session: &Session, stream: Stream, config: &ExchangeConfig) -> Self {
+        stream.be_patient();
         Self::new(Link::Open(stream), session.timer().cloned(), config, Role::Acceptor)
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Decoder, ExchangeError, Malformed, Message, outgoing::Outgoing};
+use super::{Decoder, ExchangeError, Malformed, Memory, Message, outgoing::Outgoing};
 use crate::{Session, Stream, StreamError, runtime::Timer, stream::ReadHalf};
 
 /// Which end of an exchange.
@@ -58,6 +58,8 @@ pub(crate) async fn within<F: Future>(
 pub(crate) trait Source {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>>;
     fn is_sent(&self) -> bool;
+    /// Where large messages are put together.
+    fn memory(&self) -> Option<&Memory>;
 }
 
 impl Source for Stream {
@@ -68,6 +70,10 @@ impl Source for Stream {
     fn is_sent(&self) -> bool {
         self.id().is_some()
     }
+
+    fn memory(&self) -> Option<&Memory> {
+        Some(self.message_memory())
+    }
 }
 
 impl Source for ReadHalf {
@@ -77,6 +83,10 @@ impl Source for ReadHalf {
 
     fn is_sent(&self) -> bool {
         self.id().is_some()
+    }
+
+    fn memory(&self) -> Option<&Memory> {
+        Some(self.message_memory())
     }
 }
 
@@ -121,7 +131,7 @@ impl Reader {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Message>, ExchangeError>> {
         loop {
-            match self.decoder.decode(&mut self.input) {
+            match self.decoder.decode_into(&mut self.input, source.memory()) {
                 Ok(None) => {}
                 Ok(message) => return Poll::Ready(Ok(message)),
                 Err(error) => return Poll::Ready(Err(ExchangeError::Malformed(error))),

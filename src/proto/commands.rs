@@ -157,25 +157,9 @@ impl Core {
         Ok(Read::Data(chunk))
     }
 
-    /// Copies what lies in front into `out` if it fits, for its buffer is used again then; else
-    /// takes it without copying.
-    pub fn read_either(
-        &mut self,
-        slot: Slot,
-        out: &mut [u8],
-    ) -> Result<Read<Result<usize, Bytes>>, StreamError> {
-        if self.buffers.front_len(self.streams[slot].chunks) <= out.len() {
-            return Ok(match self.read(slot, out)? {
-                Read::Data(len) => Read::Data(Ok(len)),
-                Read::Blocked => Read::Blocked,
-                Read::End => Read::End,
-            });
-        }
-        Ok(match self.read_chunk(slot, usize::MAX)? {
-            Read::Data(chunk) => Read::Data(Err(chunk)),
-            Read::Blocked => Read::Blocked,
-            Read::End => Read::End,
-        })
+    /// How many received bytes lie in one piece in front.
+    pub fn front_len(&self, slot: Slot) -> usize {
+        self.buffers.front_len(self.streams[slot].chunks)
     }
 
     fn consumed(&mut self, slot: Slot, len: usize) {
@@ -236,6 +220,12 @@ impl Core {
             Direction::Write => Marks::WRITE_WAIT,
         });
         None
+    }
+
+    /// While it is held, the stream may stay half closed for as long as the peer likes
+    /// (`spec.md §7.4.4`). To be said before it is finished.
+    pub fn be_patient(&mut self, slot: Slot) {
+        self.streams[slot].marks.set(Marks::PATIENT);
     }
 
     /// This side writes no more. FIN follows what is staged. A second time does nothing.

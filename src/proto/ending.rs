@@ -126,6 +126,12 @@ impl Core {
             self.refuse_inbound = true;
             self.wants_driver = true;
             self.events.push_back(Event::Openable);
+            for slot in self.streams.slots() {
+                // Resets that waited for an ACK wait no longer.
+                if self.streams.get(slot).is_some_and(|entry| entry.marks.any(Marks::OWES_RST)) {
+                    self.owe(slot, Marks::OWES_RST);
+                }
+            }
         }
     }
 

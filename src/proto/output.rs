@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::{Batch, Core, Entry, Event, Marks, Slot, State, Stats, ping::Purpose};
+use super::{Batch, Core, Entry, Event, Marks, Phase, Slot, State, Stats, ping::Purpose};
 use crate::{
     error::{ResetCode, SessionError},
     frame::{Flags, Header, Kind, StreamId},
@@ -171,7 +171,7 @@ impl Core {
                 continue;
             }
             if self.streams[slot].marks.any(Marks::OWES_RST) {
-                self.stage_rst(slot);
+                self.stage_rst(slot, now);
                 continue;
             }
             self.stage_window_update(slot, now);
@@ -181,7 +181,12 @@ impl Core {
         }
     }
 
-    fn stage_rst(&mut self, slot: Slot) {
+    fn stage_rst(&mut self, slot: Slot, now: Instant) {
+        let early = self.streams[slot].marks.any(Marks::UNACKED);
+        if early && matches!(self.phase, Phase::Open) && !self.early_resets_sent.count(now) {
+            // `spec.md §9.2.5`: it waits until the peer acknowledges the stream.
+            return;
+        }
         let entry = &mut self.streams[slot];
         entry.marks.clear(Marks::OWES_RST);
         self.stats.resets_sent += 1;

@@ -126,6 +126,8 @@ impl Marks {
     pub(super) const OPEN_TIMER: Self = Self(1 << 25);
     /// Is one of the streams that `max_streams` or `max_outbound_streams` bounds.
     pub(super) const COUNTED: Self = Self(1 << 26);
+    /// Its holder waits for the peer to finish, however long that takes.
+    pub(super) const PATIENT: Self = Self(1 << 27);
     /// The slot holds a stream.
     pub(super) const LIVE: Self = Self(1 << 31);
 

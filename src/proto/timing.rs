@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, Direction, Event, Marks, Phase, Slot, ping::Purpose, stream::End};
+use super::{Core, Direction, Event, Marks, Phase, Slot, State, ping::Purpose, stream::End};
 use crate::error::{GoAwayCode, ResetCode, SessionError};
 
 /// What a deadline is for. A key is valid while its stream has that id and still waits.
@@ -170,6 +170,10 @@ impl Core {
         match timeout {
             Timeout::Open(slot, id) if self.waits_for_ack(slot, id) => {
                 self.streams[slot].marks.clear(Marks::OPEN_TIMER);
+                if self.streams[slot].state == State::Reset {
+                    // Its reset has waited long enough (`spec.md §9.2.5`).
+                    return self.release_permit(slot);
+                }
                 if self.limits.open_timeout_ends_session {
                     let code = GoAwayCode::INTERNAL_ERROR;
                     return self.finish_session(Err(SessionError::OpenTimeout), Some(code), now);
@@ -214,6 +218,10 @@ impl Core {
     pub(super) fn arm_close_timeout(&mut self, slot: Slot, now: Instant) {
         let entry = &mut self.streams[slot];
         if !self.timed || entry.id == 0 || entry.marks.any(Marks::CLOSE_TIMER) {
+            return;
+        }
+        // `spec.md §7.4.4`: the time of a patient holder starts when it lets go.
+        if entry.marks.any(Marks::PATIENT) && entry.marks.any(Marks::HELD) {
             return;
         }
         entry.marks.set(Marks::CLOSE_TIMER);

@@ -88,6 +88,11 @@ impl Out {
         Poll::Pending
     }
 
+    /// Whether the caller is gone: what failed may have failed for that.
+    pub(super) async fn is_over(&mut self) -> bool {
+        std::future::poll_fn(|cx| Poll::Ready(self.poll_early_end(cx).is_ready())).await
+    }
+
     /// Only what waits needs to be woken at the deadline.
     fn arm(&mut self) {
         let (false, Some(at)) = (self.armed, self.deadline) else { return };
@@ -189,6 +194,10 @@ impl Out {
                     }
                 }
                 Watched::Done(None) => break None,
+                Watched::Done(Some(Err(_))) if self.is_over().await => {
+                    self.context.cancel();
+                    return Ending::Cancelled;
+                }
                 Watched::Done(Some(Err(status))) => break Some((status, Ending::Failed)),
                 Watched::Panicked => break Some((panicked(), Ending::Panicked)),
                 Watched::Over(status) => {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::BoxFuture;
+use futures::{TryFutureExt, future::BoxFuture};
 
 use super::body::Inner;
 use super::{
@@ -44,9 +44,8 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         self
     }
 
-    /// How long the call may take, all its attempts; `None` is as long as the session lets a stream
-    /// that hears nothing (its `close_timeout`, 5 minutes). In place of the client's
-    /// timeout.
+    /// How long the call may take, all its attempts; `None` is as long as the session lives. In
+    /// place of the client's timeout.
     pub const fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = Some(timeout);
         self
@@ -129,11 +128,14 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     /// # Errors
     ///
     /// A [`Status`], whatever went wrong.
-    pub async fn call<Req: ?Sized, Resp>(self, message: &Req) -> Result<Resp, Status>
+    pub fn call<Req: ?Sized, Resp>(
+        self,
+        message: &Req,
+    ) -> impl Future<Output = Result<Resp, Status>>
     where
         K: Encode<Req> + Decode<Resp>,
     {
-        Ok(self.reply(message).await?.message)
+        self.reply(message).map_ok(|reply| reply.message)
     }
 
     /// The same, with what came beside the answer.
@@ -141,14 +143,23 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     /// # Errors
     ///
     /// A [`Status`], whatever went wrong.
-    pub async fn reply<Req: ?Sized, Resp>(mut self, message: &Req) -> Result<Reply<Resp>, Status>
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async function has room for its arguments twice"
+    )]
+    pub fn reply<Req: ?Sized, Resp>(
+        mut self,
+        message: &Req,
+    ) -> impl Future<Output = Result<Reply<Resp>, Status>>
     where
         K: Encode<Req> + Decode<Resp>,
     {
-        self.encode(message)?;
-        let (client, mut request) = self.ready(true);
-        let response = client.carry_out(&mut request).await?;
-        Reply::decode(&client.codec, response)
+        async move {
+            self.encode(message)?;
+            let (client, mut request) = self.ready(true);
+            let response = client.carry_out(&mut request).await?;
+            Reply::decode(&client.codec, response)
+        }
     }
 
     /// One message there, many back.

@@ -123,8 +123,7 @@ impl<C, K> Client<C, K> {
     }
 
     /// What a call that is not streaming gets where it has no deadline; `None` waits as long as the
-    /// session lets a stream that hears nothing: its `close_timeout`, 5 minutes.
-    /// Default 30 s.
+    /// session lives. Default 30 s.
     #[must_use]
     pub const fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
@@ -158,15 +157,15 @@ impl<C: Calls, K> Client<C, K> {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the call on both sides.
-    pub async fn call<Req: ?Sized, Resp>(
+    pub fn call<Req: ?Sized, Resp>(
         &self,
         method: impl Into<Text>,
         request: &Req,
-    ) -> Result<Resp, Status>
+    ) -> impl Future<Output = Result<Resp, Status>>
     where
         K: Encode<Req> + Decode<Resp>,
     {
-        self.request(method).call(request).await
+        self.request(method).call(request)
     }
 
     /// A call with options, or a streaming one.

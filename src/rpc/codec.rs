@@ -41,7 +41,7 @@ pub struct Raw;
 
 impl Codec for Raw {
     fn default_type(&self) -> &'static str {
-        "application/octet-stream"
+        BYTES
     }
 }
 
@@ -65,7 +65,7 @@ pub struct Json;
 #[cfg(feature = "json")]
 impl Codec for Json {
     fn default_type(&self) -> &'static str {
-        "application/json"
+        JSON
     }
 }
 
@@ -91,7 +91,7 @@ pub struct Protobuf;
 #[cfg(feature = "protobuf")]
 impl Codec for Protobuf {
     fn default_type(&self) -> &'static str {
-        "application/protobuf"
+        PROTOBUF
     }
 }
 
@@ -137,6 +137,13 @@ impl<T, A: Decode<T>, B: Decode<T>> Decode<T> for (A, B) {
         }
     }
 }
+
+const BYTES: &str = "application/octet-stream";
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/protobuf";
+
+/// What is cheap to receive, whoever supports it.
+pub(crate) const KNOWN_TYPES: [&str; 3] = [BYTES, JSON, PROTOBUF];
 
 /// The content type to use: the one named, if it is supported, or the default.
 pub(crate) fn agree(codec: &impl Codec, named: &Text) -> Result<Text, Status> {

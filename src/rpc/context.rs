@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Metadata, Text, Trailers, state::ServerState};
-use crate::runtime::Runtime;
+use crate::transport;
 
 /// A connection, as whoever accepted it knows it. Clients cannot fake any of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,17 @@ pub struct Connection {
     pub remote_addr: Option<String>,
     /// Who is at the other side, if that was verified.
     pub peer: Option<String>,
+}
+
+impl From<&transport::Connection> for Connection {
+    /// The addresses that the transport knows.
+    fn from(accepted: &transport::Connection) -> Self {
+        Self {
+            local_addr: accepted.local_addr().map(ToString::to_string),
+            remote_addr: accepted.remote_addr().map(ToString::to_string),
+            peer: None,
+        }
+    }
 }
 
 /// The call that a handler serves. Cheap to clone.
@@ -38,7 +49,6 @@ pub struct Context {
 struct Inner {
     connection: Arc<Connection>,
     deadline: Option<Instant>,
-    runtime: Runtime,
     server: Arc<ServerState>,
     cancelled: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
@@ -56,13 +66,11 @@ impl Context {
     pub(crate) fn new(
         connection: Arc<Connection>,
         deadline: Option<Instant>,
-        runtime: Runtime,
         server: Arc<ServerState>,
     ) -> Self {
         let inner = Inner {
             connection,
             deadline,
-            runtime,
             server,
             cancelled: AtomicBool::new(false),
             waiting: Mutex::default(),
@@ -91,7 +99,7 @@ impl Context {
     /// What is left until the deadline.
     pub fn time_left(&self) -> Option<Duration> {
         let at = self.inner.deadline?;
-        Some(at.saturating_duration_since(self.inner.runtime.now()))
+        Some(at.saturating_duration_since(self.inner.server.now()))
     }
 
     /// The address on this side, if whoever accepted the connection said it.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     ResetCode, Stream, StreamError,
-    exchange::{Code, ExchangeError, Kind, Message, Reader, Role, Source, protocol_error},
+    exchange::{Code, ExchangeError, Kind, Memory, Message, Reader, Role, Source, protocol_error},
     runtime::Timer,
     stream::ReadHalf,
 };
@@ -50,6 +50,14 @@ impl Source for Half {
 
     fn is_sent(&self) -> bool {
         true
+    }
+
+    fn memory(&self) -> Option<&Memory> {
+        match self {
+            Self::Whole(stream) => stream.memory(),
+            Self::Read(half) => half.memory(),
+            Self::Gone => None,
+        }
     }
 }
 

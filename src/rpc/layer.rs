@@ -73,15 +73,18 @@ where
 }
 
 /// Waits until the service is ready, then calls it.
-pub(crate) async fn oneshot<S>(mut service: S, request: Request) -> Outcome
+#[expect(clippy::manual_async_fn, reason = "an async function has room for its arguments twice")]
+pub(crate) fn oneshot<S>(mut service: S, request: Request) -> impl Future<Output = Outcome>
 where
     S: Service<Request, Response = Response>,
     S::Error: Into<BoxError>,
 {
-    let ready = std::future::poll_fn(|cx| service.poll_ready(cx)).await;
-    ready.map_err(|error| Status::from_error(error.into()))?;
-    let answer = service.call(request).await;
-    answer.map_err(|error| Status::from_error(error.into()))
+    async move {
+        let ready = std::future::poll_fn(|cx| service.poll_ready(cx)).await;
+        ready.map_err(|error| Status::from_error(error.into()))?;
+        let answer = service.call(request).await;
+        answer.map_err(|error| Status::from_error(error.into()))
+    }
 }
 
 /// Several layers as one: the first that was added is outermost.

@@ -86,6 +86,6 @@ impl Metadata {
     }
 }
 
-fn is_reserved(name: &str) -> bool {
-    name.starts_with(':')
+fn is_reserved(name: &Text) -> bool {
+    name.bytes().first() == Some(&b':')
 }

@@ -2,7 +2,7 @@
 
 use std::{
     any::type_name,
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     sync::Arc,
     task::{Context as TaskContext, Poll},
@@ -44,7 +44,7 @@ pub struct Router<K = Raw> {
 
 #[derive(Clone, Default)]
 struct Table {
-    methods: HashMap<Text, Method>,
+    methods: BTreeMap<Text, Method>,
     fallback: Option<Handler>,
 }
 
@@ -280,7 +280,7 @@ impl<K: Clone> Router<K> {
 }
 
 impl<K> Router<K> {
-    /// What is registered, in no order.
+    /// What is registered, by name.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.table.methods.values().map(|method| &method.endpoint)
     }

@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context as TaskContext, Poll},
     time::Duration,
@@ -15,6 +15,7 @@ use super::{
     answer::{Link, Out, Watched, panicked},
     incoming::Incoming,
     layer::oneshot,
+    message::Outcome,
     server::Shared,
     state::{Ending, Permit},
     wire::RequestHead,
@@ -48,7 +49,7 @@ pub(crate) async fn serve_call<S>(
         }
     };
     let deadline = reader.ttl().map(|ttl| shared.runtime.now() + Duration::from_millis(ttl.into()));
-    let context = Context::new(connection, deadline, shared.runtime.clone(), shared.state.clone());
+    let context = Context::new(connection, deadline, shared.state.clone());
     let request = request_of(body, stream, reader, &context);
     let (mut out, request) = match request {
         (stream, Ok(request)) => (Out::of(stream, context, shared.fragment()), request),
@@ -59,7 +60,8 @@ pub(crate) async fn serve_call<S>(
         }
     };
     out.deadline = deadline;
-    permit.end(run(&shared, &mut out, request).await);
+    let handler = pin!(oneshot(shared.service.clone(), request));
+    permit.end(run(&shared, &mut out, handler).await);
 }
 
 /// Why there is no request.
@@ -76,7 +78,7 @@ async fn read_request<S>(
     preface: bool,
     shared: &Shared<S>,
 ) -> Result<Bytes, Unread> {
-    let mut preface = if preface { Some(Vec::new()) } else { None };
+    let mut preface = preface.then(Preface::default);
     let mut armed = false;
     let found = std::future::poll_fn(|cx| {
         let found = poll_request(stream, reader, &mut preface, cx);
@@ -94,10 +96,29 @@ async fn read_request<S>(
     found
 }
 
+/// The first bytes of a stream.
+#[derive(Default)]
+struct Preface {
+    bytes: [u8; 4],
+    len: usize,
+}
+
+impl Preface {
+    /// Takes its bytes from the front of `chunk`; all of them once they are there.
+    fn fill(&mut self, chunk: &mut Bytes) -> Option<[u8; 4]> {
+        let missing = &mut self.bytes[self.len..];
+        let len = missing.len().min(chunk.len());
+        missing[..len].copy_from_slice(&chunk[..len]);
+        chunk.advance(len);
+        self.len += len;
+        (self.len == 4).then_some(self.bytes)
+    }
+}
+
 fn poll_request(
     stream: &mut Stream,
     reader: &mut Reader,
-    preface: &mut Option<Vec<u8>>,
+    preface: &mut Option<Preface>,
     cx: &mut TaskContext<'_>,
 ) -> Poll<Result<Bytes, Unread>> {
     while let Some(read) = preface {
@@ -111,11 +132,8 @@ fn poll_request(
             }
         };
         let mut chunk = chunk;
-        while read.len() < 4 && chunk.has_remaining() {
-            read.push(chunk.get_u8());
-        }
-        if let Ok(read) = <[u8; 4]>::try_from(&read[..]) {
-            if Protocol::parse(read) != Some(Protocol::RPC) {
+        if let Some(named) = read.fill(&mut chunk) {
+            if Protocol::parse(named) != Some(Protocol::RPC) {
                 return Poll::Ready(Err(Unread::Silent(ResetCode::UNKNOWN_PROTOCOL)));
             }
             reader.feed(chunk);
@@ -171,15 +189,17 @@ fn request_of(
     (link, Ok(request))
 }
 
-async fn run<S>(shared: &Shared<S>, out: &mut Out, request: Request) -> Ending
-where
-    S: super::Serve,
-    S::Error: Into<BoxError>,
-{
-    let service = shared.service.clone();
-    let mut handler = pin!(async move { oneshot(service, request).await });
+async fn run<S>(
+    shared: &Shared<S>,
+    out: &mut Out,
+    mut handler: Pin<&mut impl Future<Output = Outcome>>,
+) -> Ending {
     let told = std::future::poll_fn(|cx| out.watch(cx, |cx| handler.as_mut().poll(cx))).await;
     let outcome = match told {
+        Watched::Done(Err(_)) if out.is_over().await => {
+            out.context.cancel();
+            return Ending::Cancelled;
+        }
         Watched::Done(outcome) => outcome,
         Watched::Panicked => {
             out.end(Err(panicked())).await;
@@ -204,7 +224,8 @@ where
     };
     match outcome {
         Ok(Response { content_type, headers, trailers, body }) if body.is_streaming() => {
-            out.stream(content_type, headers, trailers, body).await
+            // Calls of one message each way do not pay for the room that this takes.
+            Box::pin(out.stream(content_type, headers, trailers, body)).await
         }
         outcome => {
             let ending = if outcome.is_ok() { Ending::Done } else { Ending::Failed };

@@ -3,12 +3,13 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, future::Fuse};
 use tower_service::Service;
 
 use super::{
@@ -67,7 +68,7 @@ impl<S> Shared<S> {
 impl Context {
     /// For answers to what is no request.
     pub(crate) fn none<S>(shared: &Shared<S>) -> Self {
-        Self::new(Arc::default(), None, shared.runtime.clone(), shared.state.clone())
+        Self::new(Arc::default(), None, shared.state.clone())
     }
 }
 
@@ -147,7 +148,7 @@ impl ServerBuilder {
             service,
             exchange: self.exchange,
             runtime: runtime.clone(),
-            state: Arc::new(ServerState::new(self.max_calls)),
+            state: Arc::new(ServerState::new(self.max_calls, runtime)),
             request_timeout: self.request_timeout,
             let_cancelled_finish: self.let_cancelled_finish,
             spawn_each: self.spawn_each,
@@ -325,27 +326,33 @@ async fn accept_listed<S: Serve>(
 ) {
     let preface = matches!(source, Source::Session(_));
     let connection = Arc::new(connection);
+    // Where a call is until it first waits; most never do, and the next one takes their place.
+    let mut first = Box::pin(Fuse::terminated());
     while let Some(stream) = source.next().await {
         let Some(permit) = Permit::new(&shared.state) else {
             stream.reset(ResetCode::REFUSED);
             continue;
         };
         let call = serve_call(shared.clone(), connection.clone(), stream, preface, permit);
-        let mut call: crate::runtime::BoxFuture = Box::pin(call);
-        if !shared.spawn_each {
-            let first = std::future::poll_fn(|cx| Poll::Ready(poll_once(&mut call, cx))).await;
-            if first {
-                continue;
-            }
+        if shared.spawn_each {
+            shared.runtime.spawn(call);
+            continue;
         }
-        shared.runtime.spawn_boxed(call);
+        first.as_mut().set(call.fuse());
+        let over = std::future::poll_fn(|cx| Poll::Ready(poll_once(first.as_mut(), cx))).await;
+        if over {
+            first.as_mut().set(Fuse::terminated());
+        } else {
+            let waiting = std::mem::replace(&mut first, Box::pin(Fuse::terminated()));
+            shared.runtime.spawn_boxed(waiting);
+        }
     }
 }
 
 /// Whether it is over, one way or the other. A panic of a handler is caught before; this is for
 /// what panics while it is dropped.
-fn poll_once(call: &mut crate::runtime::BoxFuture, cx: &mut TaskContext<'_>) -> bool {
-    match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+fn poll_once(call: Pin<&mut impl Future>, cx: &mut TaskContext<'_>) -> bool {
+    match catch_unwind(AssertUnwindSafe(|| call.poll(cx))) {
         Ok(polled) => polled.is_ready(),
         Err(_) => true,
     }

@@ -7,11 +7,15 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Poll, Waker},
+    time::Instant,
 };
 
 use parking_lot::Mutex;
 
-use crate::Session;
+use crate::{
+    Session,
+    runtime::{Runtime, Timer},
+};
 
 /// What a server did, and does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +53,7 @@ impl ServerStats {
 /// What all parts of a server know.
 pub(crate) struct ServerState {
     max_calls: usize,
+    clock: Arc<dyn Timer>,
     active: AtomicUsize,
     draining: AtomicBool,
     started: AtomicU64,
@@ -70,9 +75,10 @@ pub(crate) enum Ending {
 }
 
 impl ServerState {
-    pub(super) fn new(max_calls: usize) -> Self {
+    pub(super) fn new(max_calls: usize, runtime: &Runtime) -> Self {
         Self {
             max_calls,
+            clock: runtime.clock().clone(),
             active: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             started: AtomicU64::new(0),
@@ -82,6 +88,10 @@ impl ServerState {
             next_session: AtomicU64::new(0),
             waiting: Mutex::default(),
         }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
     }
 
     pub(crate) fn is_draining(&self) -> bool {

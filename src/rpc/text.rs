@@ -1,32 +1,73 @@
 //! Short strings that share the buffer they arrived in.
 
-use std::{fmt, ops::Deref};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    ops::Deref,
+};
 
 use bytes::Bytes;
 
+use super::codec::KNOWN_TYPES;
+
 /// A string that is cheap to clone, and free to make from a `&'static str`.
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Text(Bytes);
+#[derive(Clone)]
+pub struct Text(Inner);
+
+#[derive(Clone)]
+enum Inner {
+    Static(&'static str),
+    /// Valid UTF-8: it was checked when it was made.
+    Shared(Bytes),
+}
 
 impl Text {
     /// No allocation, no copy.
     pub const fn from_static(text: &'static str) -> Self {
-        Self(Bytes::from_static(text.as_bytes()))
+        Self(Inner::Static(text))
     }
 
     /// `None` if it is not UTF-8.
     pub(crate) fn parse(bytes: Bytes) -> Option<Self> {
-        std::str::from_utf8(&bytes).is_ok().then_some(Self(bytes))
+        if bytes.is_empty() {
+            return Some(Self::default());
+        }
+        std::str::from_utf8(&bytes).is_ok().then_some(Self(Inner::Shared(bytes)))
+    }
+
+    /// The same, where it mostly is one of a few: those need no buffer and no checking.
+    pub(crate) fn parse_type(bytes: Bytes) -> Option<Self> {
+        match KNOWN_TYPES.iter().find(|known| known.as_bytes() == bytes) {
+            Some(known) => Some(Self::from_static(known)),
+            None => Self::parse(bytes),
+        }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Inner::Static(text) => text.as_bytes(),
+            Inner::Shared(bytes) => bytes,
+        }
     }
 
     /// As a string slice.
     pub fn as_str(&self) -> &str {
-        // It was checked when it was made.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        match &self.0 {
+            Inner::Static(text) => text,
+            Inner::Shared(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
+        }
+    }
+
+    /// Whether it has no character.
+    pub fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::from_static("")
     }
 }
 
@@ -46,19 +87,45 @@ impl From<&'static str> for Text {
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Self(text.into())
+        Self(Inner::Shared(text.into()))
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Text {}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes().hash(state);
+    }
+}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.bytes().cmp(other.bytes())
     }
 }
 
 impl PartialEq<str> for Text {
     fn eq(&self, other: &str) -> bool {
-        self.as_str() == other
+        self.bytes() == other.as_bytes()
     }
 }
 
 impl PartialEq<&str> for Text {
     fn eq(&self, other: &&str) -> bool {
-        self.as_str() == *other
+        self.bytes() == other.as_bytes()
     }
 }
 
@@ -71,5 +138,32 @@ impl fmt::Display for Text {
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_str().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher;
+
+    use super::*;
+
+    #[test]
+    fn a_text_is_what_it_says_wherever_it_lies() {
+        let texts = ["", "a", "application/json", "application/octet-stream", "\u{e9}t\u{e9}"];
+        let state = std::hash::RandomState::new();
+        for text in texts {
+            let fixed = Text::from_static(text);
+            let own = Text::from(text.to_owned());
+            let parsed = Text::parse(text.into()).unwrap();
+            let of_type = Text::parse_type(text.into()).unwrap();
+            for other in [own, parsed, of_type] {
+                assert_eq!(fixed, other);
+                assert_eq!(state.hash_one(&fixed), state.hash_one(&other));
+                assert_eq!((&*other, other.is_empty()), (text, text.is_empty()));
+            }
+            assert!(texts.iter().all(|b| fixed.cmp(&Text::from_static(b)) == text.cmp(*b)));
+        }
+        assert!(Text::parse(Bytes::from_static(b"\xff")).is_none());
+        assert!(Text::parse_type(Bytes::from_static(b"\xff")).is_none());
     }
 }

@@ -73,8 +73,8 @@ impl RequestHead {
             streaming: flags(bytes)?,
             service: short_text(bytes, "service")?,
             method: short_text(bytes, "method")?,
-            content_type: short_text(bytes, "content type")?,
-            accept: short_text(bytes, "accept")?,
+            content_type: content_type(bytes, "content type")?,
+            accept: content_type(bytes, "accept")?,
             metadata: metadata(bytes)?,
         })
     }
@@ -119,7 +119,7 @@ impl ResponseHead {
         Ok(Self {
             streaming,
             failure,
-            content_type: short_text(bytes, "content type")?,
+            content_type: content_type(bytes, "content type")?,
             headers: metadata(bytes)?,
             trailers: metadata(bytes)?,
         })
@@ -200,6 +200,10 @@ fn metadata(bytes: &mut Bytes) -> Result<Metadata, BadHead> {
 
 fn short_text(bytes: &mut Bytes, field: &'static str) -> Result<Text, BadHead> {
     text(take(bytes, 1, field)?, field)
+}
+
+fn content_type(bytes: &mut Bytes, field: &'static str) -> Result<Text, BadHead> {
+    Text::parse_type(take(bytes, 1, field)?).ok_or(BadHead::NotText(field))
 }
 
 fn text(bytes: Bytes, field: &'static str) -> Result<Text, BadHead> {

@@ -227,7 +227,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                 if let Some(batch) = flushed.take() {
                     state.core.handle_flushed(batch, now);
                 }
-                pass_time(state, &mut self.port, due, now);
+                pass_time(&self.shared, state, &mut self.port, due, now);
                 if self.writing.is_none() {
                     self.writing = state.core.take_output(&mut self.port.batch, now);
                 }
@@ -275,7 +275,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
             if self.writing.is_some() {
                 state.core.handle_blocked(progress, now);
             }
-            pass_time(state, &mut self.port, due, now);
+            pass_time(&self.shared, state, &mut self.port, due, now);
             match state.core.io_step() {
                 IoStep::Done(result) => Step::Over(result),
                 _ => rest(state, idle, now, cx),
@@ -321,7 +321,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
     }
 }
 
-fn pass_time<T>(state: &mut State, port: &mut Port<T>, due: bool, now: Instant)
+fn pass_time<T>(shared: &Shared, state: &mut State, port: &mut Port<T>, due: bool, now: Instant)
 where
     T: AsyncRead + AsyncWrite,
 {
@@ -329,6 +329,7 @@ where
         state.core.handle_timeout(now);
         if state.core.take_quiet() {
             port.shrink();
+            shared.shrink();
         }
     }
 }

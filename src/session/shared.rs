@@ -20,11 +20,30 @@ use crate::{
 pub(crate) struct Shared {
     state: Mutex<State>,
     timer: Option<Arc<dyn Timer>>,
+    #[cfg(feature = "exchange")]
+    messages: crate::exchange::Memory,
 }
 
 impl Shared {
     pub(crate) fn new(core: Core, timer: Option<Arc<dyn Timer>>) -> Self {
-        Self { state: Mutex::new(State::new(core)), timer }
+        Self {
+            state: Mutex::new(State::new(core)),
+            timer,
+            #[cfg(feature = "exchange")]
+            messages: crate::exchange::Memory::new(),
+        }
+    }
+
+    /// Gives back memory that an idle session need not hold.
+    pub(crate) fn shrink(&self) {
+        #[cfg(feature = "exchange")]
+        self.messages.shrink();
+    }
+
+    /// What large messages are put together in.
+    #[cfg(feature = "exchange")]
+    pub(crate) const fn message_memory(&self) -> &crate::exchange::Memory {
+        &self.messages
     }
 
     /// The present. The clock may be the user's code: it is not read under the lock.

@@ -4,10 +4,10 @@ use std::{slice, time::Duration};
 
 use super::{
     pair::{A, B, Pair, pattern},
-    wire::{ACK, FIN, NONE, RST, SYN, Tail, Wire, data, parse, ping, take, update},
+    wire::{ACK, FIN, NONE, RST, SYN, Tail, Wire, data, go_away, parse, ping, take, update},
 };
 use crate::{
-    Config, ConfigBuilder, Flood, ResetCode, Role, Violation,
+    Config, ConfigBuilder, Flood, ResetCode, Role, TryOpenError, Violation,
     frame::Frame,
     proto::{Half, Read, Slot},
 };
@@ -197,6 +197,54 @@ fn resets_after_accept_are_no_flood() {
     }
     assert_eq!(wire.core.stats().resets_received, 4);
     wire.expect_alive();
+}
+
+// spec.md §9.2.5
+#[test]
+fn resets_of_our_own_wait_for_the_ack_when_there_are_many() {
+    let mut wire = Wire::new(Role::Client, |builder| builder.max_early_resets(9).ack_backlog(5));
+    let open_and_reset = |wire: &mut Wire| {
+        let slot = wire.core.open(wire.now).unwrap();
+        wire.sent();
+        wire.core.release(slot, Half::Both, wire.now);
+        wire.sent()
+    };
+    for id in [1, 3, 5] {
+        assert_eq!(open_and_reset(&mut wire), [update(id, RST, 4)]);
+    }
+    for _ in 0..5 {
+        assert_eq!(open_and_reset(&mut wire), []);
+    }
+    // They keep their places, so that there is no more to open.
+    assert_eq!(wire.core.open(wire.now), Err(TryOpenError::AckBacklogFull));
+    wire.feed(&[update(7, ACK, 0)]);
+    wire.expect(&[update(7, RST, 4)]);
+    // What the peer says on the others before it knows is skipped.
+    wire.feed(&[data(9, NONE, "answer"), update(11, RST, 3)]);
+    wire.expect(&[update(9, RST, 4)]);
+    assert_eq!((wire.core.live_streams(), wire.core.stats().ack_backlog), (2, 2));
+    // A new interval: three more.
+    wire.secs(10);
+    assert_eq!(open_and_reset(&mut wire), [update(17, RST, 4)]);
+    // In the end they go without an ACK.
+    wire.secs(65);
+    wire.expect(&[update(13, RST, 4), update(15, RST, 4)]);
+    assert_eq!((wire.core.live_streams(), wire.core.stats().ack_backlog), (0, 0));
+    wire.expect_alive();
+}
+
+// spec.md §9.2.5: also when the session is closed.
+#[test]
+fn resets_wait_no_longer_when_the_session_closes() {
+    let mut wire = Wire::new(Role::Client, |builder| builder.max_early_resets(1));
+    for sent in [&[update(1, RST, 4)][..], &[], &[]] {
+        let slot = wire.core.open(wire.now).unwrap();
+        wire.sent();
+        wire.core.release(slot, Half::Both, wire.now);
+        wire.expect(sent);
+    }
+    wire.core.close(wire.now);
+    wire.expect(&[update(3, RST, 4), update(5, RST, 4), go_away(0)]);
 }
 
 // spec.md §9.2.3: any number of pings is fine as long as the answers are read.

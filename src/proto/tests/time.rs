@@ -274,6 +274,24 @@ fn a_dropped_stream_has_one_close_timeout_from_its_drop() {
     assert_eq!(wire.core.live_streams(), 0);
 }
 
+// spec.md §7.4.4
+#[test]
+fn a_patient_holder_waits_until_it_lets_go() {
+    let mut wire = Wire::client();
+    let slot = wire.established();
+    wire.core.be_patient(slot);
+    wire.core.finish(slot).unwrap();
+    wire.sent();
+    wire.secs(100_000);
+    wire.expect(&[]);
+    wire.core.release(slot, Half::Both, wire.now);
+    wire.millis(299_999);
+    wire.expect(&[]);
+    wire.millis(1);
+    wire.expect(&[update(1, RST, 7)]);
+    assert_eq!(wire.core.live_streams(), 0);
+}
+
 // spec.md §7.4.3
 #[test]
 fn a_stream_that_the_peer_finished_waits_for_us() {
