@@ -845,7 +845,7 @@ fn every_end_wakes_readers_writers_and_flushers() {
 #[test]
 fn permits_of_the_ack_backlog_are_never_lost_nor_doubled() {
     let _turn = beside();
-    let config = Config::builder().ack_backlog(4).build().unwrap();
+    let config = Config::builder().ack_backlog(4).max_early_resets(1_000_000).build().unwrap();
     let mut lone = Lone::new(Role::Client, &config);
     let mut rng = Rng(8);
     for _ in 0..scaled(20_000) {
