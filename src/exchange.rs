@@ -54,11 +54,13 @@ pub use messages::Exchange;
 pub use set::{ExchangeSet, Health, Inbound, SetConfig};
 pub use table::{Event, Exchanges, SetStats};
 
+pub(crate) use outgoing::Stage;
 pub(crate) use partial::Memory;
+pub(crate) use reader::Source;
 
 #[cfg(feature = "rpc")]
 pub(crate) use messages::protocol_error;
 #[cfg(feature = "rpc")]
 pub(crate) use outgoing::{Draft, Outgoing};
 #[cfg(feature = "rpc")]
-pub(crate) use reader::{Reader, Role, Source, open, within};
+pub(crate) use reader::{Reader, Role, open, within};
