@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use crate::{
     error::{ResetCode, StreamError},
     frame::StreamId,
-    proto::{Core, Direction, Half, Read, Slot, Written},
+    proto::{Direction, Half, Read, Slot, Written},
     session::shared::Shared,
 };
 
@@ -349,7 +349,10 @@ impl<const N: usize> AsRef<[u8]> for Few<N> {
 
 /// Copies what was received, so that its buffer is used again.
 #[cfg(feature = "exchange")]
-fn read_few<const N: usize>(core: &mut Core, slot: Slot) -> Result<Read<Bytes>, StreamError> {
+fn read_few<const N: usize>(
+    core: &mut crate::proto::Core,
+    slot: Slot,
+) -> Result<Read<Bytes>, StreamError> {
     let mut bytes = [0; N];
     Ok(match core.read(slot, &mut bytes)? {
         Read::Data(len) => Read::Data(Bytes::from_owner(Few { bytes, len })),
