@@ -54,7 +54,9 @@ pub use messages::Exchange;
 pub use set::{ExchangeSet, Health, Inbound, SetConfig};
 pub use table::{Event, Exchanges, SetStats};
 
+pub(crate) use outgoing::Stage;
 pub(crate) use partial::Memory;
+pub(crate) use reader::Source;
 
 #[cfg(feature = "rpc")]
 pub(crate) use messages::protocol_error;
@@ -63,4 +65,4 @@ pub(crate) use outgoing::{Draft, Outgoing};
 #[cfg(any(feature = "rpc", feature = "peers"))]
 pub(crate) use reader::within;
 #[cfg(feature = "rpc")]
-pub(crate) use reader::{Reader, Role, Source, open};
+pub(crate) use reader::{Reader, Role, open};

@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use crate::{
     error::{ResetCode, StreamError},
     frame::StreamId,
-    proto::{Core, Direction, Half, Read, Slot, Written},
+    proto::{Direction, Half, Read, Slot, Written},
     session::shared::Shared,
 };
 
@@ -306,11 +306,10 @@ impl Remote {
 #[cfg(feature = "exchange")]
 macro_rules! taking {
     ($name:ident) => {
-        impl $name {
-            /// The next bytes: copied to one small allocation if they are few, else as they are.
-            pub(crate) fn poll_take(
+        impl crate::exchange::Source for $name {
+            fn poll_chunk(
                 &mut self,
-                cx: &Context<'_>,
+                cx: &mut Context<'_>,
             ) -> Poll<Result<Option<Bytes>, StreamError>> {
                 if !self.chunk.is_empty() {
                     return Poll::Ready(Ok(Some(std::mem::take(&mut self.chunk))));
@@ -318,9 +317,12 @@ macro_rules! taking {
                 self.handle.poll_take(cx)
             }
 
-            /// Where the session puts large messages together.
-            pub(crate) fn message_memory(&self) -> &crate::exchange::Memory {
-                self.handle.shared.message_memory()
+            fn is_sent(&self) -> bool {
+                self.id().is_some()
+            }
+
+            fn memory(&self) -> Option<&crate::exchange::Memory> {
+                Some(self.handle.shared.message_memory())
             }
         }
     };
@@ -347,7 +349,10 @@ impl<const N: usize> AsRef<[u8]> for Few<N> {
 
 /// Copies what was received, so that its buffer is used again.
 #[cfg(feature = "exchange")]
-fn read_few<const N: usize>(core: &mut Core, slot: Slot) -> Result<Read<Bytes>, StreamError> {
+fn read_few<const N: usize>(
+    core: &mut crate::proto::Core,
+    slot: Slot,
+) -> Result<Read<Bytes>, StreamError> {
     let mut bytes = [0; N];
     Ok(match core.read(slot, &mut bytes)? {
         Read::Data(len) => Read::Data(Bytes::from_owner(Few { bytes, len })),
@@ -367,10 +372,8 @@ const FEW: usize = 1_024;
 #[cfg(feature = "exchange")]
 macro_rules! staging {
     ($name:ident) => {
-        impl $name {
-            /// Stages `head`, then `body`, then with `finish` FIN, all at once where there is
-            /// room; what was staged is gone from both. Does not wait until it is flushed.
-            pub(crate) fn poll_stage(
+        impl crate::exchange::Stage for $name {
+            fn poll_stage(
                 &mut self,
                 cx: &mut Context<'_>,
                 head: &mut &[u8],

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use calls::{World, echo, say};
+use calls::{World, echo, say, sleep};
 use futures::{FutureExt, future::join_all};
 use serde::{Deserialize, Serialize};
 use trunkline::{
@@ -357,7 +357,7 @@ fn deadlines_shrink_along_a_chain() {
         .unary("A.Left", move |ctx: Context, _: ()| {
             let (behind, clock) = (behind.clone(), clock.clone());
             async move {
-                clock.sleep_until(clock.now() + Duration::from_millis(300)).await;
+                sleep(&clock, Duration::from_millis(300)).await;
                 let call = behind.request("B.Left").on_behalf(&ctx);
                 call.call::<(), Option<u64>>(&()).await
             }
@@ -506,6 +506,7 @@ fn messages_beyond_the_maximum_fail_alone() {
 #[test]
 fn bad_registrations_leave_the_router_usable() {
     let mut router = echo(&World::new(21).runtime);
+    let before = router.endpoints().count();
     let same = |_: Context, said: Bytes| async move { Ok(said) };
     for name in ["", "x", ".x", "x."] {
         let failed = router.unary(name, same).map(drop);
@@ -514,7 +515,7 @@ fn bad_registrations_leave_the_router_usable() {
     let failed = router.unary("Echo.Say", same).map(drop);
     assert_eq!(failed, Err(RegisterError::Duplicate("Echo.Say".into())));
     router.unary("Echo.Other", same).unwrap();
-    assert_eq!(router.endpoints().count(), 5);
+    assert_eq!(router.endpoints().count(), before + 1);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use calls::{World, say};
+use calls::{World, say, sleep};
 use futures::{
     FutureExt,
     future::{BoxFuture, join_all},
@@ -66,7 +66,7 @@ impl Net {
             .unary("A.Slow", move |_, _: Bytes| {
                 let clock = clock.clone();
                 async move {
-                    clock.sleep_until(clock.now() + Duration::from_secs(60)).await;
+                    sleep(&clock, Duration::from_secs(60)).await;
                     Ok(Bytes::from(address))
                 }
             })
@@ -74,7 +74,7 @@ impl Net {
             .unary("A.SlowBusy", move |_, _: Bytes| {
                 let clock = slow.clone();
                 async move {
-                    clock.sleep_until(clock.now() + Duration::from_secs(1)).await;
+                    sleep(&clock, Duration::from_secs(1)).await;
                     Err::<Bytes, _>(Status::new(Code::Busy, "after a second"))
                 }
             })

@@ -6,23 +6,20 @@ mod calls;
 mod support;
 
 use std::{
-    io,
-    pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use calls::{World, echo, say};
-use futures::{AsyncRead, AsyncWrite, FutureExt, StreamExt, future::select};
-use support::{Trickle, count, frames, pause};
+use calls::{World, echo, say, sleep};
+use futures::{FutureExt, StreamExt, future::select};
+use support::{Tapped, Trickle, Writes, count, frames, pause};
 use trunkline::{
     rpc::{Client, Code, Receiver, Retryable, Router, Server, Status, codec::Raw},
-    transport::memory::{self, Duplex},
+    transport::memory,
 };
 
 /// What is going on when it is dropped or cut.
@@ -76,7 +73,7 @@ fn router(world: &World, live: &Live) -> Router {
             let (alive, clock) = (b.enter(), clock.clone());
             async move {
                 let _alive = alive;
-                clock.sleep_until(clock.now() + Duration::from_millis(50)).await;
+                sleep(&clock, Duration::from_millis(50)).await;
                 Ok(said)
             }
         })
@@ -172,50 +169,6 @@ fn a_call_may_be_dropped_after_any_poll() {
     }
 }
 
-/// An IO whose writing side ends after so many bytes.
-struct Cut {
-    io: Duplex,
-    left: usize,
-    written: Arc<Mutex<Vec<u8>>>,
-}
-
-impl AsyncRead for Cut {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_read(cx, out)
-    }
-}
-
-impl AsyncWrite for Cut {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.left == 0 {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        let len = self.left.min(bytes.len());
-        let written = Pin::new(&mut self.io).poll_write(cx, &bytes[..len]);
-        if let Poll::Ready(Ok(len)) = written {
-            self.left -= len;
-            self.written.lock().unwrap().extend(&bytes[..len]);
-        }
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_close(cx)
-    }
-}
-
 /// Makes a call over a connection that is cut after so many bytes there or back. How it ended,
 /// how many handlers were begun, and what was written each way.
 fn cut(shape: Shape, there: usize, back: usize) -> (Result<(), Status>, u64, [Vec<u8>; 2]) {
@@ -223,9 +176,9 @@ fn cut(shape: Shape, there: usize, back: usize) -> (Result<(), Status>, u64, [Ve
     let live = Live::default();
     let server = Server::new(router(&world, &live), &world.runtime);
     let (left, right) = memory::duplex(1 << 20);
-    let written = [Arc::<Mutex<Vec<u8>>>::default(), Arc::default()];
-    let left = Cut { io: left, left: there, written: written[0].clone() };
-    let right = Cut { io: right, left: back, written: written[1].clone() };
+    let written = [Writes::default(), Writes::default()];
+    let left = Tapped::cut(left, &written[0], there);
+    let right = Tapped::cut(right, &written[1], back);
     let config = world.sim.config().keepalive(None).build().unwrap();
     let (near, far) = world.sim.pair_over(left, right, config.clone(), config);
     world.runtime.spawn(server.serve(far.clone()));
@@ -240,7 +193,7 @@ fn cut(shape: Shape, there: usize, back: usize) -> (Result<(), Status>, u64, [Ve
         assert_eq!(live.0.load(Ordering::SeqCst), 0, "{shape:?} {there} {back}: a handler is left");
     }
     assert_eq!(server.stats().active, 0, "{shape:?} {there} {back}");
-    let [there, back] = written.map(|bytes| bytes.lock().unwrap().clone());
+    let [there, back] = written.map(|writes| writes.take().concat());
     (outcome, server.stats().started, [there, back])
 }
 

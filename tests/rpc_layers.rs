@@ -13,15 +13,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use calls::{World, echo, say};
+use calls::{World, chat, echo, say};
 use futures::future::BoxFuture;
 use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer,
     load_shed::LoadShedLayer,
 };
 use trunkline::rpc::{
-    Body, BoxError, ClientBuilder, Code, Fixed, Node, Receiver, Request, Response, Router, Server,
-    Stack, Status, codec::Raw,
+    Body, BoxError, ClientBuilder, Code, Fixed, Node, Request, Response, Router, Server, Stack,
+    Status,
 };
 
 type Log = Arc<Mutex<Vec<String>>>;
@@ -84,19 +84,11 @@ fn take(log: &Log) -> Vec<String> {
     std::mem::take(&mut *log.lock().unwrap())
 }
 
-fn with_stream(world: &World) -> Router {
-    let mut router = echo(&world.runtime);
-    router
-        .bidirectional("S.Chat", |_, messages: Receiver<Bytes, Raw>| async move { Ok(messages) })
-        .unwrap();
-    router
-}
-
 #[test]
 fn the_first_layer_of_a_server_is_outermost_whatever_is_called() {
     let mut world = World::new(1);
     let log = Log::default();
-    let router = with_stream(&world);
+    let router = echo(&world.runtime);
     let layered = Stack::new().layer(trace("A", &log)).layer(trace("B", &log));
     let (client, _) = world.serve(Layer::layer(&layered, router));
     let seen = log.clone();
@@ -108,12 +100,7 @@ fn the_first_layer_of_a_server_is_outermost_whatever_is_called() {
             (failed.code(), take(&seen)),
             (Code::Unimplemented, IN_ORDER.map(str::to_owned).to_vec())
         );
-        let call = client.request("S.Chat").bidirectional::<Bytes, Bytes>();
-        let (mut sender, mut answers) = call.await.unwrap();
-        sender.send(&Bytes::from("x")).await.unwrap();
-        sender.finish().await.unwrap();
-        assert_eq!(answers.next().await.unwrap().unwrap(), "x");
-        assert!(answers.next().await.is_none());
+        chat(&client, 3).await;
         assert_eq!(take(&seen), IN_ORDER);
     });
 }
@@ -125,7 +112,7 @@ fn a_router_of_ones_own_takes_layers_too() {
     let own = tower::service_fn(|request: Request| async move {
         match request.method.as_str() {
             "Echo.Say" => Ok(Response::new(Body::single("own"))),
-            "S.Chat" => Ok(Response::new(request.body)),
+            "Echo.Chat" => Ok(Response::new(request.body)),
             other => Err(Status::new(Code::Unimplemented, format!("own, and not {other}"))),
         }
     });
@@ -138,12 +125,7 @@ fn a_router_of_ones_own_takes_layers_too() {
         let failed = client.call::<_, Bytes>("Echo.Unknown", &Bytes::new()).await.unwrap_err();
         assert_eq!(failed.message(), "own, and not Echo.Unknown");
         assert_eq!(take(&log), IN_ORDER);
-        let call = client.request("S.Chat").bidirectional::<Bytes, Bytes>();
-        let (mut sender, mut answers) = call.await.unwrap();
-        sender.send(&Bytes::from("x")).await.unwrap();
-        sender.finish().await.unwrap();
-        assert_eq!(answers.next().await.unwrap().unwrap(), "x");
-        assert!(answers.next().await.is_none());
+        chat(&client, 3).await;
         assert_eq!(take(&log), IN_ORDER);
     });
 }
@@ -174,19 +156,11 @@ fn layers_of_a_client_are_around_calls_and_attempts() {
 fn layers_of_a_client_see_streaming_calls() {
     let mut world = World::new(4);
     let log = Log::default();
-    let router = with_stream(&world);
+    let router = echo(&world.runtime);
     let (client, _) = world.serve(router);
     let client = client.layer(&Stack::new().layer(trace("A", &log)).layer(trace("B", &log)));
     world.sim.run(async move {
-        let call = client.request("S.Chat").bidirectional::<Bytes, Bytes>();
-        let (mut sender, mut answers) = call.await.unwrap();
-        for n in 0..10 {
-            let said = Bytes::from(format!("{n}"));
-            sender.send(&said).await.unwrap();
-            assert_eq!(answers.next().await.unwrap().unwrap(), said);
-        }
-        sender.finish().await.unwrap();
-        assert!(answers.next().await.is_none());
+        chat(&client, 10).await;
     });
     assert_eq!(take(&log), IN_ORDER);
 }

@@ -14,13 +14,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use calls::{World, echo, say};
+use calls::{World, chat, echo, say, sleep};
 use futures::{StreamExt, stream};
 use trunkline::{
     Dispatcher, Protocol,
     rpc::{
-        Body, Client, Code, Connection, Metadata, Receiver, Request, Response, Retryable, Router,
-        Server, ServerBuilder, Status, Trailers, codec::Raw,
+        Body, Client, Code, Connection, Metadata, Request, Response, Retryable, Router, Server,
+        ServerBuilder, Status, Trailers,
     },
 };
 
@@ -107,7 +107,7 @@ fn health_says_draining_while_a_shutdown_is_in_progress() {
         async move {
             let dwell = request.metadata.text("dwell").and_then(|secs| secs.parse().ok());
             if let Some(secs) = dwell {
-                clock.sleep_until(clock.now() + Duration::from_secs(secs)).await;
+                sleep(&clock, Duration::from_secs(secs)).await;
             }
             tower::ServiceExt::oneshot(router, request).await
         }
@@ -274,8 +274,6 @@ fn a_router_of_ones_own_forwards_what_it_does_not_know() {
     let mut world = World::new(11);
     let mut behind = echo(&world.runtime);
     behind
-        .bidirectional("Far.Chat", |_, messages: Receiver<Bytes, Raw>| async move { Ok(messages) })
-        .unwrap()
         .server_streaming("Far.Count", |_, _: Bytes| async move {
             Ok(stream::iter((0..10).map(|n| Ok(Bytes::from(n.to_string())))))
         })
@@ -300,15 +298,7 @@ fn a_router_of_ones_own_forwards_what_it_does_not_know() {
             .collect()
             .await;
         assert_eq!(items.len(), 10);
-        let call = client.request("Far.Chat").bidirectional::<Bytes, Bytes>();
-        let (mut sender, mut answers) = call.await.unwrap();
-        for n in 0..10 {
-            let said = Bytes::from(format!("{n}"));
-            sender.send(&said).await.unwrap();
-            assert_eq!(answers.next().await.unwrap().unwrap(), said);
-        }
-        sender.finish().await.unwrap();
-        assert!(answers.next().await.is_none());
+        chat(&client, 10).await;
         let failed = client.call::<_, Bytes>("Echo.Panic", &Bytes::new()).await.unwrap_err();
         assert_eq!(failed.code(), Code::Internal);
     });
@@ -317,12 +307,10 @@ fn a_router_of_ones_own_forwards_what_it_does_not_know() {
     assert_eq!((near.stats().active, far.stats().active), (0, 0));
 }
 
-#[test]
-fn what_is_forwarded_arrives_byte_for_byte() {
-    let mut world = World::new(12);
-    // The server behind answers with all it was told, as it came.
-    let mut behind = Router::bytes();
-    behind.fallback(|mut request: Request| async move {
+/// Answers with all that it was told, as it came.
+fn telling() -> Router {
+    let mut router = Router::bytes();
+    router.fallback(|mut request: Request| async move {
         let mut seen = format!(
             "{}|{}|{}|{}|{:?}|",
             request.service,
@@ -353,7 +341,13 @@ fn what_is_forwarded_arrives_byte_for_byte() {
         });
         Ok(response)
     });
-    let (direct, _) = world.serve(behind);
+    router
+}
+
+#[test]
+fn what_is_forwarded_arrives_byte_for_byte() {
+    let mut world = World::new(12);
+    let (direct, _) = world.serve(telling());
     let inner = direct.clone();
     let mut router = Router::bytes();
     router.fallback(move |request: Request| {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use calls::{World, echo, say};
+use calls::{World, echo, say, sleep};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use trunkline::rpc::{Body, Code, Context, Receiver, Request, Router, Status, codec::Raw};
 
@@ -412,7 +412,7 @@ fn calls_without_a_deadline_outlive_the_close_timeout() {
         .unary("A.Late", move |_, _: Bytes| {
             let clock = clock.clone();
             async move {
-                clock.sleep_until(clock.now() + hour).await;
+                sleep(&clock, hour).await;
                 Ok(Bytes::from("late"))
             }
         })
@@ -423,7 +423,7 @@ fn calls_without_a_deadline_outlive_the_close_timeout() {
                 Ok(stream::unfold(0, move |n| {
                     let clock = clock.clone();
                     async move {
-                        clock.sleep_until(clock.now() + hour).await;
+                        sleep(&clock, hour).await;
                         (n < 3).then(|| (Ok(Bytes::from("tick")), n + 1))
                     }
                 }))

@@ -1,37 +1,30 @@
 //! Calls over TCP and other transports, on tokio: the same as over memory, with real sockets.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/calls.rs"]
+mod calls;
+mod support;
+
 use std::{io, time::Duration};
 
 use bytes::Bytes;
+use calls::{chat, echo};
 use futures::future::join_all;
 use tokio::net::{TcpListener, TcpStream};
 use trunkline::{
     Config, Driver, Session,
-    rpc::{
-        Client, ClientBuilder, Code, Connection, Context, Fixed, Node, Receiver, Router, Server,
-        Status, codec::Raw,
-    },
+    rpc::{Client, ClientBuilder, Code, Connection, Context, Fixed, Node, Router, Server},
     transport::{self, Address, Settings, Transports},
 };
 
+/// With `Echo.Where`, which says what it knows of the connection.
 fn router() -> Router {
-    let mut router = Router::bytes();
+    let mut router = echo(&trunkline::tokio::runtime());
     router
-        .unary("Echo.Say", |_, said: Bytes| async move { Ok(said) })
-        .unwrap()
-        .unary("Echo.Never", |_, _: Bytes| std::future::pending::<Result<Bytes, Status>>())
-        .unwrap()
-        .unary("Echo.Who", |ctx: Context, _: Bytes| async move {
-            Ok(Bytes::from(ctx.remote_addr().unwrap_or("?").to_owned()))
-        })
-        .unwrap()
         .unary("Echo.Where", |ctx: Context, _: Bytes| async move {
             let seen = [ctx.local_addr(), ctx.remote_addr(), ctx.peer()];
             Ok(Bytes::from(seen.map(|part| part.unwrap_or("?").to_owned()).join(" ")))
         })
-        .unwrap()
-        .bidirectional("Echo.Chat", |_, messages: Receiver<Bytes, Raw>| async move { Ok(messages) })
         .unwrap();
     router
 }
@@ -78,17 +71,9 @@ async fn calls_of_all_sizes_and_shapes_cross() {
         })
     });
     assert!(join_all(calls).await.iter().all(Result::is_ok));
-    let who: Bytes = client.call("Echo.Who", &Bytes::new()).await.unwrap();
-    assert!(who.starts_with(b"127.0.0.1:"));
-    let call = client.request("Echo.Chat").bidirectional::<Bytes, Bytes>();
-    let (mut sender, mut answers) = call.await.unwrap();
-    for n in 0..200 {
-        let said = Bytes::from(vec![n; usize::from(n) * 100]);
-        sender.send(&said).await.unwrap();
-        assert_eq!(answers.next().await.unwrap().unwrap(), said);
-    }
-    sender.finish().await.unwrap();
-    assert!(answers.next().await.is_none());
+    let seen: Bytes = client.call("Echo.Where", &Bytes::new()).await.unwrap();
+    assert!(seen.starts_with(b"? 127.0.0.1:"));
+    chat(&client, 200).await;
     server.shutdown(Duration::from_secs(5)).await;
     assert_eq!((server.stats().active, server.stats().panicked), (0, 0));
 }

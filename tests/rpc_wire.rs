@@ -5,18 +5,14 @@
 mod calls;
 mod support;
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{Arc, Mutex},
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use calls::{World, echo, say};
-use futures::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use support::{ACK, DATA, FIN, RST, Random, SYN, WINDOW, count, data, frames, header};
+use futures::AsyncWriteExt;
+use support::{
+    ACK, DATA, FIN, RST, Random, SYN, Tapped, WINDOW, Writes, count, data, frames, header,
+};
 use trunkline::{
     Dispatcher, Protocol, Session,
     exchange::{Decoder, ExchangeConfig, Kind, Message, encode},
@@ -24,63 +20,13 @@ use trunkline::{
         Client, Code, Retryable, Router, Server,
         wire::{RequestHead, ResponseHead},
     },
-    transport::memory::{self, Duplex},
+    transport::memory,
 };
-
-/// An IO that remembers each write.
-struct Recorder {
-    io: Duplex,
-    writes: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl AsyncRead for Recorder {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_read(cx, out)
-    }
-}
-
-impl AsyncWrite for Recorder {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(len)) = written {
-            self.writes.lock().unwrap().push(bytes[..len].to_vec());
-        }
-        written
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-        self.poll_write(cx, &all)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_close(cx)
-    }
-}
-
-type Writes = Arc<Mutex<Vec<Vec<u8>>>>;
 
 fn recorded(world: &mut World) -> (Session, Session, Writes, Writes) {
     let (left, right) = memory::duplex(1 << 20);
     let (there, back) = (Writes::default(), Writes::default());
-    let left = Recorder { io: left, writes: there.clone() };
-    let right = Recorder { io: right, writes: back.clone() };
+    let (left, right) = (Tapped::new(left, &there), Tapped::new(right, &back));
     // Nothing but the call is to be seen: no pings, and no ACK on its own.
     let config = world.sim.config().keepalive(None).max_stream_window(262_144).build().unwrap();
     let (near, far) = world.sim.pair_over(left, right, config.clone(), config);
@@ -98,7 +44,7 @@ fn a_unary_call_is_one_write_each_way() {
     world.sim.run(async move { say(&caller, "hi").await }).unwrap();
     world.sim.advance(Duration::from_millis(100));
 
-    let there = there.lock().unwrap();
+    let there = there.take();
     assert_eq!(there.len(), 1, "one write there: {there:02x?}");
     let asked = frames(&there[0]);
     let body = b"TK\x02\x00\
@@ -107,7 +53,7 @@ fn a_unary_call_is_one_write_each_way() {
     assert_eq!((asked[0].flags, asked[0].body.as_slice()), (SYN, &body[..]));
     assert_eq!((asked[1].flags, asked[1].length, asked.len()), (FIN, 0, 2));
 
-    let back = back.lock().unwrap();
+    let back = back.take();
     assert_eq!(back.len(), 1, "one write back: {back:02x?}");
     let answered = frames(&back[0]);
     let body = b"\x02\0\0\0\0\0\0\x21\
@@ -126,7 +72,7 @@ fn sixty_four_calls_share_their_writes() {
         let calls = (0..64).map(|_| say(&client, "hi"));
         assert!(futures::future::join_all(calls).await.iter().all(Result::is_ok));
     });
-    let (there, back) = (there.lock().unwrap().len(), back.lock().unwrap().len());
+    let (there, back) = (there.take().len(), back.take().len());
     assert!(there <= 3 && back <= 3, "{there} writes there, {back} back");
 }
 
@@ -141,10 +87,10 @@ fn a_cancelled_call_is_one_reset() {
         let _ = caller.call::<_, Bytes>("Echo.Never", &Bytes::new()).await;
     });
     world.sim.advance(Duration::from_millis(20));
-    there.lock().unwrap().clear();
+    there.take();
     world.sim.drop_task(task);
     world.sim.advance(Duration::from_millis(20));
-    let there = there.lock().unwrap().concat();
+    let there = there.take().concat();
     assert_eq!(there, header(WINDOW, RST, 1, 4));
 }
 

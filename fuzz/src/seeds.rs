@@ -1,6 +1,8 @@
 //! Hand-made inputs, by name: what broke other implementations, and what broke this one.
 //! `tests/fuzz_corpus.rs` keeps the files in `corpus/` equal to these.
 
+mod exchanges;
+
 use trunkline::{Flood, Violation};
 
 use super::{
@@ -31,7 +33,8 @@ pub fn all() -> Vec<Seed> {
         hostile_ends(),
         operations(),
         calls(),
-        exchanges(),
+        exchanges::theirs(),
+        exchanges::ours(),
         sp(),
     ];
     groups.into_iter().flatten().collect()
@@ -53,111 +56,6 @@ fn calls() -> Vec<Seed> {
         seed("heads", "request", b"\0\0\0\x08Echo.Say\0\0\0\x01\x01k\0\x01v"),
         seed("heads", "response", b"\x01\0\x09\0\x02no\0\0\0\0\0\0\0\0\0"),
         seed("heads", "promise", b"\x01\0\x09\0\0\xff\xff\xff\xff"),
-    ]
-}
-
-/// What a peer may do with its streams: calls of every shape as they should be, and not.
-fn exchanges() -> Vec<Seed> {
-    const OPEN_RPC: &[u8] = &[0, 0];
-    const OPEN: &[u8] = &[0, 1];
-    let write = |stream: u8, bytes: &[u8]| [&[1, stream, bytes.len() as u8], bytes].concat();
-    let finish = |stream| vec![4, stream];
-    let read = |stream| vec![6, stream];
-    let wait = |how_long| vec![7, how_long];
-    // A message without a time to live.
-    let message =
-        |kind: u8, body: &[u8]| [&[kind, 0, 0, 0, 0, 0, 0, body.len() as u8][..], body].concat();
-    let asked = |streaming: u8, method: &[u8], body: &[u8]| {
-        let head = [&[streaming, 0, method.len() as u8][..], method, &[0, 0, 0, 0], body].concat();
-        message(1, &head)
-    };
-    let answered = |streaming: u8, body: &[u8]| {
-        message(2, &[&[streaming, 0, 0, 0, 0, 0, 0][..], body].concat())
-    };
-    let seed = |name, steps: &[&[u8]]| Seed {
-        target: "exchanges",
-        name,
-        bytes: steps.concat(),
-        violates: None,
-    };
-    let chat = asked(1, b"Echo.Chat", b"");
-    let (say, up) = (asked(0, b"Echo.Say", b"hi"), asked(1, b"Echo.Up", b""));
-    // The same with a millisecond to live.
-    let mut hurried = chat.clone();
-    (hurried[1], hurried[7]) = (2, hurried[7] + 4);
-    hurried.splice(8..8, [0, 0, 0, 1]);
-    let down = asked(0, b"Echo.Down", b"hi");
-    let long = [b"\x03\x01\0\0\0\x01\0\0", &[3, 0, 0xff, 0xff, 3, 0, 0, 1][..]];
-    vec![
-        seed("unary", &[OPEN_RPC, &write(0, &say), &finish(0), &read(0)]),
-        seed(
-            "client-streaming",
-            &[
-                OPEN_RPC,
-                &write(0, &up),
-                &write(0, &message(3, b"one")),
-                &write(0, &message(3, b"two")),
-                &finish(0),
-                &read(0),
-            ],
-        ),
-        seed("server-streaming", &[OPEN_RPC, &write(0, &down), &read(0), &read(0), &read(0)]),
-        seed(
-            "conversation",
-            &[
-                OPEN_RPC,
-                &write(0, &chat),
-                &write(0, &message(3, b"one")),
-                &read(0),
-                &finish(0),
-                &read(0),
-            ],
-        ),
-        seed("given-up", &[OPEN_RPC, &write(0, &chat), &[5, 0, 4]]),
-        seed("no-request", &[OPEN_RPC, &wait(2), &read(0)]),
-        seed("half-a-request", &[OPEN_RPC, &write(0, &say[..9]), &finish(0), &read(0)]),
-        seed("a-promise", &[OPEN_RPC, &write(0, b"\x01\0\0\0\xff\xff\xff\xff"), &read(0)]),
-        seed("a-kind-nobody-knows", &[OPEN_RPC, &write(0, b"\x09\0\0\0\0\0\0\0"), &read(0)]),
-        seed(
-            "fragments",
-            &[
-                OPEN,
-                &write(0, b"\x03\x01\0\0\0\0\0\x02ab\x03\0\0\0\0\0\0\x01c"),
-                &read(0),
-                &finish(0),
-                &read(0),
-            ],
-        ),
-        seed("an-error", &[OPEN, &write(0, &message(4, b"\x03no!")), &read(0)]),
-        seed("a-long-message", &[OPEN, &write(0, long[0]), long[1], &read(0)]),
-        seed("expired", &[OPEN_RPC, &write(0, &hurried), &wait(1), &read(0)]),
-        seed("our-unary", &[&wait(3), &write(0, &answered(0, b"yes")), &finish(0)]),
-        seed("our-unary-nobody-answers", &[&wait(3), &wait(2)]),
-        seed(
-            "our-server-streaming",
-            &[
-                &wait(4),
-                &write(0, &answered(1, b"")),
-                &write(0, &message(3, b"one")),
-                &write(0, &answered(0, b"")),
-                &finish(0),
-            ],
-        ),
-        seed("our-client-streaming", &[&wait(5), &write(0, &answered(0, b"yes")), &finish(0)]),
-        seed(
-            "our-conversation",
-            &[
-                &wait(6),
-                &write(0, &answered(1, b"")),
-                &write(0, &message(3, b"one")),
-                &read(0),
-                &write(0, &answered(0, b"")),
-                &finish(0),
-            ],
-        ),
-        seed("our-exchange", &[&wait(7), &write(0, &message(2, b"yes")), &finish(0)]),
-        seed("our-answer-is-none", &[&wait(3), &write(0, b"no message at all"), &finish(0)]),
-        seed("our-answer-is-half-there", &[&wait(3), &write(0, b"\x02\0\0"), &finish(0)]),
     ]
 }
 

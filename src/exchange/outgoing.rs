@@ -8,13 +8,12 @@ use super::{
     Kind,
     codec::{HEADER, patch_header, put_header},
 };
-use crate::{
-    StreamError,
-    stream::{Stream, WriteHalf},
-};
+use crate::StreamError;
 
 /// What takes bytes: a stream or its writing half.
 pub(crate) trait Stage {
+    /// Stages `head`, then `body`, then with `finish` FIN, all at once where there is room; what
+    /// was staged is gone from both. Does not wait until it is flushed.
     fn poll_stage(
         &mut self,
         cx: &mut Context<'_>,
@@ -22,30 +21,6 @@ pub(crate) trait Stage {
         body: &mut Bytes,
         finish: bool,
     ) -> Poll<Result<(), StreamError>>;
-}
-
-impl Stage for Stream {
-    fn poll_stage(
-        &mut self,
-        cx: &mut Context<'_>,
-        head: &mut &[u8],
-        body: &mut Bytes,
-        finish: bool,
-    ) -> Poll<Result<(), StreamError>> {
-        Self::poll_stage(self, cx, head, body, finish)
-    }
-}
-
-impl Stage for WriteHalf {
-    fn poll_stage(
-        &mut self,
-        cx: &mut Context<'_>,
-        head: &mut &[u8],
-        body: &mut Bytes,
-        finish: bool,
-    ) -> Poll<Result<(), StreamError>> {
-        Self::poll_stage(self, cx, head, body, finish)
-    }
 }
 
 /// The beginning of a message, while it is written: what precedes it, its header, and the part of

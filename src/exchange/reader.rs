@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{Decoder, ExchangeError, Malformed, Memory, Message, outgoing::Outgoing};
-use crate::{Session, Stream, StreamError, runtime::Timer, stream::ReadHalf};
+use crate::{Session, Stream, StreamError, runtime::Timer};
 
 /// Which end of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,38 +56,12 @@ pub(crate) async fn within<F: Future>(
 
 /// What messages are read from.
 pub(crate) trait Source {
+    /// The next bytes: copied to one small allocation if they are few, else as they are.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>>;
+    /// Whether the other side may have heard of it.
     fn is_sent(&self) -> bool;
     /// Where large messages are put together.
     fn memory(&self) -> Option<&Memory>;
-}
-
-impl Source for Stream {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.poll_take(cx)
-    }
-
-    fn is_sent(&self) -> bool {
-        self.id().is_some()
-    }
-
-    fn memory(&self) -> Option<&Memory> {
-        Some(self.message_memory())
-    }
-}
-
-impl Source for ReadHalf {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.poll_take(cx)
-    }
-
-    fn is_sent(&self) -> bool {
-        self.id().is_some()
-    }
-
-    fn memory(&self) -> Option<&Memory> {
-        Some(self.message_memory())
-    }
 }
 
 /// The receiving side of an exchange, apart from its stream.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use trunkline::{
     Session,
-    rpc::{Client, Router, Serve, Server, ServerBuilder, Status},
+    rpc::{Calls, Client, Receiver, Router, Serve, Server, ServerBuilder, Status, codec::Raw},
     runtime::Runtime,
 };
 
@@ -57,7 +57,7 @@ impl World {
 }
 
 /// `Echo.Say` says what it hears; `Echo.Slow` after some minutes; `Echo.Never` never; `Echo.Panic` does
-/// not get so far.
+/// not get so far; `Echo.Chat` says each of many.
 pub fn echo(runtime: &Runtime) -> Router {
     let mut router = Router::bytes();
     let clock = runtime.clone();
@@ -67,7 +67,7 @@ pub fn echo(runtime: &Runtime) -> Router {
         .unary("Echo.Slow", move |_, said: Bytes| {
             let clock = clock.clone();
             async move {
-                clock.sleep_until(clock.now() + Duration::from_secs(200)).await;
+                sleep(&clock, Duration::from_secs(200)).await;
                 Ok(said)
             }
         })
@@ -80,8 +80,27 @@ pub fn echo(runtime: &Runtime) -> Router {
             #[allow(unreachable_code)]
             Ok(Bytes::new())
         })
+        .unwrap()
+        .bidirectional("Echo.Chat", |_, messages: Receiver<Bytes, Raw>| async move { Ok(messages) })
         .unwrap();
     router
+}
+
+pub async fn sleep(clock: &Runtime, time: Duration) {
+    clock.sleep_until(clock.now() + time).await;
+}
+
+/// Says so many things to `Echo.Chat`, each when the one before was answered, and hangs up.
+pub async fn chat<C: Calls>(client: &Client<C>, times: usize) {
+    let call = client.request("Echo.Chat").bidirectional::<Bytes, Bytes>();
+    let (mut sender, mut answers) = call.await.unwrap();
+    for n in 0..times {
+        let said = Bytes::from(vec![n as u8; n * 100]);
+        sender.send(&said).await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap(), said);
+    }
+    sender.finish().await.unwrap();
+    assert!(answers.next().await.is_none());
 }
 
 pub async fn say(client: &Client, text: &'static str) -> Result<Bytes, Status> {

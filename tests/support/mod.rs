@@ -1,6 +1,10 @@
 //! A deterministic executor on a virtual clock, IO objects with bad habits, and raw frames: what
 //! the tests of sessions share.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
+
+mod tapped;
+
+pub use self::tapped::{Tapped, Writes};
 
 use std::{
     cell::RefCell,
