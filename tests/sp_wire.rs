@@ -296,7 +296,7 @@ fn messages_survive_any_split() {
         let mut expected = Vec::new();
         for (header, len) in messages {
             let body = vec![len as u8; usize::from(len % 6_000)];
-            outbox.push(&header, body.clone().into());
+            outbox.push(&header, &body.clone().into());
             expected.push([header, body].concat());
         }
         let bytes = outbox.to_vec();

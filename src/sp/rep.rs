@@ -135,7 +135,7 @@ impl Rep {
             if let Some(key) = reply.key.take() {
                 entry.data.line.leave(key, wakes);
             }
-            entry.outbox.push(reply.header, std::mem::take(reply.body));
+            entry.outbox.push(reply.header, reply.body);
             stats.sent += 1;
             wakes.wake(entry.waker.take());
             if entry.has_room() {
@@ -174,7 +174,7 @@ impl Rep {
 pub(crate) struct Reply<'a> {
     pub(crate) pipe: &'a Pipe,
     pub(crate) header: &'a Bytes,
-    pub(crate) body: &'a mut Bytes,
+    pub(crate) body: &'a Bytes,
     pub(crate) key: &'a mut Option<u64>,
     pub(crate) until: Option<Instant>,
     pub(crate) best_effort: bool,

@@ -370,7 +370,7 @@ impl Req {
     fn hand_over(&mut self, base: &mut Base<Self>, key: Key, pipe: u32) {
         let context = &mut self.slots[key.slot as usize];
         let Some(request) = &mut context.request else { return };
-        base.push(pipe, &key.id.to_be_bytes(), request.body.clone());
+        base.push(pipe, &key.id.to_be_bytes(), &request.body);
         request.stage = Stage::Sent(pipe);
         if request.send_at.take().is_some() {
             base.deadlines.cancelled();

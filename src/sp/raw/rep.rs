@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Raw, RawInbox, Sending};
 use crate::sp::{
@@ -56,9 +56,8 @@ impl Raw for RawRepCore {
             if let Some((_, key)) = sending.place.take() {
                 entry.data.leave(key, wakes);
             }
-            let Message { mut header, body, .. } = std::mem::take(sending.message);
-            header.advance(4);
-            entry.outbox.push(&header, body);
+            let Message { header, body, .. } = &*sending.message;
+            entry.outbox.push(header.get(4..).unwrap_or_default(), body);
             stats.sent += 1;
             wakes.wake(entry.waker.take());
             if entry.has_room() && entry.outbox.messages() < limit {

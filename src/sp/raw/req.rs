@@ -42,7 +42,8 @@ impl RawReqCore {
                 continue;
             }
             let Some(message) = self.queue.pop_front() else { return };
-            base.push(pipe, &message.header, message.body);
+            base.push(pipe, &message.header, &message.body);
+            base.wakes.discard_message(message);
             self.ready.rotate(pipe);
             self.line.wake_one(&mut base.wakes);
         }

@@ -52,13 +52,13 @@ impl Replier {
     /// Dropping the future leaves the request unanswered, if the reply had no room yet.
     pub async fn send(self, body: impl Into<Bytes>) -> Result<(), SendError> {
         let until = self.send_timeout.map(|timeout| self.shared.runtime.now() + timeout);
-        let mut body = body.into();
+        let body = body.into();
         let mut place = Place { replier: &self, key: None };
         poll_fn(|cx| {
             let mut reply = Reply {
                 pipe: &self.pipe,
                 header: &self.header,
-                body: &mut body,
+                body: &body,
                 key: &mut place.key,
                 until,
                 best_effort: self.best_effort,
