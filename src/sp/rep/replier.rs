@@ -63,7 +63,7 @@ impl Replier {
                 until,
                 best_effort: self.best_effort,
             };
-            self.shared.with(|_, base| Rep::poll_reply(base, &mut reply, cx))
+            self.shared.with(|rep, base| rep.poll_reply(base, &mut reply, cx))
         })
         .await
     }
@@ -85,7 +85,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             let Replier { shared, pipe, .. } = self.replier;
-            shared.with(|_, base| Rep::end_reply(base, pipe, key));
+            shared.with(|rep, base| rep.end_reply(base, pipe, key));
         }
     }
 }
