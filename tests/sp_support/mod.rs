@@ -5,6 +5,7 @@
 use std::{io, time::Duration};
 
 use futures::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Builder;
 use trunkline::{
     sp::{Options, OptionsBuilder, PipeEvent, PipeEvents, RawRep, RawReq, RepSocket, ReqSocket},
     transport::{Acceptor, Address, Framing, Io, Settings, Transports},
@@ -12,6 +13,28 @@ use trunkline::{
 
 pub const REQ: [u8; 8] = *b"\0SP\0\0\x30\0\0";
 pub const REP: [u8; 8] = *b"\0SP\0\0\x31\0\0";
+
+/// Runs a test on a clock that moves only while everyone waits. Who waits longer than all tests
+/// together are allowed to waits for ever.
+pub fn run(test: impl Future<Output = ()>) {
+    let mut runtime = Builder::new_current_thread();
+    bounded(runtime.enable_all().start_paused(true), Duration::from_secs(4 * 3_600), test);
+}
+
+/// The same where the operating system moves bytes, and so the clock has to be its own.
+pub fn run_in_real_time(test: impl Future<Output = ()>) {
+    bounded(Builder::new_current_thread().enable_all(), Duration::from_secs(300), test);
+}
+
+pub fn run_on_threads(test: impl Future<Output = ()>) {
+    let mut runtime = Builder::new_multi_thread();
+    bounded(runtime.worker_threads(3).enable_all(), Duration::from_secs(300), test);
+}
+
+fn bounded(runtime: &mut Builder, patience: Duration, test: impl Future<Output = ()>) {
+    let test = async { tokio::time::timeout(patience, test).await };
+    runtime.build().unwrap().block_on(test).expect("nobody waits for ever");
+}
 
 /// `full` with `TRUNKLINE_THOROUGH=1`, a twentieth of it otherwise.
 pub fn count(full: u64) -> u64 {
