@@ -181,6 +181,27 @@ fn a_peer_that_rejects_is_not_dialled_in_a_spin() {
 }
 
 #[test]
+fn a_pipe_that_came_into_use_makes_the_waits_short_again() {
+    // spec.md §13.8.1
+    run(async {
+        let transports = Transports::default();
+        let client = req(&transports, options(|it| it.reconnect_max(ms(100_000))));
+        client.dialer(ADDRESS, client.options()).unwrap().dial_background().unwrap();
+        // By now the waits are long.
+        sleep(ms(200_000)).await;
+        let mut listener = PeerListener::bind(&transports, ADDRESS).await;
+        let peer = listener.serve().await;
+        settle().await;
+        let before = Instant::now();
+        drop((peer, listener));
+        settle().await;
+        let mut listener = PeerListener::bind(&transports, ADDRESS).await;
+        let _peer = listener.serve().await;
+        assert!((ms(100)..ms(110)).contains(&before.elapsed()), "{:?}", before.elapsed());
+    });
+}
+
+#[test]
 fn closing_a_dialer_stops_a_dial_under_way() {
     run(async {
         let transports = Transports::default();

@@ -4,21 +4,15 @@
 mod sp_support;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use bytes::Bytes;
-use futures::FutureExt;
 use sp_support::{
-    PeerListener, count, defaults, echo, ms, options, raw_rep, raw_req, rep, req, run, settle,
+    PeerListener, counting, defaults, echo, ms, options, raw_rep, raw_req, rep, req, run, settle,
     split, words,
 };
 use trunkline::{
-    runtime::Runtime,
     sp::{RepSocket, ReqSocket, device},
     transport::Transports,
 };
@@ -86,67 +80,6 @@ fn cut_between_hops() {
         replier.send("lost").await.unwrap_err();
         echo(&server);
         assert_eq!(asking.await.unwrap().unwrap(), "x");
-    });
-}
-
-/// Counts the tasks that are alive.
-fn counting(alive: &Arc<AtomicUsize>) -> Runtime {
-    let alive = alive.clone();
-    let timer = trunkline::tokio::runtime().clock().clone();
-    Runtime::new(move |task: trunkline::runtime::BoxFuture| {
-        let alive = alive.clone();
-        alive.fetch_add(1, Ordering::SeqCst);
-        tokio::spawn(task.map(move |()| alive.fetch_sub(1, Ordering::SeqCst)));
-    })
-    .timer(timer)
-}
-
-#[test]
-fn a_hundred_thousand_rounds_with_cuts_leave_nothing_behind() {
-    run(async {
-        let transports = Transports::default();
-        let (at_server, at_client) = (Arc::default(), Arc::default());
-        let server = RepSocket::new(counting(&at_server), transports.clone(), defaults());
-        server.listen(ADDRESS).await.unwrap();
-        echo(&server);
-        let quick = options(|it| it.reconnect_min(ms(1)).reconnect_max(ms(0)));
-        let client = ReqSocket::new(counting(&at_client), transports.clone(), quick);
-        client.dial(ADDRESS).await.unwrap();
-        let mut seen = None;
-        for round in 0..count(100_000) {
-            let body = Bytes::from(round.to_string());
-            let asking = client.request(body.clone());
-            if round % 100 == 99 {
-                // On either side, and at any stage.
-                let (mut asking, turns) = (Box::pin(asking.fuse()), round / 100 % 12);
-                for _ in 0..turns {
-                    let _ = futures::poll!(&mut asking);
-                    tokio::task::yield_now().await;
-                }
-                let socket = if round % 200 == 99 { client.pipes() } else { server.pipes() };
-                socket.iter().for_each(trunkline::sp::Pipe::close);
-                if turns > 3 && turns % 2 == 0 {
-                    drop(asking);
-                } else if let Some(reply) = asking.now_or_never() {
-                    assert_eq!(reply.unwrap(), body);
-                }
-                assert_eq!(client.request(body.clone()).await.unwrap(), body);
-            } else {
-                assert_eq!(asking.await.unwrap(), body);
-            }
-            let tasks = (at_server.load(Ordering::SeqCst), at_client.load(Ordering::SeqCst));
-            let limits = *seen.get_or_insert(tasks);
-            assert!(
-                tasks.0 <= limits.0 + 2 && tasks.1 <= limits.1 + 1,
-                "{tasks:?} after {limits:?}"
-            );
-        }
-        assert!(client.pipes().len() <= 1 && server.pipes().len() <= 1);
-        assert!(client.stats().attached >= count(100_000) / 100);
-        client.close().await;
-        server.close().await;
-        settle().await;
-        assert_eq!((at_server.load(Ordering::SeqCst), at_client.load(Ordering::SeqCst)), (0, 0));
     });
 }
 

@@ -5,7 +5,7 @@ mod sp_support;
 
 use sp_support::{
     Peer, PeerListener, REQ, defaults, echo, ms, options, raw_rep, raw_req, rep, req, run, settle,
-    words,
+    sleep, words,
 };
 use trunkline::{
     sp::{Broken, DeviceEnd, Message, RecvError, SendError, device},
@@ -98,6 +98,7 @@ fn a_full_receive_queue_stops_the_reading() {
             .is_ok()
         {
             sent += 1;
+            assert!(sent < 10_000, "it has to be full some time");
         }
         assert!((128..800).contains(&sent), "{sent}");
         for number in 0..sent {
@@ -201,6 +202,21 @@ fn a_device_adds_a_word_and_takes_it_off() {
         front.close().await;
         let end = running.await.unwrap();
         assert_eq!(end, DeviceEnd::Front(Broken::Recv(RecvError::Closed)));
+    });
+}
+
+#[test]
+fn a_device_ends_with_either_side() {
+    run(async {
+        let transports = Transports::default();
+        let waits = options(|it| it.recv_timeout(Some(ms(10))));
+        let (front, back) = (raw_rep(&transports, waits.clone()), raw_req(&transports, waits));
+        let running = tokio::spawn(device(front, back.clone()));
+        sleep(ms(1_000)).await;
+        assert!(!running.is_finished(), "a timeout is not the end");
+        back.close().await;
+        let end = running.await.unwrap();
+        assert_eq!(end, DeviceEnd::Back(Broken::Recv(RecvError::Closed)));
     });
 }
 

@@ -14,13 +14,13 @@ use std::{
 use bytes::Bytes;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
 use sp_support::{
-    Peer, REQ, count, defaults, echo, options, rep, req, run_in_real_time, run_on_threads, split,
-    words,
+    Peer, REP, REQ, count, defaults, echo, options, rep, req, run_in_real_time, run_on_threads,
+    split, words,
 };
 use trunkline::{
     Dispatcher, Protocol,
     runtime::Runtime,
-    sp::{DialError, Options, RepSocket, ReqSocket},
+    sp::{DialError, Options, PipeError, PipeEvent, RepSocket, ReqSocket, wire::MessageError},
     transport::{
         Address, Binding, Connector, Settings, Transport, Transports, memory::Memory, mux::Mux,
         tcp::Tcp,
@@ -75,6 +75,74 @@ fn requests_and_replies_over_every_transport() {
             assert_eq!(pipe.remote_addr(), Some(&address));
             assert!(pipe.local_addr().is_some());
             client.close().await;
+            server.close().await;
+        }
+    });
+}
+
+#[test]
+fn rules_are_the_same_over_every_transport() {
+    run_in_real_time(async {
+        let transports = Transports::default();
+        for address in addresses("rules") {
+            // A reply counts by its id alone.
+            let client = req(&transports, defaults());
+            let listener = client.listen(&address).await.unwrap();
+            let near = listener.local_addr().unwrap().to_string();
+            let mut peer = Peer::dial(&transports, &near, REP).await;
+            let serve = async {
+                let (id, _) = split(&peer.recv().await);
+                peer.send(b"abc").await;
+                peer.send(&words(&[id ^ 1], b"other")).await;
+                peer.send(&words(&[id], b"good")).await;
+            };
+            let (reply, ()) = future::join(client.request("x"), serve).await;
+            assert_eq!((reply.unwrap(), client.stats().junk), ("good".into(), 2), "{address}");
+            client.close().await;
+
+            // A reply has the words of its request; junk and what comes from too far is dropped.
+            let server = rep(&transports, options(|it| it.max_receive(Some(1_000))));
+            let mut events = server.events();
+            let listener = server.listen(&address).await.unwrap();
+            let far = listener.local_addr().unwrap().to_string();
+            let mut peer = Peer::dial(&transports, &far, REQ).await;
+            peer.send(b"abc").await;
+            peer.send(&words(&[1, 2, 3, 4, 5, 6, 7, 8, 0x8000_0001], b"")).await;
+            peer.send(&words(&[7, 0x8000_0001], b"ping")).await;
+            let (request, replier) = server.recv().await.unwrap();
+            assert_eq!((request, server.stats().junk), ("ping".into(), 2), "{address}");
+            replier.send("pong").await.unwrap();
+            assert_eq!(peer.recv().await, words(&[7, 0x8000_0001], b"pong"));
+
+            // The longest message, and one that is longer.
+            peer.send(&words(&[0x8000_0001], &[0; 996])).await;
+            assert_eq!(server.recv().await.unwrap().0.len(), 996);
+            drop(peer.try_send(&words(&[0x8000_0001], &[0; 997])).await);
+            let detached = loop {
+                if let PipeEvent::Detached(_, error) = events.next().await.unwrap() {
+                    break error;
+                }
+            };
+            let too_long = MessageError::TooLong { length: 1_001, limit: 1_000 };
+            assert_eq!(detached, PipeError::Message(too_long), "{address}");
+            server.close().await;
+        }
+    });
+}
+
+#[test]
+fn without_a_limit_any_length_is_received_over_every_transport() {
+    run_in_real_time(async {
+        let transports = Transports::default();
+        for address in addresses("long") {
+            let unlimited = options(|it| it.max_receive(None));
+            let server = rep(&transports, unlimited.clone());
+            let listener = server.listen(&address).await.unwrap();
+            echo(&server);
+            let client = req(&transports, unlimited);
+            client.dial(&listener.local_addr().unwrap().to_string()).await.unwrap();
+            let body: Bytes = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
+            assert!(client.request(body.clone()).await.unwrap() == body, "{address}");
             server.close().await;
         }
     });

@@ -3,7 +3,18 @@
 
 mod sp_support;
 
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
 use bytes::Bytes;
+use futures::{AsyncRead, AsyncWrite, FutureExt};
 use quickcheck::quickcheck;
 use sp_support::{
     Peer, PeerListener, REP, REQ, count, defaults, drain, echo, ms, options, raw_req, rep, req,
@@ -14,7 +25,10 @@ use trunkline::{
         DialError, HandshakeError, Message, PipeError, PipeEvent, ProtocolId, SendError,
         wire::{self, BacktraceError, HeaderError, Inbox, MessageError, Outbox},
     },
-    transport::{Framing, Transports},
+    transport::{
+        Address, Binding, Connecting, Connection, Connector, Framing, Io, Settings, Transport,
+        Transports, memory::Memory,
+    },
 };
 
 const ADDRESS: &str = "memory://wire";
@@ -149,6 +163,101 @@ fn a_request_is_its_length_its_id_and_its_body() {
         let id: [u8; 4] = bytes[8..12].try_into().unwrap();
         peer.send(&words(&[u32::from_be_bytes(id)], b"")).await;
         assert_eq!(client.recv().await.unwrap(), "");
+    });
+}
+
+/// Memory that counts how often it is written to.
+#[derive(Clone, Debug, Default)]
+struct CountingWrites {
+    memory: Memory,
+    writes: Arc<AtomicUsize>,
+}
+
+impl Transport for CountingWrites {
+    fn connector(&self, address: &Address, settings: &Settings) -> io::Result<Box<dyn Connector>> {
+        Ok(Box::new(CountingDial(self.memory.connector(address, settings)?, self.writes.clone())))
+    }
+
+    fn bind(&self, address: &Address, settings: &Settings) -> Binding {
+        self.memory.bind(address, settings)
+    }
+}
+
+struct CountingDial(Box<dyn Connector>, Arc<AtomicUsize>);
+
+impl Connector for CountingDial {
+    fn connect(&self) -> Connecting {
+        let (connecting, writes) = (self.0.connect(), self.1.clone());
+        async move { Ok(Connection::new(CountedWrites(connecting.await?.into_io(), writes))) }
+            .boxed()
+    }
+}
+
+struct CountedWrites(Box<dyn Io>, Arc<AtomicUsize>);
+
+impl AsyncRead for CountedWrites {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for CountedWrites {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        // The counted one takes all there is, as a socket with room does.
+        let all: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+        Pin::new(&mut self.0).poll_write(cx, &all)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}
+
+#[test]
+fn a_message_of_any_size_leaves_in_one_write() {
+    run(async {
+        let counting = CountingWrites { memory: Memory::new(1 << 20), ..Default::default() };
+        let transports = Transports::none().with("counting", counting.clone());
+        let mut listener = PeerListener::bind(&transports, "counting://x").await;
+        let client = req(&transports, defaults());
+        client.dialer("counting://x", defaults()).unwrap().dial_background().unwrap();
+        let mut peer = listener.serve().await;
+        for size in [0, 64, 4_096, 4_097, 65_536, 500_000] {
+            settle().await;
+            let before = counting.writes.load(Ordering::SeqCst);
+            client.send(vec![1; size]).await.unwrap();
+            assert_eq!(peer.recv().await.len(), 4 + size);
+            settle().await;
+            assert_eq!(counting.writes.load(Ordering::SeqCst) - before, 1, "{size}");
+        }
+        // Those that are sent together go together.
+        let contexts: Vec<_> = (0..10).map(|_| client.context().unwrap()).collect();
+        let before = counting.writes.load(Ordering::SeqCst);
+        contexts.iter().for_each(|context| context.try_send(vec![1; 5_000]).unwrap());
+        settle().await;
+        assert_eq!(counting.writes.load(Ordering::SeqCst) - before, 1);
     });
 }
 
@@ -330,7 +439,7 @@ fn messages_survive_any_split() {
         let mut written: Vec<u8> = Vec::new();
         let mut sizes = pieces.iter().map(|size| usize::from(*size) * 40 + 1).cycle();
         while !outbox.is_empty() {
-            let mut slices = [std::io::IoSlice::new(&[]); 3];
+            let mut slices = [io::IoSlice::new(&[]); 3];
             let set = outbox.slices(&mut slices);
             let most = sizes.next().unwrap_or(usize::MAX);
             let given = slices[..set].iter().flat_map(|slice| slice.iter()).take(most);

@@ -16,6 +16,8 @@ mod calls;
 mod context;
 mod rules;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub use context::ReqContext;
 pub use socket::ReqSocket;

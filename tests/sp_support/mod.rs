@@ -2,11 +2,19 @@
 //! made by hand.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use tokio::runtime::Builder;
 use trunkline::{
+    runtime::Runtime,
     sp::{Options, OptionsBuilder, PipeEvent, PipeEvents, RawRep, RawReq, RepSocket, ReqSocket},
     transport::{Acceptor, Address, Framing, Io, Settings, Transports},
 };
@@ -98,6 +106,18 @@ pub async fn drain(events: &mut PipeEvents) -> Vec<PipeEvent> {
     std::iter::from_fn(|| events.try_next()).collect()
 }
 
+/// A runtime that counts the tasks that are alive.
+pub fn counting(alive: &Arc<AtomicUsize>) -> Runtime {
+    let alive = alive.clone();
+    let timer = trunkline::tokio::runtime().clock().clone();
+    Runtime::new(move |task: trunkline::runtime::BoxFuture| {
+        let alive = alive.clone();
+        alive.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(task.map(move |()| alive.fetch_sub(1, Ordering::SeqCst)));
+    })
+    .timer(timer)
+}
+
 fn settings() -> Settings {
     Settings::new(trunkline::tokio::runtime())
 }
@@ -143,13 +163,19 @@ impl Peer {
     }
 
     pub async fn send(&mut self, message: &[u8]) {
+        self.try_send(message).await.unwrap();
+    }
+
+    /// The same to someone who may hang up in the middle of it.
+    pub async fn try_send(&mut self, message: &[u8]) -> io::Result<()> {
         let mut bytes = Vec::new();
         if self.framing == Framing::Local {
             bytes.push(1);
         }
         bytes.extend((message.len() as u64).to_be_bytes());
         bytes.extend(message);
-        self.write(&bytes).await;
+        self.io.write_all(&bytes).await?;
+        self.io.flush().await
     }
 
     pub async fn recv(&mut self) -> Vec<u8> {
