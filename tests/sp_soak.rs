@@ -59,7 +59,7 @@ fn a_hundred_thousand_rounds_with_cuts_leave_nothing_behind() {
             } else {
                 assert_eq!(client.request(body.clone()).await.unwrap(), body);
             }
-            let limits = *started.get_or_insert(tasks());
+            let limits = *started.get_or_insert_with(tasks);
             let now = tasks();
             assert!(now.0 <= limits.0 + 2 && now.1 <= limits.1 + 1, "{now:?} after {limits:?}");
             // The first rounds find the size of everything.

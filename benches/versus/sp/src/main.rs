@@ -61,6 +61,7 @@ fn parse(args: &[String]) -> Option<Args> {
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
+            "--help" => return None,
             "--quick" => (parsed.rounds, parsed.seconds, parsed.whole) = (1, 0.2, false),
             "--rounds" => parsed.rounds = args.next()?.parse().ok().filter(|rounds| *rounds > 0)?,
             "--seconds" => {
