@@ -199,6 +199,23 @@ fn a_new_request_cancels_the_one_before_and_only_that() {
 }
 
 #[test]
+fn a_dropped_call_withdraws_no_request_but_its_own() {
+    run(async {
+        let transports = Transports::default();
+        let client = req(&transports, defaults());
+        let (_listener, mut peer) = pair(&transports, &client).await;
+        let mut first = Box::pin(client.request("first"));
+        assert!(futures::poll!(&mut first).is_pending());
+        client.send("second").await.unwrap();
+        drop(first);
+        peer.recv().await;
+        let (id, _) = split(&peer.recv().await);
+        peer.send(&words(&[id], b"to the second")).await;
+        assert_eq!(client.recv().await.unwrap(), "to the second");
+    });
+}
+
+#[test]
 fn a_send_that_waits_is_cancelled_by_the_next() {
     run(async {
         let transports = Transports::default();
@@ -228,6 +245,21 @@ fn a_request_is_sent_again_until_it_is_answered() {
         assert_eq!(client.recv().await.unwrap(), "enough");
         assert_eq!(peer.recv_within(ms(500)).await, None);
         assert_eq!(client.stats().resent, 1);
+    });
+}
+
+#[test]
+fn a_reply_that_nobody_took_yet_ends_the_sending_and_stays() {
+    // spec.md §13.4.7
+    run(async {
+        let transports = Transports::default();
+        let client = req(&transports, options(|it| it.retry(Some(ms(10)))));
+        let (_listener, mut peer) = pair(&transports, &client).await;
+        client.send("x").await.unwrap();
+        let (id, _) = split(&peer.recv().await);
+        peer.send(&words(&[id], b"early")).await;
+        assert_eq!(peer.recv_within(ms(500)).await, None);
+        assert_eq!(client.recv().await.unwrap(), "early");
     });
 }
 

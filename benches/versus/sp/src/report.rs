@@ -106,8 +106,8 @@ pub fn chart(groups: &[Group]) -> String {
     for (name, colour) in CONTESTANTS.into_iter().zip(COLOURS).skip(1) {
         let _ = write!(
             body,
-            "<rect x=\"{left}\" y=\"36\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{colour}\"/>\n\
-             <text x=\"{}\" y=\"46\">{name}</text>\n",
+            "<rect x=\"{left:.1}\" y=\"36\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{colour}\"/>\n\
+             <text x=\"{:.1}\" y=\"46\">{name}</text>\n",
             left + 17.0,
         );
         left += 34.0 + 7.6 * name.len() as f64;
