@@ -47,6 +47,7 @@ mod device;
 mod dialer;
 mod endpoint;
 mod error;
+mod events;
 mod link;
 mod listener;
 mod message;
@@ -72,10 +73,11 @@ pub use error::{
     ContextError, DialError, EndpointError, HandshakeError, ListenError, PipeError, RecvError,
     RequestError, SendError, SendMessageError,
 };
+pub use events::{PipeEvent, PipeEvents};
 pub use listener::Listener;
 pub use message::Message;
 pub use options::{Options, OptionsBuilder};
-pub use pipe::{Origin, Pipe, PipeEvent, PipeEvents};
+pub use pipe::{Origin, Pipe};
 pub use protocol::{Info, ProtocolId};
 pub use raw::{RawRep, RawReq};
 pub use rep::{RepContext, RepSocket, Replier};

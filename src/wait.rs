@@ -42,6 +42,12 @@ impl WaitList {
         self.waiting.pop_first()
     }
 
+    /// Whether the one with this key waits.
+    #[cfg(feature = "sp")]
+    pub(crate) fn contains(&self, key: u64) -> bool {
+        self.waiting.contains_key(&key)
+    }
+
     /// Everyone, to be woken.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
         std::mem::take(&mut self.waiting).into_values()

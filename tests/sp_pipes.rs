@@ -1,503 +1,262 @@
-//! Dialers, listeners, and the pipes they make.
+//! Pipes: their events, who may be one, and how they and their socket end.
 #![allow(clippy::unwrap_used)]
 
 mod sp_support;
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
-use futures::FutureExt;
 use sp_support::{
-    Peer, PeerListener, REP, REQ, defaults, drain, echo, ms, options, rep, req, settle, sleep,
-    split, words,
+    Peer, PeerListener, REQ, defaults, drain, echo, ms, options, rep, req, run, settle, sleep,
+    split,
 };
 use tokio::time::Instant;
 use trunkline::{
-    sp::{
-        DialError, EndpointError, ListenError, Options, Origin, PipeError, PipeEvent, RecvError,
-        SendError,
-    },
-    transport::{
-        Accepting, Acceptor, Address, Binding, Connecting, Connector, Settings, Transport,
-        Transports, memory::Memory,
-    },
+    sp::{DialError, EndpointError, Options, Origin, PipeError, PipeEvent, RecvError, SendError},
+    transport::{Transports, memory::Memory},
 };
 
 const ADDRESS: &str = "memory://pipes";
 
-#[tokio::test(start_paused = true)]
-async fn silent_peers_stall_nobody_and_time_out() {
-    // spec.md §13.2
-    let transports = Transports::default();
-    let server = rep(&transports, options(|it| it.max_handshakes(10)));
-    server.listen(ADDRESS).await.unwrap();
-    echo(&server);
-    let mut silent = Vec::new();
-    for _ in 0..12 {
-        silent.push(Peer::connect(&transports, ADDRESS).await.unwrap());
-        settle().await;
-    }
-    // The two oldest had to go.
-    for (number, peer) in silent.iter_mut().enumerate() {
-        peer.read(8).await;
-        assert_eq!(peer.is_closed().await, number < 2, "{number}");
-    }
-    let client = req(&transports, defaults());
-    client.dial(ADDRESS).await.unwrap();
-    assert_eq!(client.request("x").await.unwrap(), "x");
-    sleep(ms(9_000)).await;
-    assert!(!silent[11].is_closed().await);
-    sleep(ms(1_000)).await;
-    for peer in &mut silent {
-        assert!(peer.is_closed().await);
-    }
-    assert_eq!(client.request("y").await.unwrap(), "y");
-}
-
-#[tokio::test(start_paused = true)]
-async fn closing_a_listener_ends_handshakes_and_keeps_pipes() {
-    let transports = Transports::default();
-    let server = rep(&transports, defaults());
-    let listener = server.listen(ADDRESS).await.unwrap();
-    echo(&server);
-    let mut attached = Peer::dial(&transports, ADDRESS, REQ).await;
-    let mut silent = Vec::new();
-    for _ in 0..10 {
-        let mut peer = Peer::connect(&transports, ADDRESS).await.unwrap();
-        peer.read(8).await;
-        silent.push(peer);
-    }
-    listener.close();
-    settle().await;
-    for peer in &mut silent {
-        assert!(peer.is_closed().now_or_never().unwrap_or(false) || peer.is_closed().await);
-    }
-    attached.send(&words(&[0x8000_0001], b"alive")).await;
-    assert_eq!(split(&attached.recv().await).1, b"alive");
-    let refused = Peer::connect(&transports, ADDRESS).await.err().unwrap();
-    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-    assert!(matches!(listener.listen().await, Err(ListenError::Closed)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn listeners_are_in_use_closed_or_tried_again() {
-    let transports = Transports::default();
-    let (server, other) = (rep(&transports, defaults()), rep(&transports, defaults()));
-    let listener = server.listen(ADDRESS).await.unwrap();
-    assert!(matches!(listener.listen().await, Err(ListenError::InUse)));
-    let second = other.listener(ADDRESS, defaults()).unwrap();
-    let Err(ListenError::Bind(error)) = second.listen().await else { panic!("the name is taken") };
-    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    listener.close();
-    settle().await;
-    second.listen().await.unwrap();
-    assert!(matches!(listener.listen().await, Err(ListenError::Closed)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn dialers_are_in_use_closed_or_tried_again() {
-    let transports = Transports::default();
-    let client = req(&transports, defaults());
-    let dialer = client.dialer(ADDRESS, defaults()).unwrap();
-    let Err(DialError::Connect(error)) = dialer.dial().await else { panic!("nobody listens") };
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-    let server = rep(&transports, defaults());
-    server.listen(ADDRESS).await.unwrap();
-    dialer.dial().await.unwrap();
-    assert!(matches!(dialer.dial().await, Err(DialError::InUse)));
-    assert!(matches!(dialer.dial_background(), Err(DialError::InUse)));
-    dialer.close();
-    assert!(matches!(dialer.dial().await, Err(DialError::Closed)));
-    assert!(matches!(dialer.dial_background(), Err(DialError::Closed)));
-    settle().await;
-    assert!(client.pipes().is_empty());
-    sleep(ms(100_000)).await;
-    assert!(client.pipes().is_empty(), "a closed dialer stays closed");
-}
-
-#[tokio::test(start_paused = true)]
-async fn dialling_in_the_background_waits_longer_each_time() {
-    let transports = Transports::default();
-    let client = req(&transports, options(|it| it.reconnect_max(ms(1_000))));
-    let mut events = client.events();
-    let dialer = client.dialer(ADDRESS, client.options()).unwrap();
-    dialer.dial_background().unwrap();
-    let mut waits = Vec::new();
-    for _ in 0..12 {
-        let before = Instant::now();
-        loop {
-            if let Some(event) = events.try_next() {
-                assert!(matches!(event, PipeEvent::DialFailed { .. }), "{event:?}");
-                break;
-            }
-            sleep(ms(1)).await;
-        }
-        waits.push(before.elapsed());
-    }
-    assert!(waits[0] <= ms(2) && waits[1] >= ms(99) && waits[1] <= ms(103), "{waits:?}");
-    assert!(waits[2] >= ms(109) && waits[2] < ms(155), "{waits:?}");
-    assert!(waits[11] >= ms(997) && waits[11] <= ms(1_003), "{waits:?}");
-    let server = rep(&transports, defaults());
-    server.listen(ADDRESS).await.unwrap();
-    sleep(ms(1_100)).await;
-    assert_eq!(client.pipes().len(), 1);
-
-    // No maximum, no growth.
-    let constant = options(|it| it.reconnect_min(ms(50)).reconnect_max(ms(0)));
-    let dialer = client.dialer("memory://nobody", constant).unwrap();
-    drain(&mut events).await;
-    dialer.dial_background().unwrap();
-    sleep(ms(1_001)).await;
-    let failed = drain(&mut events).await.len();
-    assert!((20..=21).contains(&failed), "{failed}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_peer_that_rejects_is_not_dialled_in_a_spin() {
-    let transports = Transports::default();
-    let server = rep(&transports, options(|it| it.admit(|_| false)));
-    server.listen(ADDRESS).await.unwrap();
-    let client = req(&transports, options(|it| it.reconnect_max(ms(0))));
-    client.dialer(ADDRESS, client.options()).unwrap().dial_background().unwrap();
-    sleep(ms(10_000)).await;
-    let attached = client.stats().attached;
-    assert!((50..=101).contains(&attached), "{attached}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn closing_a_dialer_stops_a_dial_under_way() {
-    let transports = Transports::default();
-    let mut listener = PeerListener::bind(&transports, ADDRESS).await;
-    let client = req(&transports, defaults());
-    let dialer = client.dialer(ADDRESS, defaults()).unwrap();
-    let dialling = tokio::spawn({
-        let dialer = dialer.clone();
-        async move { dialer.dial().await }
-    });
-    let mut peer = listener.accept().await;
-    dialer.close();
-    assert!(matches!(dialling.await.unwrap(), Err(DialError::Closed)));
-    let mut sent = Vec::new();
-    futures::AsyncReadExt::read_to_end(&mut peer.io, &mut sent).await.unwrap();
-    assert!(sent.len() <= 8, "closed, in the handshake or before");
-    settle().await;
-    assert_eq!(client.stats().attached, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_listener_that_never_accepts_is_a_timeout() {
-    let transports = Transports::default();
-    let _listener = PeerListener::bind(&transports, ADDRESS).await;
-    let client = req(&transports, options(|it| it.connect_timeout(ms(300))));
-    let dialer = client.dialer(ADDRESS, client.options()).unwrap();
-    let before = Instant::now();
-    assert!(matches!(dialer.dial().await, Err(DialError::TimedOut)));
-    assert_eq!(before.elapsed(), ms(300));
-    assert_eq!(defaults().connect_timeout(), ms(10_000));
-    // In the background it is tried again.
-    let mut events = client.events();
-    dialer.dial_background().unwrap();
-    sleep(ms(1_300)).await;
-    let events = drain(&mut events).await;
-    assert!(events.len() >= 3, "{events:?}");
-    for event in events {
-        assert!(matches!(event, PipeEvent::DialFailed { error: DialError::TimedOut, .. }));
-    }
-}
-
-/// Fails to accept as often as it is told, then accepts.
-#[derive(Debug, Clone)]
-struct Failing {
-    memory: Memory,
-    failures: Arc<AtomicUsize>,
-}
-
-impl Transport for Failing {
-    fn connector(&self, address: &Address, settings: &Settings) -> io::Result<Box<dyn Connector>> {
-        self.memory.connector(address, settings)
-    }
-
-    fn bind(&self, address: &Address, settings: &Settings) -> Binding {
-        let (failures, binding) = (self.failures.clone(), self.memory.bind(address, settings));
-        async move {
-            let inner = binding.await?;
-            Ok(Box::new(FailingAcceptor { inner, failures }) as Box<dyn Acceptor>)
-        }
-        .boxed()
-    }
-}
-
-struct FailingAcceptor {
-    inner: Box<dyn Acceptor>,
-    failures: Arc<AtomicUsize>,
-}
-
-impl Acceptor for FailingAcceptor {
-    fn accept(&mut self) -> Accepting<'_> {
-        if self.failures.fetch_sub(1, Ordering::SeqCst) > 1 {
-            return futures::future::ready(Err(io::Error::other("out of descriptors"))).boxed();
-        }
-        self.failures.store(1, Ordering::SeqCst);
-        self.inner.accept()
-    }
-
-    fn local_addr(&self) -> Option<Address> {
-        self.inner.local_addr()
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn errors_of_accept_do_not_spin() {
-    let failures = Arc::new(AtomicUsize::new(1_000));
-    let failing = Failing { memory: Memory::default(), failures: failures.clone() };
-    let transports = Transports::default().with("failing", failing);
-    let server = rep(&transports, defaults());
-    server.listen("failing://x").await.unwrap();
-    sleep(ms(1_000)).await;
-    let tried = 1_000 - failures.load(Ordering::SeqCst);
-    assert!((10..40).contains(&tried), "{tried} in a second, from 1 ms to 100 ms apart");
-    failures.store(2, Ordering::SeqCst);
-    sleep(ms(300)).await;
-    let client = req(&transports, defaults());
-    client.dial("failing://x").await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn endpoints_take_over_the_socket_s_options() {
-    let transports = Transports::default();
-    let client = req(&transports, options(|it| it.connect_timeout(ms(123))));
-    let _server = PeerListener::bind(&transports, ADDRESS).await;
-    let before = Instant::now();
-    assert!(matches!(client.dial(ADDRESS).await, Err(DialError::TimedOut)));
-    assert_eq!(before.elapsed(), ms(123));
-    let own = client.options().to_builder().connect_timeout(ms(45)).build().unwrap();
-    let dialer = client.dialer(ADDRESS, own).unwrap();
-    assert!(matches!(dialer.dial().await, Err(DialError::TimedOut)));
-    assert_eq!(before.elapsed(), ms(168));
-}
-
-#[tokio::test(start_paused = true)]
-async fn events_tell_the_life_of_a_pipe() {
-    let transports = Transports::default();
-    let server = rep(&transports, defaults());
-    let listener = server.listen(ADDRESS).await.unwrap();
-    let mut events = server.events();
-    let peer = Peer::dial(&transports, ADDRESS, REQ).await;
-    drop(peer);
-    let events = drain(&mut events).await;
-    let [
-        PipeEvent::Attaching(first),
-        PipeEvent::Attached(second),
-        PipeEvent::Detached(third, PipeError::PeerClosed),
-    ] = &events[..]
-    else {
-        panic!("{events:?}")
-    };
-    assert_eq!((first.id(), second.id()), (second.id(), third.id()));
-    assert_eq!(first.origin(), Origin::Listener(listener.id()));
-    assert!(first.id() != 0 && first.id() < 1 << 31);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_slow_subscriber_loses_the_oldest_events() {
-    let transports = Transports::default();
-    let server = rep(&transports, options(|it| it.event_queue(4)));
-    server.listen(ADDRESS).await.unwrap();
-    let mut events = server.events();
-    for _ in 0..3 {
-        drop(Peer::dial(&transports, ADDRESS, REQ).await);
-        settle().await;
-    }
-    assert_eq!(drain(&mut events).await.len(), 4);
-    assert_eq!(events.lost(), 5);
-    server.close().await;
-    assert!(futures::StreamExt::next(&mut events).await.is_none());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_thousand_rejected_pipes_leave_nothing_behind() {
-    let transports = Transports::default();
-    let admit = Arc::new(AtomicBool::new(false));
-    let asked = admit.clone();
-    let server = rep(&transports, options(|it| it.admit(move |_| asked.load(Ordering::SeqCst))));
-    server.listen(ADDRESS).await.unwrap();
-    echo(&server);
-    let mut events = server.events();
-    for _ in 0..1_000 {
-        let mut peer = Peer::dial(&transports, ADDRESS, REQ).await;
-        assert!(peer.is_closed().await);
+#[test]
+fn events_tell_the_life_of_a_pipe() {
+    run(async {
+        let transports = Transports::default();
+        let server = rep(&transports, defaults());
+        let listener = server.listen(ADDRESS).await.unwrap();
+        let mut events = server.events();
+        let peer = Peer::dial(&transports, ADDRESS, REQ).await;
+        drop(peer);
         let events = drain(&mut events).await;
-        assert!(
-            matches!(
-                &events[..],
-                [PipeEvent::Attaching(_), PipeEvent::Detached(_, PipeError::Rejected)]
-            ),
-            "{events:?}"
-        );
-    }
-    assert_eq!((server.stats().rejected, server.stats().pipes), (1_000, 0));
-    admit.store(true, Ordering::SeqCst);
-    let client = req(&transports, defaults());
-    client.dial(ADDRESS).await.unwrap();
-    assert_eq!(client.request("x").await.unwrap(), "x");
-    // A dialer can be refused from its own side.
-    let picky = req(&transports, options(|it| it.admit(|_| false)));
-    let Err(DialError::Pipe(PipeError::Rejected)) = picky.dial(ADDRESS).await else {
-        panic!("not admitted")
-    };
-}
-
-#[tokio::test(start_paused = true)]
-async fn pipes_are_limited() {
-    let transports = Transports::default();
-    let server = rep(&transports, options(|it| it.max_pipes(2)));
-    server.listen(ADDRESS).await.unwrap();
-    let one = Peer::dial(&transports, ADDRESS, REQ).await;
-    let _two = Peer::dial(&transports, ADDRESS, REQ).await;
-    let mut three = Peer::dial(&transports, ADDRESS, REQ).await;
-    assert!(three.is_closed().await);
-    drop(one);
-    settle().await;
-    let mut four = Peer::dial(&transports, ADDRESS, REQ).await;
-    assert!(!four.is_closed().await);
-}
-
-#[tokio::test(start_paused = true)]
-async fn either_side_may_dial_and_a_socket_uses_all_its_pipes() {
-    let transports = Transports::default();
-    let client = req(&transports, defaults());
-    let servers = [0, 1, 2, 3].map(|_| rep(&transports, defaults()));
-    let mut dialers = Vec::new();
-    for (number, server) in servers.iter().enumerate() {
-        let address = format!("memory://{number}");
-        if number < 2 {
-            client.listen(&address).await.unwrap();
-            server.dial(&address).await.unwrap();
-        } else {
-            server.listen(&address).await.unwrap();
-            dialers.push(client.dial(&address).await.unwrap());
-        }
-    }
-    settle().await;
-    assert_eq!(client.pipes().len(), 4);
-    let contexts: Vec<_> = (0..4).map(|_| client.context().unwrap()).collect();
-    for context in &contexts {
-        context.send("x").await.unwrap();
-    }
-    settle().await;
-    for server in &servers {
-        drop(server.try_recv().unwrap());
-    }
-    dialers[0].close();
-    settle().await;
-    assert_eq!(client.pipes().len(), 3);
-    servers.iter().for_each(echo);
-    for _ in 0..8 {
-        assert_eq!(client.request("y").await.unwrap(), "y");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_closed_pipe_comes_back_if_it_was_dialled() {
-    let transports = Transports::default();
-    let (client, server) = (req(&transports, defaults()), rep(&transports, defaults()));
-    let listener = server.listen(ADDRESS).await.unwrap();
-    let dialer = client.dial(ADDRESS).await.unwrap();
-    settle().await;
-    let (dialled, accepted) = (client.pipes().remove(0), server.pipes().remove(0));
-    assert_eq!(dialled.origin(), Origin::Dialer(dialer.id()));
-    assert_eq!(accepted.origin(), Origin::Listener(listener.id()));
-    assert_eq!(dialled.address().to_string(), ADDRESS);
-    assert_eq!(dialled.remote_addr().unwrap().to_string(), ADDRESS);
-    assert_eq!(dialled.options().max_receive(), Some(1 << 20));
-    dialled.close();
-    settle().await;
-    assert!(client.pipes().is_empty() && server.pipes().is_empty());
-    sleep(ms(101)).await;
-    assert_ne!(client.pipes()[0].id(), dialled.id());
-    // The old handle does nothing to the new pipe.
-    dialled.close();
-    settle().await;
-    assert_eq!(client.pipes().len(), 1);
-
-    let mut peer = Peer::dial(&transports, ADDRESS, REQ).await;
-    settle().await;
-    let pipes = server.pipes();
-    pipes.iter().for_each(trunkline::sp::Pipe::close);
-    assert!(peer.is_closed().await);
-    dialer.close();
-    sleep(ms(1_000)).await;
-    assert!(server.pipes().is_empty(), "accepted pipes do not come back");
-}
-
-#[tokio::test(start_paused = true)]
-async fn closing_ends_every_call_and_may_be_repeated() {
-    let transports = Transports::default();
-    let (client, server) = (req(&transports, defaults()), rep(&transports, defaults()));
-    server.listen(ADDRESS).await.unwrap();
-    client.dial(ADDRESS).await.unwrap();
-    let receiving = tokio::spawn({
-        let server = server.clone();
-        async move { server.recv().await.map(drop) }
+        let [
+            PipeEvent::Attaching(first),
+            PipeEvent::Attached(second),
+            PipeEvent::Detached(third, PipeError::PeerClosed),
+        ] = &events[..]
+        else {
+            panic!("{events:?}")
+        };
+        assert_eq!((first.id(), second.id()), (second.id(), third.id()));
+        assert_eq!(first.origin(), Origin::Listener(listener.id()));
+        assert!(first.id() != 0 && first.id() < 1 << 31);
     });
-    let sending = tokio::spawn({
-        let socket = req(&transports, defaults());
-        async move {
-            futures::join!(socket.send("x"), async {
-                sleep(ms(1)).await;
-                socket.close().await
-            })
-            .0
+}
+
+#[test]
+fn a_slow_subscriber_loses_the_oldest_events() {
+    run(async {
+        let transports = Transports::default();
+        let server = rep(&transports, options(|it| it.event_queue(4)));
+        server.listen(ADDRESS).await.unwrap();
+        let mut events = server.events();
+        for _ in 0..3 {
+            drop(Peer::dial(&transports, ADDRESS, REQ).await);
+            settle().await;
+        }
+        assert_eq!(drain(&mut events).await.len(), 4);
+        assert_eq!(events.lost(), 5);
+        server.close().await;
+        assert!(futures::StreamExt::next(&mut events).await.is_none());
+    });
+}
+
+#[test]
+fn a_thousand_rejected_pipes_leave_nothing_behind() {
+    run(async {
+        let transports = Transports::default();
+        let admit = Arc::new(AtomicBool::new(false));
+        let asked = admit.clone();
+        let server =
+            rep(&transports, options(|it| it.admit(move |_| asked.load(Ordering::SeqCst))));
+        server.listen(ADDRESS).await.unwrap();
+        echo(&server);
+        let mut events = server.events();
+        for _ in 0..1_000 {
+            let mut peer = Peer::dial(&transports, ADDRESS, REQ).await;
+            assert!(peer.is_closed().await);
+            let events = drain(&mut events).await;
+            assert!(
+                matches!(
+                    &events[..],
+                    [PipeEvent::Attaching(_), PipeEvent::Detached(_, PipeError::Rejected)]
+                ),
+                "{events:?}"
+            );
+        }
+        assert_eq!((server.stats().rejected, server.stats().pipes), (1_000, 0));
+        admit.store(true, Ordering::SeqCst);
+        let client = req(&transports, defaults());
+        client.dial(ADDRESS).await.unwrap();
+        assert_eq!(client.request("x").await.unwrap(), "x");
+        // A dialer can be refused from its own side.
+        let picky = req(&transports, options(|it| it.admit(|_| false)));
+        let Err(DialError::Pipe(PipeError::Rejected)) = picky.dial(ADDRESS).await else {
+            panic!("not admitted")
+        };
+    });
+}
+
+#[test]
+fn pipes_are_limited() {
+    run(async {
+        let transports = Transports::default();
+        let server = rep(&transports, options(|it| it.max_pipes(2)));
+        server.listen(ADDRESS).await.unwrap();
+        let one = Peer::dial(&transports, ADDRESS, REQ).await;
+        let _two = Peer::dial(&transports, ADDRESS, REQ).await;
+        let mut three = Peer::dial(&transports, ADDRESS, REQ).await;
+        assert!(three.is_closed().await);
+        drop(one);
+        settle().await;
+        let mut four = Peer::dial(&transports, ADDRESS, REQ).await;
+        assert!(!four.is_closed().await);
+    });
+}
+
+#[test]
+fn either_side_may_dial_and_a_socket_uses_all_its_pipes() {
+    run(async {
+        let transports = Transports::default();
+        let client = req(&transports, defaults());
+        let servers = [0, 1, 2, 3].map(|_| rep(&transports, defaults()));
+        let mut dialers = Vec::new();
+        for (number, server) in servers.iter().enumerate() {
+            let address = format!("memory://{number}");
+            if number < 2 {
+                client.listen(&address).await.unwrap();
+                server.dial(&address).await.unwrap();
+            } else {
+                server.listen(&address).await.unwrap();
+                dialers.push(client.dial(&address).await.unwrap());
+            }
+        }
+        settle().await;
+        assert_eq!(client.pipes().len(), 4);
+        let contexts: Vec<_> = (0..4).map(|_| client.context().unwrap()).collect();
+        for context in &contexts {
+            context.send("x").await.unwrap();
+        }
+        settle().await;
+        for server in &servers {
+            drop(server.try_recv().unwrap());
+        }
+        dialers[0].close();
+        settle().await;
+        assert_eq!(client.pipes().len(), 3);
+        servers.iter().for_each(echo);
+        for _ in 0..8 {
+            assert_eq!(client.request("y").await.unwrap(), "y");
         }
     });
-    settle().await;
-    server.close().await;
-    server.close().await;
-    client.close().await;
-    assert_eq!(receiving.await.unwrap(), Err(RecvError::Closed));
-    assert_eq!(sending.await.unwrap(), Err(SendError::Closed));
-    assert_eq!(client.send("x").await, Err(SendError::Closed));
-    assert!(matches!(client.dial(ADDRESS).await, Err(DialError::Endpoint(EndpointError::Closed))));
-    assert!(client.pipes().is_empty());
 }
 
-#[tokio::test(start_paused = true)]
-async fn closing_lets_what_was_sent_leave_but_not_for_ever() {
-    let transports = Transports::default().with("tight", Memory::new(10));
-    let mut listener = PeerListener::bind(&transports, "tight://x").await;
-    let linger = |linger| options(|it: trunkline::sp::OptionsBuilder| it.linger(linger));
-    for (time, arrives) in [(ms(1_000), true), (ms(0), false)] {
-        let client = req(&transports, linger(time));
+#[test]
+fn a_closed_pipe_comes_back_if_it_was_dialled() {
+    run(async {
+        let transports = Transports::default();
+        let (client, server) = (req(&transports, defaults()), rep(&transports, defaults()));
+        let listener = server.listen(ADDRESS).await.unwrap();
+        let dialer = client.dial(ADDRESS).await.unwrap();
+        settle().await;
+        let (dialled, accepted) = (client.pipes().remove(0), server.pipes().remove(0));
+        assert_eq!(dialled.origin(), Origin::Dialer(dialer.id()));
+        assert_eq!(accepted.origin(), Origin::Listener(listener.id()));
+        assert_eq!(dialled.address().to_string(), ADDRESS);
+        assert_eq!(dialled.remote_addr().unwrap().to_string(), ADDRESS);
+        assert_eq!(dialled.options().max_receive(), Some(1 << 20));
+        dialled.close();
+        settle().await;
+        assert!(client.pipes().is_empty() && server.pipes().is_empty());
+        sleep(ms(101)).await;
+        assert_ne!(client.pipes()[0].id(), dialled.id());
+        // The old handle does nothing to the new pipe.
+        dialled.close();
+        settle().await;
+        assert_eq!(client.pipes().len(), 1);
+
+        let mut peer = Peer::dial(&transports, ADDRESS, REQ).await;
+        settle().await;
+        let pipes = server.pipes();
+        pipes.iter().for_each(trunkline::sp::Pipe::close);
+        assert!(peer.is_closed().await);
+        dialer.close();
+        sleep(ms(1_000)).await;
+        assert!(server.pipes().is_empty(), "accepted pipes do not come back");
+    });
+}
+
+#[test]
+fn closing_ends_every_call_and_may_be_repeated() {
+    run(async {
+        let transports = Transports::default();
+        let (client, server) = (req(&transports, defaults()), rep(&transports, defaults()));
+        server.listen(ADDRESS).await.unwrap();
+        client.dial(ADDRESS).await.unwrap();
+        let receiving = tokio::spawn({
+            let server = server.clone();
+            async move { server.recv().await.map(drop) }
+        });
+        let sending = tokio::spawn({
+            let socket = req(&transports, defaults());
+            async move {
+                futures::join!(socket.send("x"), async {
+                    sleep(ms(1)).await;
+                    socket.close().await
+                })
+                .0
+            }
+        });
+        settle().await;
+        server.close().await;
+        server.close().await;
+        client.close().await;
+        assert_eq!(receiving.await.unwrap(), Err(RecvError::Closed));
+        assert_eq!(sending.await.unwrap(), Err(SendError::Closed));
+        assert_eq!(client.send("x").await, Err(SendError::Closed));
+        assert!(matches!(
+            client.dial(ADDRESS).await,
+            Err(DialError::Endpoint(EndpointError::Closed))
+        ));
+        assert!(client.pipes().is_empty());
+    });
+}
+
+#[test]
+fn closing_lets_what_was_sent_leave_but_not_for_ever() {
+    run(async {
+        let transports = Transports::default().with("tight", Memory::new(10));
+        let mut listener = PeerListener::bind(&transports, "tight://x").await;
+        let linger = |linger| options(|it: trunkline::sp::OptionsBuilder| it.linger(linger));
+        for (time, arrives) in [(ms(1_000), true), (ms(0), false)] {
+            let client = req(&transports, linger(time));
+            client.dialer("tight://x", defaults()).unwrap().dial_background().unwrap();
+            let mut peer = listener.serve().await;
+            settle().await;
+            client.send(vec![3; 500]).await.unwrap();
+            let closing = tokio::spawn(async move { client.close().await });
+            settle().await;
+            if arrives {
+                assert_eq!(split(&peer.recv().await).1, [3; 500]);
+                closing.await.unwrap();
+            } else {
+                closing.await.unwrap();
+                let mut all = Vec::new();
+                let read = futures::AsyncReadExt::read_to_end(&mut peer.io, &mut all).await;
+                assert!(all.len() < 100, "{read:?}");
+            }
+        }
+        // Nobody reads: the linger time is the end.
+        let client = req(&transports, linger(ms(700)));
         client.dialer("tight://x", defaults()).unwrap().dial_background().unwrap();
-        let mut peer = listener.serve().await;
+        let _peer = listener.serve().await;
         settle().await;
         client.send(vec![3; 500]).await.unwrap();
-        let closing = tokio::spawn(async move { client.close().await });
-        settle().await;
-        if arrives {
-            assert_eq!(split(&peer.recv().await).1, [3; 500]);
-            closing.await.unwrap();
-        } else {
-            closing.await.unwrap();
-            let mut all = Vec::new();
-            let read = futures::AsyncReadExt::read_to_end(&mut peer.io, &mut all).await;
-            assert!(all.len() < 100, "{read:?}");
-        }
-    }
-    // Nobody reads: the linger time is the end.
-    let client = req(&transports, linger(ms(700)));
-    client.dialer("tight://x", defaults()).unwrap().dial_background().unwrap();
-    let _peer = listener.serve().await;
-    settle().await;
-    client.send(vec![3; 500]).await.unwrap();
-    let before = Instant::now();
-    client.close().await;
-    assert_eq!(before.elapsed(), ms(700));
+        let before = Instant::now();
+        client.close().await;
+        assert_eq!(before.elapsed(), ms(700));
+    });
 }
 
 #[test]
@@ -525,67 +284,4 @@ fn options_out_of_range_have_a_name() {
     assert_eq!((options.linger(), options.max_receive()), (ms(1_000), Some(1 << 20)));
     assert_eq!((options.reconnect_min(), options.reconnect_max()), (ms(100), ms(5_000)));
     assert!(options.no_delay() && options.keep_alive() && !options.best_effort());
-}
-
-#[tokio::test(start_paused = true)]
-async fn addresses_that_cannot_be_used_fail_at_once() {
-    let transports = Transports::default();
-    let client = req(&transports, defaults());
-    let refused = |address| client.dialer(address, defaults()).unwrap_err();
-    assert!(matches!(refused("foo"), EndpointError::Address(_)));
-    assert!(matches!(refused("://x"), EndpointError::Address(_)));
-    assert!(matches!(refused("carrier-pigeon://x"), EndpointError::Scheme(_)));
-    assert!(matches!(refused("tcp://no-port"), EndpointError::Invalid(_)));
-    assert!(matches!(refused("tcp://host:port"), EndpointError::Invalid(_)));
-    assert!(matches!(client.listen("foo").await, Err(ListenError::Endpoint(_))));
-    assert_eq!(
-        Address::parse("foo").unwrap_err().to_string(),
-        "\"foo\" is not of the form scheme://rest"
-    );
-}
-
-/// Resolves a name anew at each dial.
-#[derive(Debug, Clone)]
-struct Names {
-    memory: Memory,
-    host: Arc<AtomicUsize>,
-}
-
-struct Named(Names, Settings);
-
-impl Transport for Names {
-    fn connector(&self, _: &Address, settings: &Settings) -> io::Result<Box<dyn Connector>> {
-        Ok(Box::new(Named(self.clone(), settings.clone())))
-    }
-
-    fn bind(&self, address: &Address, settings: &Settings) -> Binding {
-        self.memory.bind(address, settings)
-    }
-}
-
-impl Connector for Named {
-    fn connect(&self) -> Connecting {
-        let address = Address::new("names", self.0.host.load(Ordering::SeqCst));
-        match self.0.memory.connector(&address, &self.1) {
-            Ok(connector) => connector.connect(),
-            Err(error) => futures::future::ready(Err(error)).boxed(),
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_host_that_moved_is_found_again() {
-    let names = Names { memory: Memory::default(), host: Arc::default() };
-    let transports = Transports::none().with("names", names.clone());
-    let mut first = PeerListener::bind(&transports, "names://0").await;
-    let client = req(&transports, defaults());
-    client.dialer("names://host", defaults()).unwrap().dial_background().unwrap();
-    let peer = first.serve().await;
-    let mut second = PeerListener::bind(&transports, "names://1").await;
-    names.host.store(1, Ordering::SeqCst);
-    drop((peer, first));
-    let mut peer = second.accept().await;
-    peer.shake_hands(REP).await;
-    settle().await;
-    assert_eq!(client.pipes().len(), 1);
 }

@@ -13,11 +13,14 @@ use std::{
 
 use bytes::Bytes;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
-use sp_support::{Peer, REQ, count, defaults, echo, options, rep, req, split, words};
+use sp_support::{
+    Peer, REP, REQ, count, defaults, echo, options, rep, req, run_in_real_time, run_on_threads,
+    split, words,
+};
 use trunkline::{
     Dispatcher, Protocol,
     runtime::Runtime,
-    sp::{DialError, Options, RepSocket, ReqSocket},
+    sp::{DialError, Options, PipeError, PipeEvent, RepSocket, ReqSocket, wire::MessageError},
     transport::{
         Address, Binding, Connector, Settings, Transport, Transports, memory::Memory, mux::Mux,
         tcp::Tcp,
@@ -41,103 +44,182 @@ fn addresses(name: &str) -> [String; 6] {
     ]
 }
 
-#[tokio::test]
-async fn requests_and_replies_over_every_transport() {
-    let transports = Transports::default();
-    for address in addresses("all") {
-        let server = rep(&transports, defaults());
-        let listener = server.listen(&address).await.unwrap();
-        echo(&server);
-        let address = listener.local_addr().unwrap();
-        assert!(!address.rest().ends_with(":0"), "{address}");
-        let client = req(&transports, defaults());
-        client.dial(&address.to_string()).await.unwrap();
-        for size in [0, 1, 64, 4_095, 70_000, (1 << 20) - 4] {
-            let body: Bytes = (0..size).map(|at| (at % 251) as u8).collect();
-            assert_eq!(client.request(body.clone()).await.unwrap(), body, "{address}");
-        }
-        let contexts = (0..100_u32).map(|number| {
-            let context = client.context().unwrap();
-            async move {
-                for _ in 0..count(2_000) / 100 {
-                    let body = Bytes::copy_from_slice(&number.to_be_bytes());
-                    assert_eq!(context.request(body.clone()).await.unwrap(), body);
-                }
+#[test]
+fn requests_and_replies_over_every_transport() {
+    run_in_real_time(async {
+        let transports = Transports::default();
+        for address in addresses("all") {
+            let server = rep(&transports, defaults());
+            let listener = server.listen(&address).await.unwrap();
+            echo(&server);
+            let address = listener.local_addr().unwrap();
+            assert!(!address.rest().ends_with(":0"), "{address}");
+            let client = req(&transports, defaults());
+            client.dial(&address.to_string()).await.unwrap();
+            for size in [0, 1, 64, 4_095, 70_000, (1 << 20) - 4] {
+                let body: Bytes = (0..size).map(|at| (at % 251) as u8).collect();
+                assert_eq!(client.request(body.clone()).await.unwrap(), body, "{address}");
             }
-        });
-        future::join_all(contexts).await;
-        let pipe = client.pipes().remove(0);
-        assert_eq!(pipe.address(), &address);
-        assert_eq!(pipe.remote_addr(), Some(&address));
-        assert!(pipe.local_addr().is_some());
-        client.close().await;
-        server.close().await;
-    }
+            let contexts = (0..100_u32).map(|number| {
+                let context = client.context().unwrap();
+                async move {
+                    for _ in 0..count(2_000) / 100 {
+                        let body = Bytes::copy_from_slice(&number.to_be_bytes());
+                        assert_eq!(context.request(body.clone()).await.unwrap(), body);
+                    }
+                }
+            });
+            future::join_all(contexts).await;
+            let pipe = client.pipes().remove(0);
+            assert_eq!(pipe.address(), &address);
+            assert_eq!(pipe.remote_addr(), Some(&address));
+            assert!(pipe.local_addr().is_some());
+            client.close().await;
+            server.close().await;
+        }
+    });
 }
 
-#[tokio::test]
-async fn the_server_may_dial_over_every_transport() {
-    let transports = Transports::default();
-    for address in addresses("reverse") {
-        let client = req(&transports, defaults());
-        let listener = client.listen(&address).await.unwrap();
+#[test]
+fn rules_are_the_same_over_every_transport() {
+    run_in_real_time(async {
+        let transports = Transports::default();
+        for address in addresses("rules") {
+            // A reply counts by its id alone.
+            let client = req(&transports, defaults());
+            let listener = client.listen(&address).await.unwrap();
+            let near = listener.local_addr().unwrap().to_string();
+            let mut peer = Peer::dial(&transports, &near, REP).await;
+            let serve = async {
+                let (id, _) = split(&peer.recv().await);
+                peer.send(b"abc").await;
+                peer.send(&words(&[id ^ 1], b"other")).await;
+                peer.send(&words(&[id], b"good")).await;
+            };
+            let (reply, ()) = future::join(client.request("x"), serve).await;
+            assert_eq!((reply.unwrap(), client.stats().junk), ("good".into(), 2), "{address}");
+            client.close().await;
+
+            // A reply has the words of its request; junk and what comes from too far is dropped.
+            let server = rep(&transports, options(|it| it.max_receive(Some(1_000))));
+            let mut events = server.events();
+            let listener = server.listen(&address).await.unwrap();
+            let far = listener.local_addr().unwrap().to_string();
+            let mut peer = Peer::dial(&transports, &far, REQ).await;
+            peer.send(b"abc").await;
+            peer.send(&words(&[1, 2, 3, 4, 5, 6, 7, 8, 0x8000_0001], b"")).await;
+            peer.send(&words(&[7, 0x8000_0001], b"ping")).await;
+            let (request, replier) = server.recv().await.unwrap();
+            assert_eq!((request, server.stats().junk), ("ping".into(), 2), "{address}");
+            replier.send("pong").await.unwrap();
+            assert_eq!(peer.recv().await, words(&[7, 0x8000_0001], b"pong"));
+
+            // The longest message, and one that is longer.
+            peer.send(&words(&[0x8000_0001], &[0; 996])).await;
+            assert_eq!(server.recv().await.unwrap().0.len(), 996);
+            drop(peer.try_send(&words(&[0x8000_0001], &[0; 997])).await);
+            let detached = loop {
+                if let PipeEvent::Detached(_, error) = events.next().await.unwrap() {
+                    break error;
+                }
+            };
+            let too_long = MessageError::TooLong { length: 1_001, limit: 1_000 };
+            assert_eq!(detached, PipeError::Message(too_long), "{address}");
+            server.close().await;
+        }
+    });
+}
+
+#[test]
+fn without_a_limit_any_length_is_received_over_every_transport() {
+    run_in_real_time(async {
+        let transports = Transports::default();
+        for address in addresses("long") {
+            let unlimited = options(|it| it.max_receive(None));
+            let server = rep(&transports, unlimited.clone());
+            let listener = server.listen(&address).await.unwrap();
+            echo(&server);
+            let client = req(&transports, unlimited);
+            client.dial(&listener.local_addr().unwrap().to_string()).await.unwrap();
+            let body: Bytes = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
+            assert!(client.request(body.clone()).await.unwrap() == body, "{address}");
+            server.close().await;
+        }
+    });
+}
+
+#[test]
+fn the_server_may_dial_over_every_transport() {
+    run_in_real_time(async {
+        let transports = Transports::default();
+        for address in addresses("reverse") {
+            let client = req(&transports, defaults());
+            let listener = client.listen(&address).await.unwrap();
+            let server = rep(&transports, defaults());
+            server.dial(&listener.local_addr().unwrap().to_string()).await.unwrap();
+            echo(&server);
+            assert_eq!(client.request("x").await.unwrap(), "x");
+        }
+    });
+}
+
+#[test]
+fn a_killed_connection_comes_back_over_every_transport() {
+    run_in_real_time(async {
+        let transports = Transports::default();
+        for address in addresses("killed") {
+            let server = rep(&transports, defaults());
+            let listener = server.listen(&address).await.unwrap();
+            let quick = options(|it| it.reconnect_min(std::time::Duration::from_millis(1)));
+            let client = req(&transports, quick);
+            client.dial(&listener.local_addr().unwrap().to_string()).await.unwrap();
+            let asking = tokio::spawn({
+                let client = client.clone();
+                async move { client.request("pending").await }
+            });
+            let (first, replier) = server.recv().await.unwrap();
+            replier.pipe().close();
+            let (second, replier) = server.recv().await.unwrap();
+            assert_eq!(first, second, "{address}");
+            replier.send("resent").await.unwrap();
+            assert_eq!(asking.await.unwrap().unwrap(), "resent");
+        }
+    });
+}
+
+#[test]
+fn unix_sockets_have_a_byte_before_each_message() {
+    run_in_real_time(async {
+        // spec.md §13.3
+        let transports = Transports::default();
+        let address = ipc("bytes");
         let server = rep(&transports, defaults());
-        server.dial(&listener.local_addr().unwrap().to_string()).await.unwrap();
+        server.listen(&address).await.unwrap();
         echo(&server);
-        assert_eq!(client.request("x").await.unwrap(), "x");
-    }
+        let mut peer = Peer::connect(&transports, &address).await.unwrap();
+        peer.shake_hands(REQ).await;
+        peer.write(b"\x01\0\0\0\0\0\0\0\x06\x80\0\0\x01hi").await;
+        assert_eq!(peer.read(15).await, b"\x01\0\0\0\0\0\0\0\x06\x80\0\0\x01hi");
+        server.close().await;
+        // The path is free again.
+        rep(&transports, defaults()).listen(&address).await.unwrap();
+    });
 }
 
-#[tokio::test]
-async fn a_killed_connection_comes_back_over_every_transport() {
-    let transports = Transports::default();
-    for address in addresses("killed") {
-        let server = rep(&transports, defaults());
-        let listener = server.listen(&address).await.unwrap();
-        let quick = options(|it| it.reconnect_min(std::time::Duration::from_millis(1)));
-        let client = req(&transports, quick);
-        client.dial(&listener.local_addr().unwrap().to_string()).await.unwrap();
-        let asking = tokio::spawn({
-            let client = client.clone();
-            async move { client.request("pending").await }
-        });
-        let (first, replier) = server.recv().await.unwrap();
-        replier.pipe().close();
-        let (second, replier) = server.recv().await.unwrap();
-        assert_eq!(first, second, "{address}");
-        replier.send("resent").await.unwrap();
-        assert_eq!(asking.await.unwrap().unwrap(), "resent");
-    }
-}
-
-#[tokio::test]
-async fn unix_sockets_have_a_byte_before_each_message() {
-    // spec.md §13.3
-    let transports = Transports::default();
-    let address = ipc("bytes");
-    let server = rep(&transports, defaults());
-    server.listen(&address).await.unwrap();
-    echo(&server);
-    let mut peer = Peer::connect(&transports, &address).await.unwrap();
-    peer.shake_hands(REQ).await;
-    peer.write(b"\x01\0\0\0\0\0\0\0\x06\x80\0\0\x01hi").await;
-    assert_eq!(peer.read(15).await, b"\x01\0\0\0\0\0\0\0\x06\x80\0\0\x01hi");
-    server.close().await;
-    // The path is free again.
-    rep(&transports, defaults()).listen(&address).await.unwrap();
-}
-
-#[tokio::test]
-async fn names_in_memory_belong_to_their_table() {
-    let (one, other) = (Transports::default(), Transports::default());
-    let server = rep(&one, defaults());
-    server.listen("memory://x").await.unwrap();
-    let Err(DialError::Connect(error)) = req(&other, defaults()).dial("memory://x").await else {
-        panic!("another table")
-    };
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-    rep(&other, defaults()).listen("memory://x").await.unwrap();
-    req(&one, defaults()).dial("memory://x").await.unwrap();
+#[test]
+fn names_in_memory_belong_to_their_table() {
+    run_in_real_time(async {
+        let (one, other) = (Transports::default(), Transports::default());
+        let server = rep(&one, defaults());
+        server.listen("memory://x").await.unwrap();
+        let Err(DialError::Connect(error)) = req(&other, defaults()).dial("memory://x").await
+        else {
+            panic!("another table")
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        rep(&other, defaults()).listen("memory://x").await.unwrap();
+        req(&one, defaults()).dial("memory://x").await.unwrap();
+    });
 }
 
 /// A transport of one's own: it counts.
@@ -156,78 +238,84 @@ impl Transport for Counting {
     }
 }
 
-#[tokio::test]
-async fn a_transport_of_ones_own_carries_requests() {
-    let used = Arc::new(AtomicUsize::new(0));
-    let old = Arc::new(AtomicUsize::new(0));
-    let transports = Transports::none()
-        .with("own", Counting(Memory::default(), old.clone()))
-        .with("own", Counting(Memory::default(), used.clone()));
-    let server = rep(&transports, defaults());
-    server.listen("own://x").await.unwrap();
-    echo(&server);
-    let client = req(&transports, defaults());
-    client.dial("own://x").await.unwrap();
-    assert_eq!(client.request("x").await.unwrap(), "x");
-    assert_eq!((used.load(Ordering::SeqCst), old.load(Ordering::SeqCst)), (2, 0));
-}
-
-#[tokio::test]
-async fn many_sockets_share_one_connection_with_other_protocols_beside() {
-    // spec.md §10, §13.7
-    let connections = Arc::new(AtomicUsize::new(0));
-    let sessions = connections.clone();
-    let mux = Mux::new("tcp", Tcp).on_accept(move |_, dispatcher| {
-        sessions.fetch_add(1, Ordering::SeqCst);
-        let mut raw = dispatcher.serve(Protocol::RAW, 8).unwrap();
-        tokio::spawn(async move {
-            while let Some(mut stream) = raw.next().await {
-                let mut text = String::new();
-                stream.read_to_string(&mut text).await.unwrap();
-                stream.write_all(text.to_uppercase().as_bytes()).await.unwrap();
-                AsyncWriteExt::close(&mut stream).await.unwrap();
-            }
-        });
-    });
-    let transports = Transports::none().with("mux+tcp", mux.clone());
-    let server = rep(&transports, defaults());
-    let listener = server.listen("mux+tcp://127.0.0.1:0").await.unwrap();
-    echo(&server);
-    let address = listener.local_addr().unwrap();
-    let clients: Vec<_> = (0..20).map(|_| req(&transports, defaults())).collect();
-    for client in &clients {
-        client.dial(&address.to_string()).await.unwrap();
-    }
-    let settings = Settings::new(trunkline::tokio::runtime());
-    let session = mux.session(address.rest(), &settings).await.unwrap();
-    let mut stream = Dispatcher::open(&session, Protocol::RAW).await.unwrap();
-    stream.write_all(b"beside").await.unwrap();
-    AsyncWriteExt::close(&mut stream).await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    assert_eq!(text, "BESIDE");
-    for client in &clients {
+#[test]
+fn a_transport_of_ones_own_carries_requests() {
+    run_in_real_time(async {
+        let used = Arc::new(AtomicUsize::new(0));
+        let old = Arc::new(AtomicUsize::new(0));
+        let transports = Transports::none()
+            .with("own", Counting(Memory::default(), old.clone()))
+            .with("own", Counting(Memory::default(), used.clone()));
+        let server = rep(&transports, defaults());
+        server.listen("own://x").await.unwrap();
+        echo(&server);
+        let client = req(&transports, defaults());
+        client.dial("own://x").await.unwrap();
         assert_eq!(client.request("x").await.unwrap(), "x");
-    }
-    assert_eq!((connections.load(Ordering::SeqCst), server.stats().pipes), (1, 20));
-
-    // A dead session is dialled anew, once, and everyone is back.
-    session.abort(trunkline::GoAwayCode::INTERNAL_ERROR);
-    for client in &clients {
-        assert_eq!(client.request("y").await.unwrap(), "y");
-    }
-    assert_eq!(connections.load(Ordering::SeqCst), 2);
+        assert_eq!((used.load(Ordering::SeqCst), old.load(Ordering::SeqCst)), (2, 0));
+    });
 }
 
-#[tokio::test]
-async fn a_stray_path_is_taken_over_and_a_busy_one_is_not() {
-    let transports = Transports::default();
-    let address = ipc("stray");
-    let path = address.strip_prefix("ipc://").unwrap();
-    drop(std::os::unix::net::UnixListener::bind(path).unwrap());
-    let server = rep(&transports, defaults());
-    server.listen(&address).await.unwrap();
-    rep(&transports, defaults()).listen(&address).await.unwrap_err();
+#[test]
+fn many_sockets_share_one_connection_with_other_protocols_beside() {
+    run_in_real_time(async {
+        // spec.md §10, §13.7
+        let connections = Arc::new(AtomicUsize::new(0));
+        let sessions = connections.clone();
+        let mux = Mux::new("tcp", Tcp).on_accept(move |_, dispatcher| {
+            sessions.fetch_add(1, Ordering::SeqCst);
+            let mut raw = dispatcher.serve(Protocol::RAW, 8).unwrap();
+            tokio::spawn(async move {
+                while let Some(mut stream) = raw.next().await {
+                    let mut text = String::new();
+                    stream.read_to_string(&mut text).await.unwrap();
+                    stream.write_all(text.to_uppercase().as_bytes()).await.unwrap();
+                    AsyncWriteExt::close(&mut stream).await.unwrap();
+                }
+            });
+        });
+        let transports = Transports::none().with("mux+tcp", mux.clone());
+        let server = rep(&transports, defaults());
+        let listener = server.listen("mux+tcp://127.0.0.1:0").await.unwrap();
+        echo(&server);
+        let address = listener.local_addr().unwrap();
+        let clients: Vec<_> = (0..20).map(|_| req(&transports, defaults())).collect();
+        for client in &clients {
+            client.dial(&address.to_string()).await.unwrap();
+        }
+        let settings = Settings::new(trunkline::tokio::runtime());
+        let session = mux.session(address.rest(), &settings).await.unwrap();
+        let mut stream = Dispatcher::open(&session, Protocol::RAW).await.unwrap();
+        stream.write_all(b"beside").await.unwrap();
+        AsyncWriteExt::close(&mut stream).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "BESIDE");
+        for client in &clients {
+            assert_eq!(client.request("x").await.unwrap(), "x");
+        }
+        assert_eq!((connections.load(Ordering::SeqCst), server.stats().pipes), (1, 20));
+
+        // A dead session is dialled anew, once, and everyone is back.
+        session.abort(trunkline::GoAwayCode::INTERNAL_ERROR);
+        for client in &clients {
+            assert_eq!(client.request("y").await.unwrap(), "y");
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
+fn a_stray_path_is_taken_over_and_a_busy_one_is_not() {
+    run_in_real_time(async {
+        let transports = Transports::default();
+        let address = ipc("stray");
+        let path = address.strip_prefix("ipc://").unwrap();
+        drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+        let server = rep(&transports, defaults());
+        server.listen(&address).await.unwrap();
+        rep(&transports, defaults()).listen(&address).await.unwrap_err();
+    });
 }
 
 #[test]
@@ -248,27 +336,29 @@ fn other_runtimes_do_as_well() {
     });
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn many_threads_share_two_sockets() {
-    let transports = Transports::default();
-    let server = rep(&transports, defaults());
-    let listener = server.listen("tcp://127.0.0.1:0").await.unwrap();
-    (0..4).for_each(|_| echo(&server));
-    let client = req(&transports, defaults());
-    for _ in 0..3 {
-        client.dial(&listener.local_addr().unwrap().to_string()).await.unwrap();
-    }
-    let tasks = (0..64_u32).map(|task| {
-        let context = client.context().unwrap();
-        tokio::spawn(async move {
-            for round in 0..count(4_000) as u32 {
-                let body = Bytes::from(words(&[task, round], b"body"));
-                assert_eq!(context.request(body.clone()).await.unwrap(), body);
-                assert_eq!(split(&body).0, task);
-            }
-        })
+#[test]
+fn many_threads_share_two_sockets() {
+    run_on_threads(async {
+        let transports = Transports::default();
+        let server = rep(&transports, defaults());
+        let listener = server.listen("tcp://127.0.0.1:0").await.unwrap();
+        (0..4).for_each(|_| echo(&server));
+        let client = req(&transports, defaults());
+        for _ in 0..3 {
+            client.dial(&listener.local_addr().unwrap().to_string()).await.unwrap();
+        }
+        let tasks = (0..64_u32).map(|task| {
+            let context = client.context().unwrap();
+            tokio::spawn(async move {
+                for round in 0..count(4_000) as u32 {
+                    let body = Bytes::from(words(&[task, round], b"body"));
+                    assert_eq!(context.request(body.clone()).await.unwrap(), body);
+                    assert_eq!(split(&body).0, task);
+                }
+            })
+        });
+        for done in future::join_all(tasks).await {
+            done.unwrap();
+        }
     });
-    for done in future::join_all(tasks).await {
-        done.unwrap();
-    }
 }

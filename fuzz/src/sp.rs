@@ -75,7 +75,7 @@ fn messages(mut wire: &[u8], framing: Framing, limit: Option<usize>, sizes: &[u8
 fn encode_again(wire: &[u8], framing: Framing, messages: &[Vec<u8>], error: Option<MessageError>) {
     let mut outbox = Outbox::new(framing);
     for message in messages {
-        outbox.push(&[], message.clone().into());
+        outbox.push(&[], &message.clone().into());
     }
     let bytes = outbox.to_vec();
     assert_eq!(bytes, wire[..bytes.len()]);

@@ -5,10 +5,11 @@ use std::{fmt, sync::Arc};
 use super::{
     endpoint::{Endpoint, NotIdle, handshake, resolve, settings},
     error::{DialError, EndpointError},
+    events::PipeEvent,
     link::Link,
     options::Options,
     pattern::Pattern,
-    pipe::{Origin, PipeEvent},
+    pipe::Origin,
     shared::{Shared, within},
 };
 use crate::{
@@ -188,7 +189,7 @@ impl<P: Pattern> Dialling<P> {
                 Some(Err(error)) => {
                     let address = self.endpoint.address().clone();
                     self.shared.with(|_, base| {
-                        base.emit(&PipeEvent::DialFailed { address, error });
+                        base.emit(PipeEvent::DialFailed { address, error });
                     });
                 }
             }

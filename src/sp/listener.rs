@@ -16,16 +16,18 @@ use futures::{
 use super::{
     endpoint::{Endpoint, NotIdle, handshake, resolve, settings},
     error::{EndpointError, HandshakeError, ListenError},
+    events::PipeEvent,
     link::Link,
     options::Options,
     pattern::Pattern,
-    pipe::{Origin, PipeEvent},
+    pipe::Origin,
     shared::Shared,
 };
 use crate::{
     backoff::Backoff,
     transport::{Acceptor, Address, Connection, Transport},
 };
+
 /// Accepts the connections that others make to an address.
 ///
 /// Dropping it changes nothing: it listens until it or its socket is closed.
@@ -226,7 +228,7 @@ impl<P: Pattern> Listening<P> {
                 let address = self.endpoint.address().clone();
                 self.shared.with(|_, base| {
                     base.stats.handshakes_failed += 1;
-                    base.emit(&PipeEvent::HandshakeFailed { address, remote, error });
+                    base.emit(PipeEvent::HandshakeFailed { address, remote, error });
                 });
             }
         }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
     task::{Context, Waker},
     time::Instant,
 };
@@ -13,13 +12,15 @@ use nohash_hasher::BuildNoHashHasher;
 
 use super::{
     error::PipeError,
+    events::{News, PipeEvent},
+    message::Message,
     options::Options,
-    pipe::{EventQueue, Pipe, PipeEvent},
+    pipe::Pipe,
     protocol::Info,
     stats::Stats,
     wire::Outbox,
 };
-use crate::{chance::Chance, proto::deadline::DeadlineQueue, sync::Mutex, transport::Framing};
+use crate::{chance::Chance, proto::deadline::DeadlineQueue, transport::Framing};
 
 /// The rules of one kind of socket, as a state machine: pipes come and go, messages come in, time
 /// passes. What is to be sent is pushed to the pipes in [`Base`].
@@ -73,7 +74,8 @@ pub(crate) struct Base<P: Pattern> {
     pub(crate) stats: Stats,
     pub(crate) wakes: Wakes,
     pub(crate) closing: bool,
-    subscribers: Vec<Weak<Mutex<EventQueue>>>,
+    /// What subscribers are to be told after the lock.
+    pub(crate) news: Vec<News>,
 }
 
 impl<P: Pattern> Base<P> {
@@ -87,35 +89,16 @@ impl<P: Pattern> Base<P> {
             stats: Stats::default(),
             wakes: Wakes::default(),
             closing: false,
-            subscribers: Vec::new(),
+            news: Vec::new(),
         }
     }
 
-    pub(crate) fn subscribe(&mut self, queue: Weak<Mutex<EventQueue>>) {
-        self.subscribers.retain(|queue| queue.strong_count() > 0);
-        self.subscribers.push(queue);
-    }
-
-    pub(crate) fn emit(&mut self, event: &PipeEvent) {
-        log::debug!("{event:?}");
-        for queue in self.subscribers.iter().filter_map(Weak::upgrade) {
-            let (oldest, waker) = queue.lock().push(event.clone());
-            self.wakes.events.extend(oldest);
-            self.wakes.wake(waker);
-            self.wakes.queues.push(queue);
-        }
-    }
-
-    pub(crate) fn end_events(&mut self) {
-        for queue in self.subscribers.drain(..).filter_map(|queue| queue.upgrade()) {
-            let waker = queue.lock().end();
-            self.wakes.wake(waker);
-            self.wakes.queues.push(queue);
-        }
+    pub(crate) fn emit(&mut self, event: PipeEvent) {
+        self.news.push(News::Event(event));
     }
 
     /// Puts a message on a pipe and wakes its task. The pipe must be there.
-    pub(crate) fn push(&mut self, id: u32, header: &[u8], body: Bytes) {
+    pub(crate) fn push(&mut self, id: u32, header: &[u8], body: &Bytes) {
         if let Some(entry) = self.pipes.get_mut(id) {
             entry.outbox.push(header, body);
             self.stats.sent += 1;
@@ -250,9 +233,7 @@ pub(crate) struct Wakes {
     old: Vec<Waker>,
     body: Option<Bytes>,
     bodies: Vec<Bytes>,
-    events: Vec<PipeEvent>,
-    /// Their subscribers may be gone meanwhile.
-    queues: Vec<Arc<Mutex<EventQueue>>>,
+    messages: Vec<Message>,
 }
 
 impl Wakes {
@@ -282,6 +263,10 @@ impl Wakes {
         }
     }
 
+    pub(crate) fn discard_message(&mut self, message: Message) {
+        self.messages.push(message);
+    }
+
     pub(crate) fn fire(&mut self) {
         if let Some(waker) = self.first.take() {
             waker.wake();
@@ -290,7 +275,6 @@ impl Wakes {
         self.body = None;
         self.old.clear();
         self.bodies.clear();
-        self.events.clear();
-        self.queues.clear();
+        self.messages.clear();
     }
 }

@@ -1,18 +1,12 @@
-//! A connection of a socket, as its user sees it, and what happens to it.
+//! A connection of a socket, as its user sees it.
 
 use std::{
-    collections::VecDeque,
     fmt,
-    pin::Pin,
     sync::{Arc, Weak},
-    task::{Context, Poll, Waker},
 };
 
-use super::{
-    error::{DialError, HandshakeError, PipeError},
-    options::Options,
-};
-use crate::{sync::Mutex, transport::Address};
+use super::options::Options;
+use crate::transport::Address;
 
 /// One connection of a socket after its handshake. Cheap to clone; the pipe itself may be gone.
 #[derive(Clone)]
@@ -106,107 +100,5 @@ impl fmt::Debug for Pipe {
             .field("origin", &self.inner.origin)
             .field("remote", &self.inner.remote)
             .finish_non_exhaustive()
-    }
-}
-
-/// What happens to the pipes of a socket.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum PipeEvent {
-    /// The handshake went well; the pipe is about to be admitted.
-    Attaching(Pipe),
-    /// The pipe is in use.
-    Attached(Pipe),
-    /// The pipe is gone, and why. Comes once for each that was attaching.
-    Detached(Pipe, PipeError),
-    /// A connection that was accepted did not become a pipe.
-    HandshakeFailed {
-        /// Where we listen.
-        address: Address,
-        /// Who it was, if the transport knows.
-        remote: Option<Address>,
-        /// Which rule was broken.
-        error: HandshakeError,
-    },
-    /// A dialer in the background did not reach its peer; it will try again.
-    DialFailed {
-        /// What it dials.
-        address: Address,
-        /// Why.
-        error: DialError,
-    },
-}
-
-/// The events of a socket from the subscription on, as a [`futures::Stream`] that ends with the
-/// socket. Who does not keep up loses the oldest.
-#[must_use = "streams do nothing unless polled"]
-pub struct PipeEvents {
-    queue: Arc<Mutex<EventQueue>>,
-}
-
-pub(crate) struct EventQueue {
-    events: VecDeque<PipeEvent>,
-    limit: usize,
-    lost: u64,
-    ended: bool,
-    waker: Option<Waker>,
-}
-
-impl PipeEvents {
-    pub(crate) fn new(limit: usize) -> (Self, Weak<Mutex<EventQueue>>) {
-        let queue =
-            EventQueue { events: VecDeque::new(), limit, lost: 0, ended: false, waker: None };
-        let queue = Arc::new(Mutex::new(queue));
-        let weak = Arc::downgrade(&queue);
-        (Self { queue }, weak)
-    }
-
-    /// How many events this subscriber was too slow for.
-    pub fn lost(&self) -> u64 {
-        self.queue.lock().lost
-    }
-
-    /// The next event, if there is one now.
-    pub fn try_next(&mut self) -> Option<PipeEvent> {
-        self.queue.lock().events.pop_front()
-    }
-}
-
-impl EventQueue {
-    /// What is to be dropped, and woken, outside of every lock.
-    pub(crate) fn push(&mut self, event: PipeEvent) -> (Option<PipeEvent>, Option<Waker>) {
-        let oldest = (self.events.len() >= self.limit).then(|| self.events.pop_front()).flatten();
-        self.lost += u64::from(oldest.is_some());
-        self.events.push_back(event);
-        (oldest, self.waker.take())
-    }
-
-    pub(crate) fn end(&mut self) -> Option<Waker> {
-        self.ended = true;
-        self.waker.take()
-    }
-}
-
-impl futures::Stream for PipeEvents {
-    type Item = PipeEvent;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PipeEvent>> {
-        let mut queue = self.queue.lock();
-        if let Some(event) = queue.events.pop_front() {
-            return Poll::Ready(Some(event));
-        }
-        if queue.ended {
-            return Poll::Ready(None);
-        }
-        let replaced = queue.waker.replace(cx.waker().clone());
-        drop(queue);
-        drop(replaced);
-        Poll::Pending
-    }
-}
-
-impl fmt::Debug for PipeEvents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PipeEvents").field("lost", &self.lost()).finish_non_exhaustive()
     }
 }

@@ -36,6 +36,9 @@ pub(crate) trait Raw: Pattern {
 
     /// A sender does not wait any more.
     fn end_send(&mut self, base: &mut Base<Self>, place: (u32, u64));
+
+    /// Deadlines do not outlive for long those who set them. Is told whenever someone leaves.
+    fn sweep(&self, base: &mut Base<Self>);
 }
 
 /// A message on its way.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use super::{
     error::{RecvError, SendError},
+    message::Message,
     pattern::{Base, Pattern},
     pipe::Pipe,
     protocol::{Info, ProtocolId},
@@ -92,15 +93,31 @@ impl Rep {
     /// A receiver is done. What it was given and did not take is for the next.
     pub(crate) fn end_recv(&mut self, base: &mut Base<Self>, key: Option<u64>) {
         let Some(key) = key else { return };
-        if let Some(request) = self.receivers.leave(key, &mut base.wakes)
-            && let Some(request) = self.receivers.give(request, &mut base.wakes)
-            && let Some(entry) = base.pipes.find(&request.pipe)
-        {
-            if entry.data.requests.is_empty() {
-                self.turns.push_front(request.pipe.id());
+        let left = self.receivers.leave(key, &mut base.wakes);
+        self.sweep(base);
+        let left = left.and_then(|request| self.receivers.give(request, &mut base.wakes));
+        let Some(request) = left else { return };
+        match base.pipes.find(&request.pipe) {
+            Some(entry) => {
+                if entry.data.requests.is_empty() {
+                    self.turns.push_front(request.pipe.id());
+                }
+                entry.data.requests.push_front(request);
             }
-            entry.data.requests.push_front(request);
+            None => base.wakes.discard_message(request.into()),
         }
+    }
+
+    /// Deadlines do not outlive for long those who set them.
+    fn sweep(&self, base: &mut Base<Self>) {
+        let Base { pipes, deadlines, .. } = base;
+        deadlines.cancelled();
+        deadlines.sweep(|due| match due {
+            Due::Recv(key) => self.receivers.contains(key),
+            Due::Reply { pipe, key } => {
+                pipes.get(pipe).is_some_and(|entry| entry.data.line.contains(key))
+            }
+        });
     }
 
     /// The next request that waits with its pipe; the pipes take turns.
@@ -120,6 +137,7 @@ impl Rep {
 
     /// Puts a reply on the pipe that the request came through.
     pub(crate) fn poll_reply(
+        &self,
         base: &mut Base<Self>,
         reply: &mut Reply<'_>,
         cx: &Context<'_>,
@@ -132,14 +150,18 @@ impl Rep {
             return Poll::Ready(Err(SendError::PeerGone));
         };
         if entry.has_room() {
-            if let Some(key) = reply.key.take() {
-                entry.data.line.leave(key, wakes);
-            }
-            entry.outbox.push(reply.header, std::mem::take(reply.body));
+            entry.outbox.push(reply.header, reply.body);
             stats.sent += 1;
             wakes.wake(entry.waker.take());
+            let key = reply.key.take();
+            if let Some(key) = key {
+                entry.data.line.leave(key, wakes);
+            }
             if entry.has_room() {
                 entry.data.line.wake_one(wakes);
+            }
+            if key.is_some() {
+                self.sweep(base);
             }
             return Poll::Ready(Ok(()));
         }
@@ -159,7 +181,7 @@ impl Rep {
     }
 
     /// A reply does not wait any more.
-    pub(crate) fn end_reply(base: &mut Base<Self>, pipe: &Pipe, key: u64) {
+    pub(crate) fn end_reply(&self, base: &mut Base<Self>, pipe: &Pipe, key: u64) {
         let Base { pipes, wakes, .. } = base;
         if let Some(entry) = pipes.find(pipe)
             && entry.data.line.leave(key, wakes)
@@ -167,6 +189,13 @@ impl Rep {
         {
             entry.data.line.wake_one(wakes);
         }
+        self.sweep(base);
+    }
+}
+
+impl From<Request> for Message {
+    fn from(Request { pipe, header, body }: Request) -> Self {
+        Self { header, body, pipe: Some(pipe) }
     }
 }
 
@@ -174,7 +203,7 @@ impl Rep {
 pub(crate) struct Reply<'a> {
     pub(crate) pipe: &'a Pipe,
     pub(crate) header: &'a Bytes,
-    pub(crate) body: &'a mut Bytes,
+    pub(crate) body: &'a Bytes,
     pub(crate) key: &'a mut Option<u64>,
     pub(crate) until: Option<Instant>,
     pub(crate) best_effort: bool,
@@ -196,7 +225,7 @@ impl Pattern for Rep {
             self.turns.retain(|turn| *turn != id);
         }
         for request in pipe.requests {
-            base.wakes.discard(request.body);
+            base.wakes.discard_message(request.into());
         }
     }
 

@@ -1,5 +1,5 @@
 //! The state of a socket behind its lock, and its clock. Nothing else locks the state, and nobody
-//! is woken while it is locked.
+//! is woken, told or dropped while it is locked.
 
 use std::{
     fmt,
@@ -16,10 +16,11 @@ use futures::future::{Either, select};
 use super::{
     endpoint::Endpoint,
     error::{EndpointError, PipeError},
+    events::{News, PipeEvent, PipeEvents, Subscribers},
     link::Link,
     options::Options,
     pattern::{Base, Pattern, Wakes},
-    pipe::{Origin, Owner, Pipe, PipeEvent},
+    pipe::{Origin, Owner, Pipe},
 };
 use crate::{
     runtime::{BoxFuture, Runtime},
@@ -30,6 +31,8 @@ use crate::{
 /// What the handles and tasks of one socket share.
 pub(crate) struct Shared<P: Pattern> {
     state: Mutex<State<P>>,
+    /// Locked before the state, never after it.
+    subscribers: Mutex<Subscribers>,
     pub(crate) runtime: Runtime,
     pub(crate) transports: Transports,
     me: Weak<Self>,
@@ -70,7 +73,13 @@ impl<P: Pattern> Shared<P> {
             linger_until: None,
             closers: Vec::new(),
         };
-        Arc::new_cyclic(|me| Self { state: Mutex::new(state), runtime, transports, me: me.clone() })
+        Arc::new_cyclic(|me| Self {
+            state: Mutex::new(state),
+            subscribers: Mutex::default(),
+            runtime,
+            transports,
+            me: me.clone(),
+        })
     }
 
     /// Does something with the pattern, then wakes whom it concerns, in this order.
@@ -86,13 +95,40 @@ impl<P: Pattern> Shared<P> {
         std::mem::swap(&mut state.base.wakes, wakes);
         let result = act(&mut state);
         let start_clock = state.set_alarm();
+        let has_news = !state.base.news.is_empty();
         std::mem::swap(&mut state.base.wakes, wakes);
         drop(state);
+        if has_news {
+            self.tell();
+        }
         wakes.fire();
         if start_clock && let Some(shared) = self.me.upgrade() {
             self.runtime.spawn(clock(shared));
         }
         result
+    }
+
+    /// Tells the subscribers what was noted under the lock: in order, as one thread at a time takes
+    /// what there is.
+    fn tell(&self) {
+        let mut subscribers = self.subscribers.lock();
+        let news = std::mem::take(&mut self.state.lock().base.news);
+        let told = subscribers.tell(&news);
+        drop(subscribers);
+        for news in &news {
+            if let News::Event(event) = news {
+                log::debug!("{event:?}");
+            }
+        }
+        told.wake();
+    }
+
+    /// Follows the events from now on.
+    pub(crate) fn subscribe(&self) -> PipeEvents {
+        self.tell();
+        let mut subscribers = self.subscribers.lock();
+        let state = self.state.lock();
+        subscribers.add(state.base.options.event_queue(), state.is_over())
     }
 
     /// Makes a pipe of a connection after its handshake, if socket, user and pattern agree.
@@ -117,7 +153,7 @@ impl<P: Pattern> Shared<P> {
             let id = base.pipes.next_id();
             let pipe = Pipe::new(id, from, (local, remote), options.clone(), owner);
             base.pipes.insert(pipe.clone(), framing);
-            base.emit(&PipeEvent::Attaching(pipe.clone()));
+            base.emit(PipeEvent::Attaching(pipe.clone()));
             Ok(pipe)
         })?;
         // From here on the link sees to it that the pipe is removed.
@@ -135,7 +171,7 @@ impl<P: Pattern> Shared<P> {
             }
             base.pipes.attach(pipe.id());
             base.stats.attached += 1;
-            base.emit(&PipeEvent::Attached(pipe.clone()));
+            base.emit(PipeEvent::Attached(pipe.clone()));
             pattern.handle_room(base, pipe.id());
             Ok(())
         });
@@ -156,7 +192,7 @@ impl<P: Pattern> Shared<P> {
             if entry.attached {
                 state.pattern.remove_pipe(&mut state.base, pipe.id(), entry.data);
             }
-            state.base.emit(&PipeEvent::Detached(pipe.clone(), error));
+            state.base.emit(PipeEvent::Detached(pipe.clone(), error));
             state.finish_close();
             Some(entry.outbox)
         });
@@ -251,7 +287,7 @@ impl<P: Pattern> State<P> {
         }
         self.linger_until = None;
         self.base.deadlines.clear();
-        self.base.end_events();
+        self.base.news.push(News::End);
         self.closers.drain(..).for_each(|waker| self.base.wakes.wake(Some(waker)));
         if let Some(sleeper) = &mut self.sleeper {
             self.base.wakes.wake(sleeper.waker.take());

@@ -5,10 +5,11 @@ use std::{fmt, future::poll_fn, sync::Arc};
 use super::{
     dialer::Dialer,
     error::{DialError, EndpointError, ListenError},
+    events::PipeEvents,
     listener::Listener,
     options::Options,
     pattern::Pattern,
-    pipe::{Pipe, PipeEvents},
+    pipe::Pipe,
     shared::Shared,
     stats::Stats,
 };
@@ -55,14 +56,7 @@ impl<P: Pattern> Handle<P> {
     }
 
     pub(crate) fn events(&self) -> PipeEvents {
-        self.shared.with(|_, base| {
-            let (events, queue) = PipeEvents::new(base.options.event_queue());
-            base.subscribe(queue);
-            if base.closing && base.pipes.len() == 0 {
-                base.end_events();
-            }
-            events
-        })
+        self.shared.subscribe()
     }
 
     pub(crate) fn pipes(&self) -> Vec<Pipe> {

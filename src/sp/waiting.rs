@@ -1,6 +1,9 @@
 //! Who waits, first come first served.
 
-use std::{collections::HashMap, task::Context};
+use std::{
+    collections::{HashMap, HashSet},
+    task::Context,
+};
 
 use super::pattern::Wakes;
 use crate::wait::WaitList;
@@ -9,16 +12,24 @@ use crate::wait::WaitList;
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     waiting: WaitList,
+    /// Those who were woken and did not look yet.
+    offered: HashSet<u64>,
 }
 
 impl Line {
     /// Waits, or goes on waiting in the same place.
     pub(crate) fn wait(&mut self, key: &mut Option<u64>, cx: &Context<'_>, wakes: &mut Wakes) {
+        if let Some(key) = key {
+            self.offered.remove(key);
+        }
         wakes.let_go(self.waiting.register(key, cx.waker()));
     }
 
     pub(crate) fn wake_one(&mut self, wakes: &mut Wakes) {
-        wakes.wake(self.waiting.pop());
+        if let Some((key, waker)) = self.waiting.pop_with_key() {
+            self.offered.insert(key);
+            wakes.wake(Some(waker));
+        }
     }
 
     pub(crate) fn wake_all(&mut self, wakes: &mut Wakes) {
@@ -32,10 +43,13 @@ impl Line {
 
     /// Leaves; whether this one had been woken, and the offer is for the next.
     pub(crate) fn leave(&mut self, key: u64, wakes: &mut Wakes) -> bool {
-        let waker = self.waiting.remove(key);
-        let woken = waker.is_none();
-        wakes.let_go(waker);
-        woken
+        wakes.let_go(self.waiting.remove(key));
+        self.offered.remove(&key)
+    }
+
+    /// Whether this one has not left.
+    pub(crate) fn contains(&self, key: u64) -> bool {
+        self.waiting.contains(key) || self.offered.contains(&key)
     }
 }
 
@@ -84,5 +98,10 @@ impl<T> Receivers<T> {
     pub(crate) fn leave(&mut self, key: u64, wakes: &mut Wakes) -> Option<T> {
         wakes.let_go(self.waiting.remove(key));
         self.given.remove(&key)
+    }
+
+    /// Whether this one has not left.
+    pub(crate) fn contains(&self, key: u64) -> bool {
+        self.waiting.contains(key) || self.given.contains_key(&key)
     }
 }

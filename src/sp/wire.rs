@@ -11,7 +11,7 @@
 //! assert_eq!(wire::handshake(ProtocolId::REQ), *b"\0SP\0\0\x30\0\0");
 //!
 //! let mut outbox = wire::Outbox::new(Framing::Plain);
-//! outbox.push(&[0xcf, 0x35, 0xb9, 0xd4], Bytes::from_static(b"hello"));
+//! outbox.push(&[0xcf, 0x35, 0xb9, 0xd4], &Bytes::from_static(b"hello"));
 //! let bytes = outbox.to_vec();
 //! assert_eq!(bytes[..8], 9_u64.to_be_bytes());
 //!

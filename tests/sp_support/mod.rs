@@ -2,16 +2,47 @@
 //! made by hand.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use tokio::runtime::Builder;
 use trunkline::{
+    runtime::Runtime,
     sp::{Options, OptionsBuilder, PipeEvent, PipeEvents, RawRep, RawReq, RepSocket, ReqSocket},
     transport::{Acceptor, Address, Framing, Io, Settings, Transports},
 };
 
 pub const REQ: [u8; 8] = *b"\0SP\0\0\x30\0\0";
 pub const REP: [u8; 8] = *b"\0SP\0\0\x31\0\0";
+
+/// Runs a test on a clock that moves only while everyone waits. Who waits longer than all tests
+/// together are allowed to waits for ever.
+pub fn run(test: impl Future<Output = ()>) {
+    let mut runtime = Builder::new_current_thread();
+    bounded(runtime.enable_all().start_paused(true), Duration::from_secs(4 * 3_600), test);
+}
+
+/// The same where the operating system moves bytes, and so the clock has to be its own.
+pub fn run_in_real_time(test: impl Future<Output = ()>) {
+    bounded(Builder::new_current_thread().enable_all(), Duration::from_secs(300), test);
+}
+
+pub fn run_on_threads(test: impl Future<Output = ()>) {
+    let mut runtime = Builder::new_multi_thread();
+    bounded(runtime.worker_threads(3).enable_all(), Duration::from_secs(300), test);
+}
+
+fn bounded(runtime: &mut Builder, patience: Duration, test: impl Future<Output = ()>) {
+    let test = async { tokio::time::timeout(patience, test).await };
+    runtime.build().unwrap().block_on(test).expect("nobody waits for ever");
+}
 
 /// `full` with `TRUNKLINE_THOROUGH=1`, a twentieth of it otherwise.
 pub fn count(full: u64) -> u64 {
@@ -75,6 +106,18 @@ pub async fn drain(events: &mut PipeEvents) -> Vec<PipeEvent> {
     std::iter::from_fn(|| events.try_next()).collect()
 }
 
+/// A runtime that counts the tasks that are alive.
+pub fn counting(alive: &Arc<AtomicUsize>) -> Runtime {
+    let alive = alive.clone();
+    let timer = trunkline::tokio::runtime().clock().clone();
+    Runtime::new(move |task: trunkline::runtime::BoxFuture| {
+        let alive = alive.clone();
+        alive.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(task.map(move |()| alive.fetch_sub(1, Ordering::SeqCst)));
+    })
+    .timer(timer)
+}
+
 fn settings() -> Settings {
     Settings::new(trunkline::tokio::runtime())
 }
@@ -120,13 +163,19 @@ impl Peer {
     }
 
     pub async fn send(&mut self, message: &[u8]) {
+        self.try_send(message).await.unwrap();
+    }
+
+    /// The same to someone who may hang up in the middle of it.
+    pub async fn try_send(&mut self, message: &[u8]) -> io::Result<()> {
         let mut bytes = Vec::new();
         if self.framing == Framing::Local {
             bytes.push(1);
         }
         bytes.extend((message.len() as u64).to_be_bytes());
         bytes.extend(message);
-        self.write(&bytes).await;
+        self.io.write_all(&bytes).await?;
+        self.io.flush().await
     }
 
     pub async fn recv(&mut self) -> Vec<u8> {

@@ -78,6 +78,11 @@ impl RawInbox {
         }
     }
 
+    /// Whether this receiver has not left.
+    pub(super) fn contains(&self, key: u64) -> bool {
+        self.receivers.contains(key)
+    }
+
     pub(super) fn nudge<P: Raw>(&self, base: &mut Base<P>, key: u64) {
         self.receivers.nudge(key, &mut base.wakes);
     }

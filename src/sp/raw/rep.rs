@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Raw, RawInbox, Sending};
 use crate::sp::{
@@ -53,16 +53,19 @@ impl Raw for RawRepCore {
             return Poll::Ready(Ok(()));
         };
         if entry.has_room() && entry.outbox.messages() < limit {
-            if let Some((_, key)) = sending.place.take() {
-                entry.data.leave(key, wakes);
-            }
-            let Message { mut header, body, .. } = std::mem::take(sending.message);
-            header.advance(4);
-            entry.outbox.push(&header, body);
+            let Message { header, body, .. } = &*sending.message;
+            entry.outbox.push(header.get(4..).unwrap_or_default(), body);
             stats.sent += 1;
             wakes.wake(entry.waker.take());
+            let place = sending.place.take();
+            if let Some((_, key)) = place {
+                entry.data.leave(key, wakes);
+            }
             if entry.has_room() && entry.outbox.messages() < limit {
                 entry.data.wake_one(wakes);
+            }
+            if place.is_some() {
+                self.sweep(base);
             }
             return Poll::Ready(Ok(()));
         }
@@ -91,6 +94,18 @@ impl Raw for RawRepCore {
         {
             entry.data.wake_one(wakes);
         }
+        self.sweep(base);
+    }
+
+    fn sweep(&self, base: &mut Base<Self>) {
+        let Base { pipes, deadlines, .. } = base;
+        deadlines.cancelled();
+        deadlines.sweep(|due| match due {
+            Due::Recv(key) => self.inbox.contains(key),
+            Due::Send { pipe, key } => {
+                pipes.get(pipe).is_some_and(|entry| entry.data.contains(key))
+            }
+        });
     }
 }
 

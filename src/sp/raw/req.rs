@@ -42,7 +42,8 @@ impl RawReqCore {
                 continue;
             }
             let Some(message) = self.queue.pop_front() else { return };
-            base.push(pipe, &message.header, message.body);
+            base.push(pipe, &message.header, &message.body);
+            base.wakes.discard_message(message);
             self.ready.rotate(pipe);
             self.line.wake_one(&mut base.wakes);
         }
@@ -70,6 +71,7 @@ impl Raw for RawReqCore {
         if self.queue.len() < base.options.send_queue() {
             if let Some((_, key)) = sending.place.take() {
                 self.line.leave(key, &mut base.wakes);
+                self.sweep(base);
             }
             self.queue.push_back(std::mem::take(sending.message));
             self.assign(base);
@@ -97,6 +99,15 @@ impl Raw for RawReqCore {
         if self.line.leave(key, &mut base.wakes) && self.queue.len() < base.options.send_queue() {
             self.line.wake_one(&mut base.wakes);
         }
+        self.sweep(base);
+    }
+
+    fn sweep(&self, base: &mut Base<Self>) {
+        base.deadlines.cancelled();
+        base.deadlines.sweep(|due| match due {
+            Due::Recv(key) => self.inbox.contains(key),
+            Due::Send(key) => self.line.contains(key),
+        });
     }
 }
 

@@ -145,7 +145,12 @@ async fn recv<P: Raw>(handle: &Handle<P>) -> Result<Message, RecvError> {
         handle.shared.with(|core, base| {
             let timeout = base.options.recv_timeout();
             let until = *begun.get_or_insert_with(|| timeout.map(|timeout| base.now + timeout));
-            core.inbox().poll_recv(base, &mut place.key, until, Some(cx))
+            let waited = place.key.is_some();
+            let polled = core.inbox().poll_recv(base, &mut place.key, until, Some(cx));
+            if waited && polled.is_ready() {
+                core.sweep(base);
+            }
+            polled
         })
     })
     .await
@@ -182,7 +187,10 @@ impl<P: Raw> Drop for RecvPlace<'_, P> {
     fn drop(&mut self) {
         if self.key.is_some() {
             let key = self.key.take();
-            self.handle.shared.with(|core, base| core.inbox().end_recv(base, key));
+            self.handle.shared.with(|core, base| {
+                core.inbox().end_recv(base, key);
+                core.sweep(base);
+            });
         }
     }
 }

@@ -52,18 +52,18 @@ impl Replier {
     /// Dropping the future leaves the request unanswered, if the reply had no room yet.
     pub async fn send(self, body: impl Into<Bytes>) -> Result<(), SendError> {
         let until = self.send_timeout.map(|timeout| self.shared.runtime.now() + timeout);
-        let mut body = body.into();
+        let body = body.into();
         let mut place = Place { replier: &self, key: None };
         poll_fn(|cx| {
             let mut reply = Reply {
                 pipe: &self.pipe,
                 header: &self.header,
-                body: &mut body,
+                body: &body,
                 key: &mut place.key,
                 until,
                 best_effort: self.best_effort,
             };
-            self.shared.with(|_, base| Rep::poll_reply(base, &mut reply, cx))
+            self.shared.with(|rep, base| rep.poll_reply(base, &mut reply, cx))
         })
         .await
     }
@@ -85,7 +85,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             let Replier { shared, pipe, .. } = self.replier;
-            shared.with(|_, base| Rep::end_reply(base, pipe, key));
+            shared.with(|rep, base| rep.end_reply(base, pipe, key));
         }
     }
 }

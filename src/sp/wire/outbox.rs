@@ -33,7 +33,7 @@ impl Outbox {
     }
 
     /// Adds a message: the header, then the body (`spec.md §13.3`).
-    pub fn push(&mut self, header: &[u8], body: Bytes) {
+    pub fn push(&mut self, header: &[u8], body: &Bytes) {
         let before = self.staged.len();
         let len = header.len() + body.len();
         if self.framing == Framing::Local {
@@ -44,9 +44,9 @@ impl Outbox {
         self.bytes += self.staged.len() - before + body.len();
         self.messages += 1;
         if body.len() <= COPIED {
-            self.staged.extend_from_slice(&body);
+            self.staged.extend_from_slice(body);
         } else {
-            self.bodies.push_back((self.staged.len(), body));
+            self.bodies.push_back((self.staged.len(), body.clone()));
         }
     }
 
