@@ -55,7 +55,6 @@ pub use set::{ExchangeSet, Health, Inbound, SetConfig};
 pub use table::{Event, Exchanges, SetStats};
 
 pub(crate) use outgoing::Stage;
-pub(crate) use partial::Memory;
 pub(crate) use reader::Source;
 
 #[cfg(feature = "rpc")]

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+#[cfg(feature = "exchange")]
+use crate::sync::Mutex;
+
 /// The buffers that are lent out. Those beyond the limit are simply freed when let go.
 #[derive(Debug)]
 pub(crate) struct Recycler {
@@ -68,3 +71,39 @@ pub(crate) fn allocate(len: usize) -> BytesMut {
     drop(buffer.split_off(len));
     buffer
 }
+
+/// The memory of large messages of a session, used again when nobody holds them any more.
+#[cfg(feature = "exchange")]
+#[derive(Debug)]
+pub(crate) struct Memory {
+    lent: Mutex<Recycler>,
+}
+
+#[cfg(feature = "exchange")]
+impl Memory {
+    pub(crate) const fn new() -> Self {
+        Self { lent: Mutex::new(Recycler::new(MAX_LENT)) }
+    }
+
+    /// Gives back what is not in use.
+    pub(crate) fn shrink(&self) {
+        self.lent.lock().clear();
+    }
+
+    pub(crate) fn take(&self, len: usize) -> Option<BytesMut> {
+        self.lent.lock().take(len)
+    }
+
+    pub(crate) fn lend(&self, buffer: BytesMut, len: usize) -> Bytes {
+        self.lent.lock().lend(buffer, len)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.lent.lock().held()
+    }
+}
+
+/// What is remembered per session: sixteen calls with bodies of 64 KiB each way.
+#[cfg(feature = "exchange")]
+pub(crate) const MAX_LENT: usize = 2 * 1024 * 1024;

@@ -321,7 +321,7 @@ macro_rules! taking {
                 self.id().is_some()
             }
 
-            fn memory(&self) -> Option<&crate::exchange::Memory> {
+            fn memory(&self) -> Option<&crate::recycle::Memory> {
                 Some(self.handle.shared.message_memory())
             }
         }

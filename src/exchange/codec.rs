@@ -4,7 +4,8 @@ use std::fmt;
 
 use bytes::{Buf, Bytes};
 
-use super::partial::{Memory, Partial};
+use super::partial::Partial;
+use crate::recycle::Memory;
 
 /// What a message is (`spec.md §14.2.3`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

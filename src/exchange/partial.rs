@@ -2,35 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{
-    recycle::{Recycler, allocate},
-    sync::Mutex,
-};
-
-/// The memory of large messages of a session, used again when nobody holds them any more.
-#[derive(Debug)]
-pub(crate) struct Memory {
-    lent: Mutex<Recycler>,
-}
-
-impl Memory {
-    pub(crate) const fn new() -> Self {
-        Self { lent: Mutex::new(Recycler::new(MAX_LENT)) }
-    }
-
-    /// Gives back what is not in use.
-    pub(crate) fn shrink(&self) {
-        self.lent.lock().clear();
-    }
-
-    fn take(&self, len: usize) -> Option<BytesMut> {
-        self.lent.lock().take(len)
-    }
-
-    fn lend(&self, buffer: BytesMut, len: usize) -> Bytes {
-        self.lent.lock().lend(buffer, len)
-    }
-}
+use crate::recycle::{Memory, allocate};
 
 /// What is there of a body.
 #[derive(Debug, Default)]
@@ -102,9 +74,6 @@ const MIN_RECYCLED: usize = 32 * 1024;
 /// Above, the work on a message outweighs the allocation.
 const MAX_RECYCLED: usize = 256 * 1024;
 
-/// What is remembered per session: sixteen calls with bodies of 64 KiB each way.
-const MAX_LENT: usize = 2 * 1024 * 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,9 +100,9 @@ mod tests {
         assert_eq!(part, vec![1; 100]);
         drop(part);
         assert_eq!(body(&memory, 60_000, 3).as_ptr(), place);
-        assert_eq!(memory.lent.lock().held(), 2 * 65_600);
+        assert_eq!(memory.held(), 2 * 65_600);
         memory.shrink();
-        assert_eq!(memory.lent.lock().held(), 0);
+        assert_eq!(memory.held(), 0);
         assert_eq!(second, vec![2; 65_600], "what is held stays as it is");
     }
 
@@ -141,9 +110,9 @@ mod tests {
     fn small_and_huge_bodies_leave_no_memory_behind() {
         let memory = Memory::new();
         drop((body(&memory, 1_000, 1), body(&memory, 1 << 20, 2)));
-        assert_eq!(memory.lent.lock().held(), 0);
+        assert_eq!(memory.held(), 0);
         let held: Vec<_> = (0..64).map(|n| body(&memory, 65_600, n)).collect();
-        assert!(memory.lent.lock().held() <= MAX_LENT);
+        assert!(memory.held() <= crate::recycle::MAX_LENT);
         assert!(held.iter().enumerate().all(|(n, body)| body[0] as usize == n));
     }
 

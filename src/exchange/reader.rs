@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Decoder, ExchangeError, Malformed, Memory, Message, outgoing::Outgoing};
-use crate::{Session, Stream, StreamError, runtime::Timer};
+use super::{Decoder, ExchangeError, Malformed, Message, outgoing::Outgoing};
+use crate::{Session, Stream, StreamError, recycle::Memory, runtime::Timer};
 
 /// Which end of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     ResetCode, Stream, StreamError,
-    exchange::{Code, ExchangeError, Kind, Memory, Message, Reader, Role, Source, protocol_error},
+    exchange::{Code, ExchangeError, Kind, Message, Reader, Role, Source, protocol_error},
+    recycle::Memory,
     runtime::Timer,
     stream::ReadHalf,
 };

@@ -21,7 +21,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     timer: Option<Arc<dyn Timer>>,
     #[cfg(feature = "exchange")]
-    messages: crate::exchange::Memory,
+    messages: crate::recycle::Memory,
 }
 
 impl Shared {
@@ -30,7 +30,7 @@ impl Shared {
             state: Mutex::new(State::new(core)),
             timer,
             #[cfg(feature = "exchange")]
-            messages: crate::exchange::Memory::new(),
+            messages: crate::recycle::Memory::new(),
         }
     }
 
@@ -42,7 +42,7 @@ impl Shared {
 
     /// What large messages are put together in.
     #[cfg(feature = "exchange")]
-    pub(crate) const fn message_memory(&self) -> &crate::exchange::Memory {
+    pub(crate) const fn message_memory(&self) -> &crate::recycle::Memory {
         &self.messages
     }
 
