@@ -11,7 +11,7 @@ use crate::{
 pub(crate) const USAGE: &str = "\
 calls: calls and requests of trunkline beside those of its peers
 
-  --only A,B         rows whose names begin with one of these
+  --only A,B         these rows, or those whose names begin so
   --impl A,B         these contestants; without raw there are no ratios to it
   --rounds N         rounds (5); figures are medians, ratios are medians of the rounds' ratios
   --seconds S        measured per row, contestant and round (1)
@@ -103,7 +103,12 @@ pub(crate) fn from_env() -> Result<Args> {
 
 fn select_rows(names: &str) -> Result<Vec<Row>> {
     let mut selected = rows::all();
-    selected.retain(|row| names.split(',').any(|name| row.name.starts_with(name)));
+    let is_name = |name: &str| rows::all().iter().any(|row| row.name == name);
+    let means = |name: &str, row: &Row| match is_name(name) {
+        true => row.name == name,
+        false => row.name.starts_with(name),
+    };
+    selected.retain(|row| names.split(',').any(|name| means(name, row)));
     if selected.is_empty() {
         return Err(format!("no row's name begins with {names}; see --list").into());
     }

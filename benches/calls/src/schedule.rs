@@ -207,3 +207,29 @@ fn told<T>(result: &Result<T>, show: impl FnOnce(&T) -> String) -> String {
 fn minutes(time: Duration) -> String {
     format!("{}:{:02} min", time.as_secs() / 60, time.as_secs() % 60)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows;
+
+    fn entry(name: &'static str, rates: [Option<f64>; 3]) -> Entry {
+        let outcome = |rate| Outcome { rate, p50: 0.0, p99: 0.0 };
+        Entry { rounds: rates.map(|rate| rate.map(outcome)).into(), ..Entry::new(name) }
+    }
+
+    #[test]
+    fn the_best_peer_is_that_of_each_round_and_a_failed_run_is_none() {
+        let entries = vec![
+            entry("raw", [Some(100.0); 3]),
+            entry("tarpc", [Some(10.0), Some(1.0), None]),
+            entry("tonic", [Some(1.0), Some(10.0), Some(5.0)]),
+            entry("trunkline-rpc", [Some(20.0), Some(30.0), Some(50.0)]),
+        ];
+        let group = Group { row: rows::all()[0], pinned: true, entries };
+        let ours = &group.entries[3];
+        assert_eq!(group.times_best_peer(ours), Some(3.0));
+        assert_eq!(group.times(ours, "tarpc"), Some(16.0));
+        assert_eq!(group.times(ours, "capnp"), None);
+    }
+}
