@@ -91,7 +91,7 @@ fn details(group: &Group) -> String {
 
     let mut titles = vec![String::new(), "rate".to_owned()];
     titles.extend(others.iter().map(|name| format!("× {name}")));
-    titles.extend(["p50", "p99"].map(str::to_owned).into_iter().filter(|_| calls));
+    titles.extend(["p50", "p99", "longest"].map(str::to_owned).into_iter().filter(|_| calls));
     titles.push(format!("allocations per {}", row.thing()));
 
     let mut table = Table::new(titles.iter().map(String::as_str));
@@ -102,6 +102,7 @@ fn details(group: &Group) -> String {
         if calls {
             cells.push(duration(entry.median(|outcome| outcome.p50)));
             cells.push(duration(entry.median(|outcome| outcome.p99)));
+            cells.push(duration(entry.median(|outcome| outcome.longest)));
         }
         cells.push(allocations(entry));
         table.add(cells.into_iter());

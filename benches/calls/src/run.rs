@@ -34,6 +34,8 @@ pub(crate) struct Outcome {
     pub(crate) p50: f64,
     /// Seconds 99 % of the calls do not exceed.
     pub(crate) p99: f64,
+    /// Seconds of the longest call, where it is known.
+    pub(crate) longest: f64,
 }
 
 impl Run<'_> {
@@ -47,6 +49,7 @@ impl Run<'_> {
             rate: calls * self.row.worth() / (client.number("time_ns")? / 1e9),
             p50: client.number("p50_ns")? / 1e9,
             p99: client.number("p99_ns")? / 1e9,
+            longest: client.number("longest_ns").map_or(f64::NAN, |nanos| nanos / 1e9),
         })
     }
 

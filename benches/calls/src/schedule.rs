@@ -214,7 +214,7 @@ mod tests {
     use crate::rows;
 
     fn entry(name: &'static str, rates: [Option<f64>; 3]) -> Entry {
-        let outcome = |rate| Outcome { rate, p50: 0.0, p99: 0.0 };
+        let outcome = |rate| Outcome { rate, p50: 0.0, p99: 0.0, longest: 0.0 };
         Entry { rounds: rates.map(|rate| rate.map(outcome)).into(), ..Entry::new(name) }
     }
 

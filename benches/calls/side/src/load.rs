@@ -112,44 +112,52 @@ impl Tally {
     async fn measure(&self, amount: Amount) -> Option<Report> {
         let Amount::Time(time) = amount else { return None };
         tokio::time::sleep(WARM_UP).await;
-        let (began, done, times) = (Instant::now(), self.done.get(), HISTOGRAM.counts());
+        let (began, done, before) = (Instant::now(), self.done.get(), HISTOGRAM.counts());
         tokio::time::sleep(time).await;
-        let report = Report {
-            calls: self.done.get() - done,
-            time: began.elapsed(),
-            times: HISTOGRAM.counts().iter().zip(times).map(|(end, start)| end - start).collect(),
-        };
+        let (calls, time, times) = (self.done.get() - done, began.elapsed(), since(&before));
         self.most.set(0);
-        Some(report)
+        Some(Report { calls, time, before, times })
     }
 }
 
 struct Report {
     calls: u64,
     time: Duration,
+    /// The histogram when it began.
+    before: Vec<u64>,
+    /// What was added to it by calls that ended in time.
     times: Vec<u64>,
 }
 
 impl Report {
     /// Only the counts mean something.
     fn of_all(tally: &Tally) -> Self {
-        Self { calls: tally.done.get(), time: Duration::ZERO, times: Vec::new() }
+        let (before, times) = (Vec::new(), Vec::new());
+        Self { calls: tally.done.get(), time: Duration::ZERO, before, times }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = |share| percentile(&self.times, share).unwrap_or_default().as_nanos();
+        let at = |times: &[u64], share| percentile(times, share).unwrap_or_default().as_nanos();
         write!(
             f,
-            "calls={} time_ns={} p50_ns={} p99_ns={} allocations={}",
+            "calls={} time_ns={} p50_ns={} p99_ns={} longest_ns={} allocations={}",
             self.calls,
             self.time.as_nanos(),
-            at(0.50),
-            at(0.99),
+            at(&self.times, 0.50),
+            at(&self.times, 0.99),
+            // Those that had not ended when the time was over count too: one that is always
+            // overtaken ends last.
+            at(&since(&self.before), 1.0),
             allocator::allocations(),
         )
     }
+}
+
+/// What the histogram counted since.
+fn since(before: &[u64]) -> Vec<u64> {
+    HISTOGRAM.counts().iter().zip(before).map(|(now, before)| now - before).collect()
 }
 
 const WARM_UP: Duration = Duration::from_millis(300);
