@@ -1,171 +1,183 @@
-//! The table and the chart.
+//! The tables and the chart.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, fs, iter};
 
-use crate::{
-    Options,
-    round::{Outcome, Round},
-    rows::Row,
+use kit::{
+    chart::{Bar, Chart, Section},
+    numbers::{duration, or_dash, ratio, significant},
+    table::{Table, machine},
 };
 
-/// A row, and all its rounds.
-pub(crate) struct Measured {
-    pub(crate) row: Row,
-    pub(crate) rounds: Vec<Round>,
-}
+use crate::{
+    Result,
+    args::{Args, Mode},
+    contestants::{self, Standing, standing},
+    rows::{Load, Row},
+    schedule::{Entry, Group},
+};
 
-impl Measured {
-    /// Who took part, in the order of the row.
-    fn names(&self) -> impl Iterator<Item = &'static str> {
-        let took_part = |name: &&'static str| self.rounds[0].results.contains_key(name);
-        self.row.contestants.iter().copied().filter(took_part)
-    }
-
-    fn median(&self, name: &str, figure: impl Fn(&Outcome) -> f64) -> f64 {
-        median(self.rounds.iter().map(|round| figure(&round.results[name])).collect())
-    }
-
-    /// How many times the rate of `other`: the median of the ratios within a round.
-    fn times(&self, name: &str, other: &str) -> Option<f64> {
-        let ratio = |round: &Round| Some(round.results[name].rate / round.results.get(other)?.rate);
-        Some(median(self.rounds.iter().map(ratio).collect::<Option<_>>()?))
-    }
-
-    /// Those that are neither ours nor a bare connection.
-    fn peers(&self) -> impl Iterator<Item = &'static str> {
-        self.names().filter(|name| !is_ours(name) && *name != RAW)
-    }
-}
-
-pub(crate) fn table(measured: &[Measured], options: &Options) -> String {
-    let mut out = String::from("# Calls and requests beside those of the peers\n\n");
-    let place =
-        if options.pinned { "both processes on one core" } else { "where the scheduler likes" };
-    let _ = match options.instructions {
-        true => writeln!(out, "User-space instructions per call, client and server.\n"),
-        false => writeln!(
-            out,
-            "Medians of {} rounds of {} s each, {place}; ratios are medians of the ratios within a \
-             round. Loopback TCP without delay. Allocations are those of client and server.\n",
-            options.rounds, options.seconds
-        ),
+/// Prints the results and writes them where `args` say.
+pub(crate) fn publish(args: &Args, groups: &[Group]) -> Result<()> {
+    let (name, report) = match args.mode {
+        Mode::SystemCalls => ("results-syscalls.md", per_call(groups, "System calls")),
+        Mode::Instructions => {
+            ("results-instructions.md", per_call(groups, "Instructions in user space"))
+        }
+        _ => ("results.md", speed(args, groups)),
     };
-    for measured in measured {
-        if options.instructions { counted(&mut out, measured) } else { timed(&mut out, measured) }
-    }
-    out
-}
-
-fn counted(out: &mut String, measured: &Measured) {
-    let _ = writeln!(out, "## {}\n\n{}\n", measured.row.name, measured.row.about);
-    let _ = writeln!(out, "| | instructions per call |\n|---|---:|");
-    for name in measured.names() {
-        let _ = writeln!(out, "| {name} | {:.0} |", measured.median(name, |o| o.instructions));
-    }
-    out.push('\n');
-}
-
-fn timed(out: &mut String, measured: &Measured) {
-    let peers: Vec<_> = measured.peers().collect();
-    let _ = writeln!(out, "## {}\n\n{}\n", measured.row.name, measured.row.about);
-    let _ = write!(out, "| | {} | × raw |", measured.row.unit());
-    for peer in &peers {
-        let _ = write!(out, " × {peer} |");
-    }
-    let _ = writeln!(out, " p50 | p99 | allocations |");
-    let _ = writeln!(out, "|---|---:|---:|{}---:|---:|---:|", "---:|".repeat(peers.len()));
-    for name in measured.names() {
-        let rate = measured.median(name, |outcome| outcome.rate);
-        let _ = write!(out, "| {name} | {} |", thousands(rate));
-        for other in std::iter::once(RAW).chain(peers.iter().copied()) {
-            let times = measured.times(name, other).map_or(String::new(), |x| format!("{x:.2}"));
-            let _ = write!(out, " {times} |");
+    println!("{report}");
+    if let Some(folder) = &args.output {
+        fs::write(folder.join(name), &report)?;
+        if args.mode == Mode::Speed {
+            fs::write(folder.join("results.svg"), chart(groups))?;
         }
-        let (p50, p99) = (measured.median(name, |o| o.p50_us), measured.median(name, |o| o.p99_us));
-        let latency = |us: f64| if us > 0.0 { format!("{us:.0} µs") } else { String::new() };
-        let allocations = match name {
-            "nng" => "not counted".to_owned(),
-            _ => format!("{:.1}", measured.median(name, |o| o.allocations)),
+        eprintln!("wrote {}", folder.join(name).display());
+    }
+    Ok(())
+}
+
+fn speed(args: &Args, groups: &[Group]) -> String {
+    let mut text = String::from("# Calls and requests beside those of the peers\n\n");
+    let _ = writeln!(
+        text,
+        "Medians of {} round{} of {} s each; ratios are medians of the ratios within a round. {}\n",
+        args.rounds,
+        if args.rounds == 1 { "" } else { "s" },
+        args.seconds,
+        machine()
+    );
+    text.push_str("## × best peer\n\n*Pinned to one core* / unpinned.\n\n");
+    text.push_str(&overview(groups));
+    for group in groups {
+        text.push_str(&details(group));
+    }
+    text
+}
+
+/// A line per row, a column per contestant.
+fn overview(groups: &[Group]) -> String {
+    let names = names(groups);
+    let mut table = Table::new(iter::once("row").chain(names.iter().copied()));
+    for row in rows(groups) {
+        let cell = |name: &&str| {
+            let [pinned, unpinned] = times_best_peer(groups, row, name).map(|x| x.map(ratio));
+            match (pinned, unpinned) {
+                (Some(pinned), Some(unpinned)) => format!("*{pinned}* / {unpinned}"),
+                (Some(pinned), None) => format!("*{pinned}*"),
+                (None, unpinned) => unpinned.unwrap_or_default(),
+            }
         };
-        let _ = writeln!(out, " {} | {} | {allocations} |", latency(p50), latency(p99));
+        table.add(iter::once(row.name.to_owned()).chain(names.iter().map(cell)));
     }
-    out.push('\n');
+    table.to_string()
 }
 
-/// A bar per contestant: the rate as a multiple of the best peer's.
-pub(crate) fn chart(measured: &[Measured]) -> String {
-    let mut body = String::new();
-    let mut y = 44.0;
-    for measured in measured {
-        let best =
-            measured.peers().map(|peer| measured.median(peer, |o| o.rate)).fold(0.0, f64::max);
-        let _ = writeln!(
-            body,
-            "<text class=\"title\" x=\"16\" y=\"{:.0}\">{}</text>\n<text class=\"small\" x=\"16\" y=\"{:.0}\">{}</text>",
-            y + 12.0,
-            measured.row.name,
-            y + 26.0,
-            measured.row.about
-        );
-        for name in measured.names() {
-            let rate = measured.median(name, |outcome| outcome.rate);
-            let width = (rate / best * UNIT).clamp(1.0, WIDTH - LEFT - 150.0);
-            let fill = if is_ours(name) {
-                "#e8590c"
-            } else if name == RAW {
-                "#868e96"
-            } else {
-                "#4c6ef5"
-            };
-            let _ = writeln!(
-                body,
-                "<rect x=\"{LEFT}\" y=\"{y:.0}\" width=\"{width:.1}\" height=\"12\" rx=\"2\" fill=\"{fill}\"/>\n\
-                 <text class=\"small\" x=\"{:.1}\" y=\"{:.0}\">{name} {} {}</text>",
-                LEFT + width + 5.0,
-                y + 10.0,
-                thousands(rate),
-                measured.row.unit()
-            );
-            y += 15.0;
+/// Pinned and unpinned.
+fn times_best_peer(groups: &[Group], row: &Row, name: &str) -> [Option<f64>; 2] {
+    [true, false].map(|pinned| {
+        let is = |group: &&Group| group.row.name == row.name && group.pinned == pinned;
+        let group = groups.iter().find(is)?;
+        group.times_best_peer(group.entry(name)?)
+    })
+}
+
+/// A line per contestant, a column per figure.
+fn details(group: &Group) -> String {
+    let row = &group.row;
+    let place = if group.pinned { "pinned" } else { "unpinned" };
+    let compared = |entry: &&Entry| standing(entry.name) != Standing::Ours;
+    let others: Vec<_> = group.entries.iter().filter(compared).map(|entry| entry.name).collect();
+    let calls = matches!(row.load, Load::Calls(_));
+
+    let mut titles = vec![String::new(), "rate".to_owned()];
+    titles.extend(others.iter().map(|name| format!("× {name}")));
+    titles.extend(["p50", "p99", "longest"].map(str::to_owned).into_iter().filter(|_| calls));
+    titles.push(format!("allocations per {}", row.thing()));
+
+    let mut table = Table::new(titles.iter().map(String::as_str));
+    for entry in &group.entries {
+        let rate = or_dash(entry.median(|outcome| outcome.rate), |rate| row.rate(rate));
+        let mut cells = vec![entry.name.to_owned(), rate];
+        cells.extend(others.iter().map(|name| or_dash(group.times(entry, name), ratio)));
+        if calls {
+            cells.push(duration(entry.median(|outcome| outcome.p50)));
+            cells.push(duration(entry.median(|outcome| outcome.p99)));
+            cells.push(duration(entry.median(|outcome| outcome.longest)));
         }
-        y += 16.0;
+        cells.push(allocations(entry));
+        table.add(cells.into_iter());
     }
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {y}\" width=\"{WIDTH}\" height=\"{y}\" role=\"img\" \
-         aria-label=\"Calls per second of trunkline and its peers\">\n{STYLE}\
-         <text class=\"title\" x=\"16\" y=\"22\">Both processes on one core; orange is ours, grey a bare connection</text>\n\
-         {body}</svg>\n"
-    )
+    format!("\n## {}, {place}\n\n{}.\n\n{table}", row.name, row.about)
 }
 
-fn is_ours(name: &str) -> bool {
-    name.starts_with("trunkline")
+/// Of the client, and of the server.
+fn allocations(entry: &Entry) -> String {
+    or_dash(entry.allocations, |[client, server]| {
+        let [client, server, both] = [client, server, client + server].map(significant);
+        format!("{client} + {server} = {both}")
+    })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// One figure, a line per row and a column per contestant.
+fn per_call(groups: &[Group], title: &str) -> String {
+    let names = names(groups);
+    let mut table = Table::new(["row", "per"].into_iter().chain(names.iter().copied()));
+    for group in groups {
+        let cell = |name: &&str| {
+            let entry = group.entry(name);
+            entry.map_or_else(String::new, |entry| or_dash(entry.per_call, significant))
+        };
+        let head = [group.row.name, group.row.thing()].map(str::to_owned);
+        table.add(head.into_iter().chain(names.iter().map(cell)));
+    }
+    format!("# {title} per call or message, client and server\n\n{}\n\n{table}", machine())
 }
 
-fn thousands(value: f64) -> String {
-    match value {
-        1e6.. => format!("{:.2} M", value / 1e6),
-        1e4.. => format!("{:.0} k", value / 1e3),
-        1e3.. => format!("{:.1} k", value / 1e3),
-        _ => format!("{value:.0}"),
+/// A bar per contestant, against the best peer.
+fn chart(groups: &[Group]) -> String {
+    let section = |row: &Row| Section {
+        title: row.name,
+        bars: names(groups)
+            .into_iter()
+            .map(|name| (name, times_best_peer(groups, row, name)))
+            .filter(|(_, times)| times.iter().any(Option::is_some))
+            .map(|(name, [pinned, unpinned])| Bar { name, pinned, unpinned })
+            .collect(),
+    };
+    let title = "× best peer: bars pinned to one core, rings unpinned; right is faster";
+    Chart {
+        title: title.into(),
+        label: "Calls per second as a multiple of the best peer's".into(),
+        reference: "best peer",
+        names: names(groups),
+        sections: rows(groups).into_iter().map(section).collect(),
+        colour,
+    }
+    .svg()
+}
+
+/// Ours stands out.
+fn colour(name: &str) -> &'static str {
+    match name {
+        "trunkline-rpc" | "trunkline-sp" => "#e8590c",
+        "trunkline-sp-mux" => "#f08c00",
+        "tarpc" => "#4c6ef5",
+        "tonic" => "#15aabf",
+        "capnp" => "#9775fa",
+        "nng" => "#40c057",
+        _ => "#868e96",
     }
 }
 
-const RAW: &str = "raw";
-const WIDTH: f64 = 960.0;
-const LEFT: f64 = 290.0;
-/// The width of the best peer's bar.
-const UNIT: f64 = 130.0;
+/// The rows that ran, each once.
+fn rows(groups: &[Group]) -> Vec<&Row> {
+    let mut rows: Vec<_> = groups.iter().map(|group| &group.row).collect();
+    rows.dedup_by_key(|row| row.name);
+    rows
+}
 
-const STYLE: &str = "<style>
-text { font: 13px system-ui, sans-serif; fill: #1f2328 }
-.title { font-weight: 600 }
-.small { font-size: 11px; fill: #59636e }
-@media (prefers-color-scheme: dark) { text { fill: #f0f6fc } .small { fill: #9198a1 } }
-</style>
-";
+/// The contestants that ran, each once, in the order of their list.
+fn names(groups: &[Group]) -> Vec<&'static str> {
+    let ran = |name: &&'static str| groups.iter().any(|group| group.entry(name).is_some());
+    contestants::names().filter(ran).collect()
+}

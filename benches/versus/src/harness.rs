@@ -2,10 +2,12 @@
 
 mod instructions;
 mod run;
-mod tracer;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
+
+use kit::median::{median, median_ratio};
+use kit::tracer::Tracer;
 
 use crate::args::{Args, Mode};
 use crate::contestant::Contestant;
@@ -15,8 +17,6 @@ use crate::mux::Standing;
 use crate::report::format;
 use crate::sample::{Sample, key};
 use crate::workload::{Figure, Placement, Workload};
-
-use tracer::Tracer;
 
 /// All that was measured of one workload in one placement.
 pub struct Group {
@@ -270,34 +270,5 @@ impl Group {
     }
 }
 
-fn median_ratio(figures: &[Option<f64>], references: &[Option<f64>]) -> Option<f64> {
-    let pairs = figures.iter().zip(references);
-    median(pairs.filter_map(|(figure, reference)| Some((*figure)? / (*reference)?)))
-}
-
-fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut sorted: Vec<_> = figures.filter(|figure| figure.is_finite()).collect();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        odd if odd % 2 == 1 => Some(sorted[middle]),
-        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
-    }
-}
-
 /// How long allocations are counted: they hardly vary.
 const COUNTING: Duration = Duration::from_millis(300);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ratios_are_taken_within_a_round() {
-        let row = [Some(2.0), None, Some(9.0), Some(4.0)];
-        let raw = [Some(1.0), Some(1.0), Some(3.0), Some(1.0)];
-        assert_eq!(median_ratio(&row, &raw), Some(3.0));
-        assert_eq!(median_ratio(&row, &[None, None, None, None]), None);
-    }
-}

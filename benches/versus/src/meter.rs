@@ -1,13 +1,12 @@
 //! What is measured within a process: work done, processor time, allocations, round trips.
 
-pub mod allocator;
-mod histogram;
 mod snapshot;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use histogram::{HISTOGRAM, percentile};
+pub use kit::allocator;
+pub use kit::histogram::{HISTOGRAM, percentile};
 pub use snapshot::Snapshot;
 
 /// Counts the work of one task.

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
 mod echo_capnp {
-    #![allow(clippy::all, unused)]
+    #![allow(clippy::all, unused, unused_qualifications)]
     include!(concat!(env!("OUT_DIR"), "/echo_capnp.rs"));
 }
 

@@ -13,7 +13,8 @@ struct Raw;
 
 impl Contestant for Raw {
     type Client = Rc<RefCell<Option<TcpStream>>>;
-    type Caller = TcpStream;
+    /// With room for an echo.
+    type Caller = (TcpStream, Vec<u8>);
 
     async fn serve() -> Result<()> {
         let listener = side::listen().await?;
@@ -34,14 +35,14 @@ impl Contestant for Raw {
         Ok(Rc::new(RefCell::new(Some(side::dial(&address).await?))))
     }
 
-    fn caller(client: &Self::Client) -> Result<TcpStream> {
-        client.borrow_mut().take().ok_or_else(|| "one caller at a time".into())
+    fn caller(client: &Self::Client) -> Result<Self::Caller> {
+        let tcp = client.borrow_mut().take().ok_or("one caller at a time")?;
+        Ok((tcp, vec![0; 64 << 10]))
     }
 
-    async fn call(caller: &mut TcpStream, body: &Bytes) -> Result<usize> {
-        caller.write_all(body).await?;
-        let mut echo = [0; 64 << 10];
-        Ok(caller.read_exact(&mut echo[..body.len()]).await?)
+    async fn call((tcp, room): &mut Self::Caller, body: &Bytes) -> Result<usize> {
+        tcp.write_all(body).await?;
+        Ok(tcp.read_exact(&mut room[..body.len()]).await?)
     }
 }
 

@@ -1,28 +1,30 @@
 //! What the programs of all contestants share: their command line, the load, and what they report.
 //!
 //! ```text
-//! PROGRAM serve                                   prints `listening ADDRESS`, echoes until killed
+//! PROGRAM serve                                   prints `listening ADDRESS`, echoes until its input ends
 //! PROGRAM load ADDRESS --in-flight N --size B --seconds S
 //! PROGRAM load ADDRESS … --calls N                so many calls, then the end: for counting
 //! PROGRAM stream ADDRESS --size B --seconds S     messages of one call, from the server
+//! PROGRAM solo load|stream … --calls N            both sides in one thread: for the profiler
+//! … --count-allocations                           which is not free, and so never timed
 //! ```
 
 mod job;
 mod load;
+mod net;
 
-use std::{alloc::System, error::Error, io, process::ExitCode};
+use std::{error::Error, process::ExitCode, sync::OnceLock, thread, time::Duration};
 
 use bytes::Bytes;
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::LocalSet,
-};
+use kit::allocator::{self, Counting};
+use tokio::{runtime::Builder, task::spawn_local};
 
-use job::{Job, Role};
+use job::{Amount, Job, Role};
+
+pub use net::{accept, dial, listen};
 
 #[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+static ALLOCATOR: Counting = Counting;
 
 pub type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -57,12 +59,7 @@ pub trait Contestant: 'static {
 
 /// The whole program of a contestant.
 pub fn run<C: Contestant>() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime.map_err(Into::into).and_then(|runtime| {
-        let job = Job::parse(std::env::args().skip(1))?;
-        LocalSet::new().block_on(&runtime, act::<C>(job))
-    });
-    match done {
+    match try_run::<C>() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -71,48 +68,61 @@ pub fn run<C: Contestant>() -> ExitCode {
     }
 }
 
+fn try_run<C: Contestant>() -> Result<()> {
+    let job = Job::parse(std::env::args().skip(1))?;
+    if job.count_allocations {
+        allocator::count();
+    }
+    if let (Role::Load { .. } | Role::Stream { .. }, Amount::Time(time)) = (&job.role, job.amount) {
+        thread::spawn(move || give_up_after(time + PATIENCE));
+    }
+    // Tasks need not be `Send`, which capnp's are not, and cost no more for it. What `block_on`
+    // itself polls is woken at a higher price than a task, so it is left with nothing to do.
+    let runtime = Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(async { spawn_local(act::<C>(job)).await })?
+}
+
 async fn act<C: Contestant>(job: Job) -> Result<()> {
-    match job.role {
+    match &job.role {
         Role::Serve => {
-            std::thread::spawn(load::report_when_told);
+            thread::spawn(load::report_when_told);
             C::serve().await
         }
-        Role::Load { ref address } => {
-            let client = C::connect(address.clone()).await?;
-            load::calls::<C>(&client, &job).await
+        Role::Load { address } => load::calls::<C>(&C::connect(address.clone()).await?, &job).await,
+        Role::Stream { address } => {
+            load::stream::<C>(&C::connect(address.clone()).await?, &job).await
         }
-        Role::Stream { ref address } => {
-            let client = C::connect(address.clone()).await?;
-            load::stream::<C>(&client, &job).await
+        Role::Solo { streams } => {
+            let serving = spawn_local(C::serve());
+            while ADDRESS.get().is_none() && !serving.is_finished() {
+                tokio::task::yield_now().await;
+            }
+            let address = ADDRESS.get().ok_or("the server did not listen")?.clone();
+            let client = C::connect(address).await?;
+            match streams {
+                true => load::stream::<C>(&client, &job).await,
+                false => load::calls::<C>(&client, &job).await,
+            }
         }
     }
 }
 
-/// Tells the harness where to connect.
+/// Tells the harness, or the client beside the server, where to connect.
 pub fn listening(address: impl std::fmt::Display) {
     println!("listening {address}");
+    let _ = ADDRESS.set(address.to_string());
 }
 
-/// A listener on a free port of the loopback interface, which was announced.
-pub async fn listen() -> Result<TcpListener> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    listening(listener.local_addr()?);
-    Ok(listener)
+fn give_up_after(time: Duration) {
+    thread::sleep(time);
+    eprintln!("no result in time");
+    std::process::exit(1);
 }
 
-/// A connection without delay.
-pub async fn dial(address: &str) -> io::Result<TcpStream> {
-    let tcp = TcpStream::connect(address).await?;
-    tcp.set_nodelay(true)?;
-    Ok(tcp)
-}
+static ADDRESS: OnceLock<String> = OnceLock::new();
 
-/// The next connection, without delay.
-pub async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
-    let (tcp, _) = listener.accept().await?;
-    tcp.set_nodelay(true)?;
-    Ok(tcp)
-}
+/// How much longer than its time a measurement may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Messages of one stream, as many as anyone will ask for.
 pub const ENDLESS: u64 = u64::MAX;

@@ -1,68 +1,74 @@
 //! The load, and the one line that says what came of it.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
+    fmt,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use nix::sys::resource::{UsageWho, getrusage};
+use kit::{
+    allocator,
+    histogram::{HISTOGRAM, percentile},
+};
+use tokio::task::spawn_local;
 
 use crate::{
-    ALLOCATOR, Contestant, Result,
+    Contestant, Result,
     job::{Amount, Job},
 };
 
 /// Calls, so many at a time, for a time or a number of them.
 pub(crate) async fn calls<C: Contestant>(client: &C::Client, job: &Job) -> Result<()> {
-    let tally = Rc::new(Tally::default());
+    let tally = Rc::new(Tally::of(job.amount));
     let mut callers = Vec::new();
     for _ in 0..job.in_flight {
-        callers.push(tokio::task::spawn_local(caller::<C>(
-            C::caller(client)?,
-            Bytes::from(vec![7; job.size]),
-            tally.clone(),
-        )));
+        let body = Bytes::from(vec![7; job.size]);
+        callers.push(spawn_local(call_on::<C>(C::caller(client)?, body, tally.clone())));
     }
-    let report = measure(&tally, job.amount).await;
-    tally.over.set(true);
+    let report = tally.measure(job.amount).await;
     for caller in callers {
         caller.await??;
     }
-    report.print(tally.count.get(), &mut tally.times.borrow_mut());
+    println!("{}", report.unwrap_or_else(|| Report::of_all(&tally)));
     Ok(())
 }
 
-async fn caller<C: Contestant>(mut caller: C::Caller, body: Bytes, tally: Rc<Tally>) -> Result<()> {
-    while tally.wants_more() {
-        let began = Instant::now();
+async fn call_on<C: Contestant>(
+    mut caller: C::Caller,
+    body: Bytes,
+    tally: Rc<Tally>,
+) -> Result<()> {
+    let mut began = Instant::now();
+    while tally.begin() {
         let length = C::call(&mut caller, &body).await?;
         if length != body.len() {
             return Err(format!("{length} bytes came back instead of {}", body.len()).into());
         }
-        tally.done(began);
+        // One reading of the clock is the end of this call and the beginning of the next.
+        let now = Instant::now();
+        HISTOGRAM.record(now - began);
+        began = now;
+        tally.done();
     }
     Ok(())
 }
 
 /// Messages of one stream.
 pub(crate) async fn stream<C: Contestant>(client: &C::Client, job: &Job) -> Result<()> {
-    let tally = Rc::new(Tally::default());
+    let tally = Rc::new(Tally::of(job.amount));
     let (theirs, size) = (tally.clone(), job.size);
     let flow = C::stream(client, size, move |length| {
         assert_eq!(length, size, "a message of another length");
-        theirs.count.set(theirs.count.get() + 1);
-        !theirs.over.get()
+        theirs.done();
+        theirs.begin()
     });
-    let measured = async {
-        let report = measure(&tally, job.amount).await;
-        tally.over.set(true);
-        report
-    };
-    let (flowed, report) = tokio::join!(flow, measured);
-    flowed?;
-    report.print(tally.count.get(), &mut Vec::new());
+    tally.begin();
+    let (watched, amount) = (tally.clone(), job.amount);
+    let measuring = spawn_local(async move { watched.measure(amount).await });
+    flow.await?;
+    println!("{}", measuring.await?.unwrap_or_else(|| Report::of_all(&tally)));
     Ok(())
 }
 
@@ -70,103 +76,88 @@ pub(crate) async fn stream<C: Contestant>(client: &C::Client, job: &Job) -> Resu
 pub(crate) fn report_when_told() {
     let mut line = String::new();
     while matches!(std::io::stdin().read_line(&mut line), Ok(1..)) {
-        println!("used cpu_ns={} allocations={}", cpu().as_nanos(), allocations());
+        println!("used allocations={}", allocator::allocations());
     }
     std::process::exit(0);
 }
 
-#[derive(Default)]
+/// What was begun and what was done, by all callers.
 struct Tally {
-    count: Cell<u64>,
-    most: Cell<Option<u64>>,
-    over: Cell<bool>,
-    times: RefCell<Vec<u32>>,
+    begun: Cell<u64>,
+    done: Cell<u64>,
+    most: Cell<u64>,
 }
 
 impl Tally {
-    fn wants_more(&self) -> bool {
-        !self.over.get() && self.most.get().is_none_or(|most| self.count.get() < most)
+    fn of(amount: Amount) -> Self {
+        let most = match amount {
+            Amount::Time(_) => u64::MAX,
+            Amount::Calls(calls) => calls,
+        };
+        Self { begun: Cell::new(0), done: Cell::new(0), most: Cell::new(most) }
     }
 
-    fn done(&self, began: Instant) {
-        self.count.set(self.count.get() + 1);
-        let nanos = u32::try_from(began.elapsed().as_nanos()).unwrap_or(u32::MAX);
-        self.times.borrow_mut().push(nanos);
+    /// Whether there is one more to do.
+    fn begin(&self) -> bool {
+        let more = self.begun.get() < self.most.get();
+        self.begun.set(self.begun.get() + u64::from(more));
+        more
     }
-}
 
-async fn measure(tally: &Tally, amount: Amount) -> Report {
-    match amount {
-        Amount::Time(time) => {
-            tokio::time::sleep(WARM_UP).await;
-            tally.times.borrow_mut().clear();
-            tally.times.borrow_mut().reserve(ROOM);
-            let (began, count, cpu) = (Instant::now(), tally.count.get(), cpu());
-            let allocations = allocations();
-            tokio::time::sleep(time).await;
-            Report {
-                calls: tally.count.get() - count,
-                time: began.elapsed(),
-                cpu: self::cpu() - cpu,
-                allocations: self::allocations() - allocations,
-            }
-        }
-        Amount::Calls(calls) => {
-            tally.most.set(Some(calls));
-            let (began, cpu, allocations) = (Instant::now(), cpu(), allocations());
-            tally.times.borrow_mut().reserve(ROOM);
-            while tally.count.get() < calls {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            Report {
-                calls,
-                time: began.elapsed(),
-                cpu: self::cpu() - cpu,
-                allocations: self::allocations() - allocations,
-            }
-        }
+    fn done(&self) {
+        self.done.set(self.done.get() + 1);
+    }
+
+    /// Where time is the limit: what is done in it, after a while to warm up. Then no more begin.
+    async fn measure(&self, amount: Amount) -> Option<Report> {
+        let Amount::Time(time) = amount else { return None };
+        tokio::time::sleep(WARM_UP).await;
+        let (began, done, before) = (Instant::now(), self.done.get(), HISTOGRAM.counts());
+        tokio::time::sleep(time).await;
+        let (calls, time, times) = (self.done.get() - done, began.elapsed(), since(&before));
+        self.most.set(0);
+        Some(Report { calls, time, before, times })
     }
 }
 
 struct Report {
     calls: u64,
     time: Duration,
-    cpu: Duration,
-    allocations: u64,
+    /// The histogram when it began.
+    before: Vec<u64>,
+    /// What was added to it by calls that ended in time.
+    times: Vec<u64>,
 }
 
 impl Report {
-    /// `all` counts those before and after the measurement too.
-    fn print(&self, all: u64, times: &mut [u32]) {
-        times.sort_unstable();
-        let at = |share: f64| {
-            times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default()
-        };
-        println!(
-            "all={all} calls={} time_ns={} cpu_ns={} allocations={} p50_ns={} p99_ns={}",
-            self.calls,
-            self.time.as_nanos(),
-            self.cpu.as_nanos(),
-            self.allocations,
-            at(0.5),
-            at(0.99),
-        );
+    /// Only the counts mean something.
+    fn of_all(tally: &Tally) -> Self {
+        let (before, times) = (Vec::new(), Vec::new());
+        Self { calls: tally.done.get(), time: Duration::ZERO, before, times }
     }
 }
 
-fn cpu() -> Duration {
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
-    let (user, system) = (usage.user_time(), usage.system_time());
-    let micros = (user.tv_sec() + system.tv_sec()) * 1_000_000 + user.tv_usec() + system.tv_usec();
-    Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |times: &[u64], share| percentile(times, share).unwrap_or_default().as_nanos();
+        write!(
+            f,
+            "calls={} time_ns={} p50_ns={} p99_ns={} longest_ns={} allocations={}",
+            self.calls,
+            self.time.as_nanos(),
+            at(&self.times, 0.50),
+            at(&self.times, 0.99),
+            // Those that had not ended when the time was over count too: one that is always
+            // overtaken ends last.
+            at(&since(&self.before), 1.0),
+            allocator::allocations(),
+        )
+    }
 }
 
-fn allocations() -> u64 {
-    let stats = ALLOCATOR.stats();
-    (stats.allocations + stats.reallocations) as u64
+/// What the histogram counted since.
+fn since(before: &[u64]) -> Vec<u64> {
+    HISTOGRAM.counts().iter().zip(before).map(|(now, before)| now - before).collect()
 }
 
 const WARM_UP: Duration = Duration::from_millis(300);
-
-/// Times of a second or two, reserved so that recording allocates nothing.
-const ROOM: usize = 4 << 20;

@@ -6,11 +6,14 @@ mod service;
 use std::process::ExitCode;
 
 use bytes::Bytes;
+use hyper_util::rt::TokioIo;
 use side::{Contestant, Result};
 use tonic::{
     Request,
+    codegen::http::Uri,
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
+use tower::service_fn;
 
 use service::{Body, EchoClient, EchoServer};
 
@@ -21,7 +24,7 @@ impl Contestant for Tonic {
     type Caller = EchoClient;
 
     async fn serve() -> Result<()> {
-        let incoming = TcpIncoming::from(side::listen().await?).with_nodelay(Some(true));
+        let incoming = TcpIncoming::from(side::listen().await?);
         Server::builder()
             .initial_stream_window_size(LARGE)
             .initial_connection_window_size(LARGE)
@@ -32,11 +35,15 @@ impl Contestant for Tonic {
     }
 
     async fn connect(address: String) -> Result<EchoClient> {
+        let to = address.clone();
+        let dial = service_fn(move |_: Uri| {
+            let to = to.clone();
+            async move { side::dial(&to).await.map(TokioIo::new) }
+        });
         let channel: Channel = Endpoint::from_shared(format!("http://{address}"))?
-            .tcp_nodelay(true)
             .initial_stream_window_size(LARGE)
             .initial_connection_window_size(LARGE)
-            .connect()
+            .connect_with_connector(dial)
             .await?;
         Ok(EchoClient::new(channel))
     }

@@ -8,7 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::tracer::{Trace, Tracer};
+use kit::tracer::{Trace, Tracer};
+
 use crate::job::Job;
 use crate::sample::{Sample, key};
 use crate::workload::Workload;

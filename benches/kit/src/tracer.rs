@@ -6,7 +6,7 @@ use std::{env, fs, process};
 
 /// What does the counting.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Tracer {
+pub enum Tracer {
     /// Counts in the kernel, and hardly slows anything down.
     Perf,
     /// Stops the process at every call, which lets batches grow; better than nothing.
@@ -15,14 +15,14 @@ pub(super) enum Tracer {
 
 /// Where the count will be found.
 #[derive(Debug)]
-pub(super) struct Trace {
+pub struct Trace {
     tracer: Tracer,
     file: PathBuf,
 }
 
 impl Tracer {
     /// The best tracer this machine has.
-    pub(super) fn installed() -> Result<Self, String> {
+    pub fn installed() -> Result<Self, String> {
         [Self::Perf, Self::Strace]
             .into_iter()
             .find(|tracer| tracer.works())
@@ -30,8 +30,8 @@ impl Tracer {
     }
 
     /// Makes `command` run under the tracer.
-    pub(super) fn wrap(self, command: &mut Command, role: &str) -> Trace {
-        let file = env::temp_dir().join(format!("versus-{}-{role}.trace", process::id()));
+    pub fn wrap(self, command: &mut Command, role: &str) -> Trace {
+        let file = env::temp_dir().join(format!("bench-{}-{role}.trace", process::id()));
         let program = command.get_program().to_owned();
         *command = self.command(&file);
         command.arg(program);
@@ -58,7 +58,7 @@ impl Tracer {
 
 impl Trace {
     /// The count, once the process has ended.
-    pub(super) fn system_calls(&self) -> Result<u64, String> {
+    pub fn system_calls(&self) -> Result<u64, String> {
         let text = fs::read_to_string(&self.file).map_err(|error| error.to_string())?;
         let count = match self.tracer {
             Tracer::Perf => text
