@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, task::Waker};
 pub(crate) struct WaitList {
     next: u64,
     waiting: BTreeMap<u64, Waker>,
+    /// Woken one by one, and not heard of since.
+    offered: usize,
 }
 
 impl WaitList {
@@ -33,7 +35,28 @@ impl WaitList {
 
     /// The first in line, to be woken.
     pub(crate) fn pop(&mut self) -> Option<Waker> {
-        self.waiting.pop_first().map(|(_, waker)| waker)
+        let (_, waker) = self.waiting.pop_first()?;
+        self.offered += 1;
+        Some(waker)
+    }
+
+    /// One who waits, or is new, comes to look. False: others were here before, so that the
+    /// newcomer has to wait.
+    pub(crate) fn may_look(&mut self, key: Option<u64>) -> bool {
+        match key {
+            Some(key) => {
+                if !self.waiting.contains_key(&key) {
+                    self.offered = self.offered.saturating_sub(1);
+                }
+                true
+            }
+            None => self.waiting.is_empty() && self.offered == 0,
+        }
+    }
+
+    /// One who was woken goes away without a look.
+    pub(crate) fn decline(&mut self) {
+        self.offered = self.offered.saturating_sub(1);
     }
 
     /// The first in line, and its key.
@@ -50,6 +73,33 @@ impl WaitList {
 
     /// Everyone, to be woken.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        self.offered += self.waiting.len();
         std::mem::take(&mut self.waiting).into_values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newcomers_wait_while_someone_was_here_before() {
+        let waker = futures::task::noop_waker_ref();
+        let (mut list, mut first, mut second) = (WaitList::default(), None, None);
+        assert!(list.may_look(None));
+        let _ = list.register(&mut first, waker);
+        assert!(!list.may_look(None), "one waits");
+        assert!(list.pop().is_some());
+        assert!(!list.may_look(None), "one was woken and has not looked");
+        assert!(list.may_look(first));
+        assert!(list.may_look(None), "it has looked");
+        // In vain: it keeps its place.
+        let _ = list.register(&mut second, waker);
+        let _ = list.register(&mut first, waker);
+        assert!(list.pop().is_some() && list.may_look(first));
+        assert!(!list.may_look(None));
+        assert!(list.pop().is_some());
+        list.decline();
+        assert!(list.may_look(None), "it went away");
     }
 }

@@ -96,18 +96,27 @@ impl Shared {
         poll: impl FnOnce(&mut State, Instant) -> Option<R>,
     ) -> Poll<R> {
         let now = self.now();
-        self.with(|state| match poll(state, now) {
-            Some(result) => {
-                if let Some(key) = key.take() {
-                    let waker = state.lists.get_mut(list).remove(key);
-                    state.released.extend(waker);
+        self.with(|state| {
+            let first = state.lists.get_mut(list).may_look(*key);
+            // A newcomer who took the place that another was woken for would have that one wait
+            // for ever. Who gets his turn hands it on, the end of the session included.
+            let found = match first || !matches!(list, List::Open) {
+                true => poll(state, now),
+                false => None,
+            };
+            match found {
+                Some(result) => {
+                    if let Some(key) = key.take() {
+                        let waker = state.lists.get_mut(list).remove(key);
+                        state.released.extend(waker);
+                    }
+                    Poll::Ready(result)
                 }
-                Poll::Ready(result)
-            }
-            None => {
-                let replaced = state.lists.get_mut(list).register(key, cx.waker());
-                state.released.extend(replaced);
-                Poll::Pending
+                None => {
+                    let replaced = state.lists.get_mut(list).register(key, cx.waker());
+                    state.released.extend(replaced);
+                    Poll::Pending
+                }
             }
         })
     }
@@ -117,7 +126,10 @@ impl Shared {
         let Some(key) = key else { return };
         self.with(|state| match state.lists.get_mut(list).remove(key) {
             Some(waker) => state.released.push(waker),
-            None => state.wake_one(list),
+            None => {
+                state.lists.get_mut(list).decline();
+                state.wake_one(list);
+            }
         });
     }
 }
