@@ -6,7 +6,7 @@ mod sp_support;
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -14,11 +14,11 @@ use std::{
 use bytes::Bytes;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
 use sp_support::{
-    Peer, REP, REQ, count, defaults, echo, options, rep, req, run_in_real_time, run_on_threads,
-    split, words,
+    Peer, REP, REQ, count, defaults, echo, options, rep, req, run, run_in_real_time,
+    run_on_threads, settle, split, words,
 };
 use trunkline::{
-    Dispatcher, Protocol,
+    Dispatcher, Protocol, Session,
     runtime::Runtime,
     sp::{DialError, Options, PipeError, PipeEvent, RepSocket, ReqSocket, wire::MessageError},
     transport::{
@@ -302,6 +302,37 @@ fn many_sockets_share_one_connection_with_other_protocols_beside() {
             assert_eq!(client.request("y").await.unwrap(), "y");
         }
         assert_eq!(connections.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
+fn a_session_that_takes_no_more_streams_gives_way_to_another() {
+    // spec.md §13.7
+    run(async {
+        let sessions = Arc::new(Mutex::new(Vec::<Session>::new()));
+        let kept = sessions.clone();
+        let mux = Mux::new("memory", Memory::default())
+            .on_accept(move |session, _| kept.lock().unwrap().push(session.clone()));
+        let transports = Transports::none().with("mux", mux);
+        let server = rep(&transports, defaults());
+        server.listen("mux://x").await.unwrap();
+        echo(&server);
+        let first = req(&transports, defaults());
+        first.dial("mux://x").await.unwrap();
+        sessions.lock().unwrap()[0].go_away();
+        settle().await;
+        let second = req(&transports, defaults());
+        second.dial("mux://x").await.unwrap_err();
+        second.dial("mux://x").await.unwrap();
+        assert_eq!(second.request("on the new one").await.unwrap(), "on the new one");
+        assert_eq!(first.request("on the old one").await.unwrap(), "on the old one");
+        assert_eq!(sessions.lock().unwrap().len(), 2);
+
+        // One that is over is not even tried.
+        let all = std::mem::take(&mut *sessions.lock().unwrap());
+        all.iter().for_each(|session| session.abort(trunkline::GoAwayCode::INTERNAL_ERROR));
+        settle().await;
+        req(&transports, defaults()).dial("mux://x").await.unwrap();
     });
 }
 

@@ -50,14 +50,7 @@ struct Orders {
     closing: bool,
     /// ...and there is nothing more to write.
     drained: bool,
-    delivered: Delivered,
-}
-
-/// What the pattern took.
-#[derive(Clone, Copy, Default)]
-struct Delivered {
-    messages: usize,
-    bytes: usize,
+    delivered: usize,
 }
 
 impl<P: Pattern> Link<P> {
@@ -90,18 +83,13 @@ impl<P: Pattern> Link<P> {
     }
 
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<PipeError> {
-        let mut received = 0;
         for _ in 0..ROUNDS {
             let orders = match self.sync(cx) {
                 Ok(orders) => orders,
                 Err(error) => return Poll::Ready(error),
             };
-            if orders.delivered.messages > 0 {
-                (self.busy, self.yielded) = (orders.delivered.messages > 1, false);
-            }
-            received += orders.delivered.bytes;
-            if received >= TURN {
-                break;
+            if orders.delivered > 0 {
+                (self.busy, self.yielded) = (orders.delivered > 1, false);
             }
             if orders.patience {
                 self.yielded = true;
@@ -149,11 +137,8 @@ impl<P: Pattern> Link<P> {
                 return Err(error);
             }
             let waiting = entry.outbox.len();
-            let patience = patient
-                && delivered.messages == 0
-                && waiting > 0
-                && waiting < SMALL_BATCH
-                && !base.closing;
+            let patience =
+                patient && delivered == 0 && waiting > 0 && waiting < SMALL_BATCH && !base.closing;
             if batch.is_empty() && !patience {
                 let was_free = entry.is_free();
                 std::mem::swap(batch, &mut entry.outbox);
@@ -247,15 +232,15 @@ impl<P: Pattern> Link<P> {
     }
 }
 
-/// Hands what has arrived to the pattern, as far as that takes it.
+/// Hands what has arrived to the pattern, as far as that takes it; how many messages it took.
 fn deliver<P: Pattern>(
     pattern: &mut P,
     base: &mut Base<P>,
     id: u32,
     inbox: &mut Inbox,
     held: &mut Option<Bytes>,
-) -> Result<Delivered, PipeError> {
-    let mut delivered = Delivered::default();
+) -> Result<usize, PipeError> {
+    let mut delivered = 0;
     loop {
         let message = match held.take() {
             Some(message) => message,
@@ -264,14 +249,12 @@ fn deliver<P: Pattern>(
                 None => return Ok(delivered),
             },
         };
-        let len = message.len();
         if let Err(message) = pattern.handle_message(base, id, message) {
             *held = Some(message);
             return Ok(delivered);
         }
         base.stats.received += 1;
-        delivered.messages += 1;
-        delivered.bytes += len;
+        delivered += 1;
     }
 }
 
@@ -298,10 +281,6 @@ impl<P: Pattern> Drop for Link<P> {
 
 /// How many reads and writes a task does before others get their turn.
 const ROUNDS: usize = 16;
-
-/// How many bytes it receives before that: those who take them give memory back that is still in
-/// the cache, before more is asked for.
-const TURN: usize = 128 << 10;
 
 /// The kernel takes up to 1,024; beyond 64 a call costs more than it saves.
 const MAX_SLICES: usize = 64;

@@ -56,6 +56,15 @@ fn pipe_ids_wrap_past_zero_and_past_those_in_use() {
     assert_eq!(pipes.len(), 0);
 }
 
+#[test]
+fn a_pipe_is_not_another_that_has_its_number_now() {
+    let mut pipes = Pipes::<()>::new(0);
+    let (old, new) = (pipe(5), pipe(5));
+    pipes.insert(new.clone(), Framing::Plain);
+    assert!(pipes.find(&old).is_none());
+    assert!(pipes.find(&new).is_some());
+}
+
 /// Notes what it is told, and refuses some.
 #[derive(Default)]
 struct Probe {
