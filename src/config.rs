@@ -178,7 +178,8 @@ impl ConfigBuilder {
         /// false.
         open_timeout_ends_session: bool;
         /// How long a stream may stay half closed by this side without a byte from the peer
-        /// before it is reset. Must not be zero. Default 5 minutes.
+        /// before it is reset; the streams of exchanges and calls wait without end while they are
+        /// held. Must not be zero. Default 5 minutes.
         close_timeout: Duration;
         /// How long [`Session::close`](crate::Session::close) lets live streams finish before it
         /// ends them. Default 30 s.
@@ -211,7 +212,8 @@ impl ConfigBuilder {
         /// the session. At least 1. Default 4,096.
         max_empty_frames: u32;
         /// Streams the peer may reset before they were accepted, per `early_reset_interval`; one
-        /// more ends the session. At least 1. Default 1,000.
+        /// more ends the session. This side sends a third as many itself, and lets the others wait
+        /// until the peer accepts. At least 1. Default 1,000.
         max_early_resets: u32;
         /// See `max_early_resets`. Must not be zero. Default 10 s.
         early_reset_interval: Duration;

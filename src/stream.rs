@@ -29,8 +29,8 @@ use crate::{
 ///   taken by the connection. The other direction stays readable to its end.
 /// * **Drop** without close resets the stream ([`CANCELLED`](ResetCode::CANCELLED)): a task that
 ///   is cancelled or panics never looks like a clean end. After close, dropping is silent. So the
-///   side that only reads closes too. A peer that is slow to accept takes a burst of streams that
-///   are dropped at once for a flood (`spec.md §9.2.2`).
+///   side that only reads closes too. Of a burst of streams that are dropped before the peer
+///   accepted them, most are reset when it did (`spec.md §9.2.5`).
 ///
 /// With the feature `tokio`, import one family of traits: `close` is futures', `shutdown` tokio's.
 ///

@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 use super::{Metadata, Text, Trailers, state::ServerState};
 use crate::transport;
 
-/// A connection, as whoever accepted it knows it. Clients cannot fake any of it.
+/// A connection, as whoever accepted it knows it. Clients cannot fake any of it. One that a
+/// [`transport`](crate::transport) accepted tells its addresses: `Connection::from(&accepted)`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connection {
     /// The address on this side.
