@@ -503,6 +503,8 @@ fn an_expired_deadline_dials_nobody() {
     let past = world.sim.now();
     let failed = world.sim.run(async move {
         let call = client.request("A.Where").deadline(past);
+        // Nor is anybody asked whether to try again.
+        let call = call.retry_policy(|_: &Attempt<'_>| -> bool { panic!("asked") });
         call.call::<_, Bytes>(&Bytes::new()).await.unwrap_err()
     });
     assert_eq!((failed.code(), net.dials()), (Code::Timeout, 0));

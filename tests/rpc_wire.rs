@@ -322,3 +322,45 @@ fn a_server_keeps_the_deadline_of_a_caller_that_does_not() {
     let head = ResponseHead::decode(&mut message.body).unwrap();
     assert_eq!((head.failure.unwrap().code, answer[1].flags), (Code::Timeout, FIN));
 }
+
+#[test]
+fn a_request_may_come_byte_by_byte() {
+    let mut world = World::new(11);
+    let config = world.sim.config().build().unwrap();
+    let (server, mut raw) = world.sim.server_with_peer(config);
+    world.runtime.spawn(Server::new(echo(&world.runtime), &world.runtime).serve(server));
+    raw.send(&header(DATA, SYN, 1, 0));
+    for byte in request(&[&head("Echo.Say")[..], b"slowly"].concat()) {
+        world.sim.settle();
+        raw.send(&data(0, 1, &[byte]));
+    }
+    world.sim.advance(Duration::from_millis(20));
+    let (answer, _) = raw.receive();
+    assert!(answer.iter().any(|frame| frame.body.ends_with(b"slowly")), "{answer:?}");
+}
+
+#[test]
+fn a_streaming_answer_without_a_last_response_has_no_clean_end() {
+    // spec.md §15.3.3
+    let mut answer = Vec::new();
+    let mut body = Vec::new();
+    ResponseHead { streaming: true, ..ResponseHead::default() }.encode(&mut body).unwrap();
+    encode(&Message::new(Kind::Response, body), None, 100, &mut answer);
+    encode(&Message::new(Kind::Message, "one"), None, 100, &mut answer);
+    let mut world = World::new(12);
+    let (near, far) = world.pair();
+    let client = Client::new(near, &world.runtime);
+    world.sim.spawn(async move {
+        let mut stream = far.accept().await.unwrap();
+        stream.write_all(&answer).await.unwrap();
+        stream.close().await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    world.sim.run(async move {
+        let call = client.request("A.B");
+        let mut messages = call.server_streaming::<_, Bytes>(&Bytes::new()).await.unwrap();
+        assert_eq!(messages.next().await.unwrap().unwrap(), "one");
+        assert_eq!(messages.next().await.unwrap().unwrap_err().code(), Code::Protocol);
+        assert!(messages.next().await.is_none());
+    });
+}

@@ -340,9 +340,7 @@ async fn accept_listed<S: Serve>(
         }
         first.as_mut().set(call.fuse());
         let over = std::future::poll_fn(|cx| Poll::Ready(poll_once(first.as_mut(), cx))).await;
-        if over {
-            first.as_mut().set(Fuse::terminated());
-        } else {
+        if !over {
             let waiting = std::mem::replace(&mut first, Box::pin(Fuse::terminated()));
             shared.runtime.spawn_boxed(waiting);
         }
