@@ -138,6 +138,31 @@ fn a_full_pipe_holds_requests_back() {
 }
 
 #[test]
+fn a_pipe_whose_peer_does_not_read_is_passed_over_before_it_is_full() {
+    // spec.md §13.4.5
+    run(async {
+        let transports =
+            Transports::default().with("tight", trunkline::transport::memory::Memory::new(64));
+        let client = req(&transports, options(|it| it.retry(None)));
+        let mut peers = Vec::new();
+        for address in ["tight://a", "tight://b"] {
+            let mut listener = PeerListener::bind(&transports, address).await;
+            client.dialer(address, defaults()).unwrap().dial_background().unwrap();
+            peers.push((listener.serve().await, listener));
+            settle().await;
+        }
+        let contexts: Vec<_> = (0..6).map(|_| client.context().unwrap()).collect();
+        contexts[0].send(vec![0; 1_000]).await.unwrap();
+        settle().await;
+        for context in &contexts[1..] {
+            context.send("to the other").await.unwrap();
+            let request = peers[1].0.recv_within(ms(10)).await.unwrap();
+            assert_eq!(split(&request).1, b"to the other");
+        }
+    });
+}
+
+#[test]
 fn receiving_needs_a_request_and_one_receiver() {
     run(async {
         let transports = Transports::default();

@@ -146,3 +146,26 @@ fn a_pattern_hears_of_each_pipe_once_when_it_comes_and_once_when_it_goes() {
         }
     });
 }
+
+#[test]
+fn an_old_handle_does_not_close_the_pipe_that_has_its_number_now() {
+    let runtime = Runtime::new(|_| {}).timer(Arc::new(ManualTimer::new()));
+    let shared = Shared::new(Probe::default(), runtime, Transports::none(), Options::default());
+    let endpoint = Endpoint::new(1, Address::new("memory", "x"), Options::default());
+    let attach = || {
+        let connection = Connection::new(memory::duplex(64).0);
+        let link = shared.attach(connection, Origin::Listener(1), &endpoint).unwrap();
+        let pipe = shared.with(|_, base| base.pipes.iter().next().unwrap().pipe.clone());
+        (link, pipe)
+    };
+    let (link, old) = attach();
+    drop(link);
+    shared.with(|_, base| base.pipes = Pipes::new(old.id() - 1));
+    let (_link, new) = attach();
+    assert_eq!(new.id(), old.id());
+    let stopped = || shared.with(|_, base| base.pipes.get(new.id()).unwrap().stop);
+    old.close();
+    assert_eq!(stopped(), None);
+    new.close();
+    assert_eq!(stopped(), Some(PipeError::Closed));
+}

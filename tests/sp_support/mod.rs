@@ -7,7 +7,9 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
+    thread,
     time::Duration,
 };
 
@@ -31,17 +33,32 @@ pub fn run(test: impl Future<Output = ()>) {
 
 /// The same where the operating system moves bytes, and so the clock has to be its own.
 pub fn run_in_real_time(test: impl Future<Output = ()>) {
-    bounded(Builder::new_current_thread().enable_all(), Duration::from_secs(300), test);
+    bounded(Builder::new_current_thread().enable_all(), Duration::from_secs(120), test);
 }
 
 pub fn run_on_threads(test: impl Future<Output = ()>) {
     let mut runtime = Builder::new_multi_thread();
-    bounded(runtime.worker_threads(3).enable_all(), Duration::from_secs(300), test);
+    bounded(runtime.worker_threads(3).enable_all(), Duration::from_secs(120), test);
 }
 
 fn bounded(runtime: &mut Builder, patience: Duration, test: impl Future<Output = ()>) {
+    let _watched = watch();
     let test = async { tokio::time::timeout(patience, test).await };
     runtime.build().unwrap().block_on(test).expect("nobody waits for ever");
+}
+
+/// Ends the process where a test spins, and not even its clock gets a turn, until it is dropped.
+fn watch() -> mpsc::Sender<()> {
+    let (watched, watching) = mpsc::channel();
+    let test = thread::current().name().map(str::to_owned);
+    thread::spawn(move || {
+        let patience = Duration::from_secs(300);
+        if watching.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("{test:?} does not end");
+            std::process::abort();
+        }
+    });
+    watched
 }
 
 /// `full` with `TRUNKLINE_THOROUGH=1`, a twentieth of it otherwise.
