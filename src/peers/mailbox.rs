@@ -22,6 +22,8 @@ pub(super) struct Mailbox {
     owed: VecDeque<Frame>,
     /// Messages written on a session, of which the peer has to say what became of them.
     unanswered: HashMap<u64, (u64, Told)>,
+    /// How many of them someone waited for, when that was looked at last.
+    awaited: usize,
     last_number: u64,
     /// The sessions' tasks that sleep.
     pub(super) sleeping: HashMap<u64, Waker>,
@@ -73,12 +75,26 @@ impl Mailbox {
             frames.push(Frame::Message { number, body: outgoing.body });
             match number {
                 Some(number) => {
+                    self.sweep();
                     self.unanswered.insert(number, (generation, outgoing.told));
                 }
                 None => told.push(outgoing.told),
             }
         }
         Batch { frames, told }
+    }
+
+    /// Those who gave up waiting need no place: a peer may never answer.
+    fn sweep(&mut self) {
+        if self.unanswered.len() >= SWEEP_MIN && self.unanswered.len() >= 2 * self.awaited {
+            self.unanswered.retain(|_, (_, told)| !told.is_canceled());
+            self.awaited = self.unanswered.len();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn unanswered(&self) -> usize {
+        self.unanswered.len()
     }
 
     /// The peer said what became of a message.
@@ -101,3 +117,6 @@ impl Mailbox {
 
 /// Acks that wait for a peer which does not read.
 const MAX_OWED: usize = 4_096;
+
+/// Fewer unanswered messages are not worth a look.
+const SWEEP_MIN: usize = 64;

@@ -29,7 +29,9 @@ use crate::{
     transport::{Address, Connection, Transports},
 };
 
-/// At most one live session per peer, whoever dialled. Cheap to clone; the clones are one store.
+/// At most one live session per peer, whoever dialled. Cheap to clone; the clones are one store,
+/// which lives until [`shutdown`](Self::shutdown): sessions and listeners do not end with the last
+/// handle.
 ///
 /// ```
 /// use futures::StreamExt;

@@ -5,8 +5,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use futures::channel::oneshot;
+
 use super::{
     PeerId, RefusalCode,
+    mailbox::{Mailbox, Outgoing},
     table::{Facts, Table},
     wire::{Answer, Decoder, Frame, Hello},
 };
@@ -303,4 +306,21 @@ fn anything_is_understood_or_refused() {
         true
     }
     quickcheck::quickcheck(holds as fn(Vec<u8>) -> bool);
+}
+
+/// A peer that never answers costs no more than those who still wait for it.
+#[test]
+fn messages_that_nobody_waits_for_are_forgotten() {
+    let mut mailbox = Mailbox::default();
+    let mut kept = Vec::new();
+    for number in 0..10_000 {
+        let (told, fate) = oneshot::channel();
+        mailbox.push(Outgoing { body: Bytes::new(), wants_ack: true, told });
+        mailbox.take(1);
+        if number % 1_000 == 0 {
+            kept.push(fate);
+        }
+    }
+    assert!(mailbox.unanswered() <= 128, "{}", mailbox.unanswered());
+    assert_eq!(mailbox.lose(1).iter().filter(|told| !told.is_canceled()).count(), kept.len());
 }
