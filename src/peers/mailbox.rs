@@ -67,6 +67,7 @@ impl Mailbox {
     pub(super) fn take(&mut self, generation: u64) -> Batch {
         let mut frames: Vec<_> = self.owed.drain(..).collect();
         let mut told = Vec::new();
+        self.sweep();
         for outgoing in self.queue.drain(..) {
             let number = outgoing.wants_ack.then(|| {
                 self.last_number += 1;
@@ -75,7 +76,6 @@ impl Mailbox {
             frames.push(Frame::Message { number, body: outgoing.body });
             match number {
                 Some(number) => {
-                    self.sweep();
                     self.unanswered.insert(number, (generation, outgoing.told));
                 }
                 None => told.push(outgoing.told),
