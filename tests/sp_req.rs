@@ -607,3 +607,18 @@ fn ten_thousand_rounds_leave_nothing_behind() {
         assert_eq!(client.stats().resent + client.stats().junk, 0);
     });
 }
+
+/// spec.md §13.4: a pipe that was refused is none, and its end takes nothing from the others.
+#[tokio::test(start_paused = true)]
+async fn a_refused_pipe_does_not_count_among_those_in_use() {
+    let transports = Transports::default();
+    let server = rep(&transports, defaults());
+    server.listen("memory://refused").await.unwrap();
+    echo(&server);
+    let admitted = std::sync::atomic::AtomicBool::new(false);
+    let first = move |_: &_| !admitted.swap(true, std::sync::atomic::Ordering::SeqCst);
+    let client = req(&transports, options(|it| it.fail_without_peers(true).admit(first)));
+    client.dial("memory://refused").await.unwrap();
+    assert!(client.dial("memory://refused").await.is_err());
+    assert_eq!(client.request("still here").await.unwrap(), "still here");
+}
