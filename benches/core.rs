@@ -47,9 +47,9 @@ impl Pair {
     }
 
     fn open(&mut self) -> (Slot, Slot) {
-        let near = self.client.open(self.now).expect("a stream");
+        let near = self.client.open().expect("a stream");
         self.deliver();
-        let far = self.server.accept(self.now).expect("a stream");
+        let far = self.server.accept().expect("a stream");
         (near, far)
     }
 }
@@ -87,17 +87,17 @@ fn open_and_close(bencher: Bencher<'_, '_>) {
     let mut pair = Pair::new();
     let mut out = [0; 64];
     bencher.counter(ItemsCount::new(1_usize)).bench_local(|| {
-        let near = pair.client.open(pair.now).expect("a stream");
+        let near = pair.client.open().expect("a stream");
         pair.client.write(near, &[7; 64]).expect("written");
         pair.client.finish(near).expect("finished");
         pair.deliver();
-        let far = pair.server.accept(pair.now).expect("a stream");
+        let far = pair.server.accept().expect("a stream");
         pair.server.read(far, &mut out).expect("read");
         pair.server.write(far, &out).expect("written");
         pair.server.finish(far).expect("finished");
-        pair.server.release(far, Half::Both, pair.now);
+        pair.server.release(far, Half::Both);
         pair.deliver();
         pair.client.read(near, &mut out).expect("read");
-        pair.client.release(near, Half::Both, pair.now);
+        pair.client.release(near, Half::Both);
     });
 }

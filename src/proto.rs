@@ -45,11 +45,9 @@ pub use stats::Stats;
 pub use stream::Slot;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
-
-use nohash_hasher::BuildNoHashHasher;
 
 use self::{
     budget::{Balance, RateLimit},
@@ -86,6 +84,8 @@ pub struct Core {
     timed: bool,
     /// The beginning of the session: microseconds are counted from here.
     start: Instant,
+    /// When the input that is being handled came, in microseconds.
+    input_us: u64,
     phase: Phase,
     outcome: Option<Result<(), SessionError>>,
 
@@ -139,8 +139,8 @@ pub struct Core {
     deadlines: DeadlineQueue<Timeout>,
     /// What [`poll_timeout`](Self::poll_timeout) answered last.
     next_timeout: Option<Instant>,
-    /// By slot, which is ours to choose.
-    user_deadlines: HashMap<u32, [Option<Instant>; 2], BuildNoHashHasher<u32>>,
+    /// The number of the last deadline that a user set.
+    deadline_number: u32,
     last_received: Instant,
     keepalive_sent: Option<Instant>,
     /// When it is to be seen whether the session has fallen idle.
@@ -162,6 +162,7 @@ impl Core {
             role,
             timed: config.timer.is_some(),
             start: now,
+            input_us: 0,
             phase: Phase::Open,
             outcome: None,
             streams: Streams::new(chance.next()),
@@ -207,7 +208,7 @@ impl Core {
             wants_driver: false,
             deadlines: DeadlineQueue::new(),
             next_timeout: None,
-            user_deadlines: HashMap::default(),
+            deadline_number: 0,
             last_received: now,
             keepalive_sent: None,
             quiet_due: None,
@@ -221,7 +222,7 @@ impl Core {
         }
     }
 
-    fn insert(&mut self, state: State, marks: Marks, now: Instant) -> Slot {
+    fn insert(&mut self, state: State, marks: Marks) -> Slot {
         let mut limit = INITIAL_WINDOW;
         let extra = (self.limits.stream_window - INITIAL_WINDOW) as usize;
         if self.has_budget(extra) {
@@ -233,10 +234,11 @@ impl Core {
             state,
             marks: marks.with(Marks::COUNTED),
             send: SendWindow::initial(),
-            recv: RecvWindow::new(limit, self.micros(now)),
+            recv: RecvWindow::new(limit),
             chunks: ChunkQueue::EMPTY,
             end: End::None,
             staged_in: self.flushed,
+            deadlines: [0; 2],
         })
     }
 
@@ -294,18 +296,14 @@ impl Core {
     fn unlink(&mut self, slot: Slot) {
         self.release_permit(slot);
         let entry = &mut self.streams[slot];
-        if entry.id == 0 {
-            return self.uncount_if_done(slot);
-        }
-        let id = entry.id;
-        if self.streams.find(id) == Some(slot) {
-            self.late_allowance += u64::from(self.streams[slot].recv.credit());
-            self.late_frames += LATE_FRAMES;
-            self.streams.unlink(id);
-        }
-        let marks = &mut self.streams[slot].marks;
-        if marks.take(Marks::CLOSE_TIMER) {
+        if entry.marks.take(Marks::CLOSE_TIMER) {
             self.deadlines.cancelled();
+        }
+        if entry.marks.take(Marks::LINKED) {
+            self.late_allowance += u64::from(entry.recv.credit());
+            self.late_frames += LATE_FRAMES;
+            let id = entry.id;
+            self.streams.unlink(id);
         }
         self.uncount_if_done(slot);
     }
@@ -336,6 +334,9 @@ impl Core {
     /// The peer knows the stream, or it is gone: its place in the ack backlog is free.
     fn release_permit(&mut self, slot: Slot) {
         let marks = &mut self.streams[slot].marks;
+        if !marks.any(Marks::OPEN_TIMER.with(Marks::UNACKED)) {
+            return;
+        }
         if marks.take(Marks::OPEN_TIMER) {
             self.deadlines.cancelled();
         }
@@ -359,13 +360,15 @@ impl Core {
     /// (`spec.md §4.4.4`); its window takes from the budget only while it is live (`§5.6.2`).
     fn uncount_if_done(&mut self, slot: Slot) {
         let entry = &mut self.streams[slot];
-        if !entry.state.is_terminal() || entry.marks.any(Marks::OWES) {
+        let live = !entry.state.is_terminal() || entry.marks.any(Marks::OWES);
+        if live || !entry.marks.any(Marks::COUNTED) {
             return;
         }
         self.extra_credit -= entry.recv.give_back();
-        if !entry.chunks.is_empty() || !entry.marks.take(Marks::COUNTED) {
+        if !entry.chunks.is_empty() {
             return;
         }
+        entry.marks.clear(Marks::COUNTED);
         if entry.marks.any(Marks::OUTBOUND) {
             self.outbound -= 1;
             self.tell_openers();
@@ -386,9 +389,10 @@ impl Core {
         self.drop_chunks(slot);
         self.stop_receiving(slot);
         self.uncount_if_done(slot);
-        if self.streams[slot].marks.any(Marks::HAS_DEADLINE) {
-            let deadlines = self.user_deadlines.remove(&slot.0).unwrap_or_default();
-            deadlines.iter().flatten().for_each(|_| self.deadlines.cancelled());
+        for number in std::mem::take(&mut self.streams[slot].deadlines) {
+            if number != 0 {
+                self.deadlines.cancelled();
+            }
         }
         self.streams.remove(slot);
         // The last stream may be what an end waits for.
@@ -396,11 +400,12 @@ impl Core {
     }
 
     fn drop_chunks(&mut self, slot: Slot) {
-        let mut chunks = self.streams[slot].chunks;
-        let dropped = self.buffers.clear(&mut chunks);
-        self.buffered -= dropped;
         let entry = &mut self.streams[slot];
-        entry.chunks = chunks;
+        if entry.chunks.is_empty() {
+            return;
+        }
+        let dropped = self.buffers.clear(&mut entry.chunks);
+        self.buffered -= dropped;
         entry.recv.consume(dropped);
         self.uncount_if_done(slot);
     }

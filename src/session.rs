@@ -129,8 +129,8 @@ impl Session {
     /// Dropping the future opens nothing and gives its place in the queue to the next.
     pub async fn open(&self) -> Result<Stream, OpenError> {
         let shared = &self.handle.shared;
-        let opened = shared.wait(List::Open, |state, now| {
-            let result = match state.core.open(now) {
+        let opened = shared.wait(List::Open, |state| {
+            let result = match state.core.open() {
                 Ok(slot) => Ok(slot),
                 Err(TryOpenError::AckBacklogFull | TryOpenError::TooManyStreams) => return None,
                 Err(TryOpenError::Open(error)) => Err(error),
@@ -154,8 +154,8 @@ impl Session {
         read_until: Option<Instant>,
     ) -> Result<(Stream, Result<bool, crate::StreamError>), OpenError> {
         let shared = &self.handle.shared;
-        let opened = shared.wait(List::Open, |state, now| {
-            let slot = match state.core.open(now) {
+        let opened = shared.wait(List::Open, |state| {
+            let slot = match state.core.open() {
                 Ok(slot) => slot,
                 Err(TryOpenError::AckBacklogFull | TryOpenError::TooManyStreams) => return None,
                 Err(TryOpenError::Open(error)) => {
@@ -164,8 +164,8 @@ impl Session {
                 }
             };
             state.core.be_patient(slot);
-            if read_until.is_some() {
-                state.core.set_deadline(slot, crate::proto::Direction::Read, read_until, now);
+            if let Some(at) = read_until {
+                state.core.add_deadline(slot, crate::proto::Direction::Read, at);
             }
             let staged = state.core.stage(slot, head, body, finish);
             state.wake_one(List::Open);
@@ -181,8 +181,7 @@ impl Session {
     /// [`TryOpenError`] if it is not.
     pub fn try_open(&self) -> Result<Stream, TryOpenError> {
         let shared = &self.handle.shared;
-        let now = shared.now();
-        let slot = shared.with(|state| state.core.open(now))?;
+        let slot = shared.with(|state| state.core.open())?;
         Ok(Stream::new(shared.clone(), slot))
     }
 
@@ -194,7 +193,7 @@ impl Session {
     /// Dropping the future loses no stream.
     pub async fn accept(&self) -> Option<Stream> {
         let shared = &self.handle.shared;
-        shared.wait(List::Accept, |state, now| accept(shared, state, now)).await
+        shared.wait(List::Accept, |state| accept(shared, state)).await
     }
 
     /// The streams that the peer opens, as a [`futures::Stream`].
@@ -217,9 +216,13 @@ impl Session {
         if shared.timer().is_none() {
             return Err(PingError::Unsupported);
         }
-        let asked = shared.wait(List::Ping, |state, now| {
-            let value = state.core.ping(now).transpose()?;
-            Some(value.inspect(|value| state.expect_pong(*value)))
+        let mut ticket = shared.ticket(List::Ping);
+        let asked = std::future::poll_fn(|cx| {
+            let now = shared.now();
+            ticket.poll(cx, |state| {
+                let value = state.core.ping(now).transpose()?;
+                Some(value.inspect(|value| state.expect_pong(*value)))
+            })
         });
         let question = Question { shared, value: asked.await.map_err(PingError::Session)? };
         std::future::poll_fn(|cx| question.poll(cx)).await
@@ -284,7 +287,7 @@ impl Session {
     ///
     /// Dropping the future has no effect.
     pub async fn closed(&self) -> Result<(), SessionError> {
-        self.handle.shared.wait(List::End, |state, _| state.core.outcome()).await
+        self.handle.shared.wait(List::End, |state| state.core.outcome()).await
     }
 
     /// Whether the session is over.
@@ -321,8 +324,7 @@ impl futures::Stream for Incoming {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
         let this = &mut *self;
         let shared = &this.session.handle.shared;
-        let accept = |state: &mut State, now| accept(shared, state, now);
-        shared.poll_wait(List::Accept, &mut this.key, cx, accept)
+        shared.poll_wait(List::Accept, &mut this.key, cx, |state| accept(shared, state))
     }
 }
 
@@ -338,8 +340,8 @@ impl Drop for Incoming {
     }
 }
 
-fn accept(shared: &Arc<Shared>, state: &mut State, now: Instant) -> Option<Option<Stream>> {
-    match state.core.accept(now) {
+fn accept(shared: &Arc<Shared>, state: &mut State) -> Option<Option<Stream>> {
+    match state.core.accept() {
         Some(slot) => Some(Some(Stream::new(shared.clone(), slot))),
         None if state.core.accepts_no_more() => Some(None),
         None => None,

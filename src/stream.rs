@@ -636,11 +636,10 @@ impl Drop for Handle {
         if self.half == Half::None {
             return;
         }
-        let now = self.shared.now();
         self.shared.with(|state| {
             let (read, write) = (self.half != Half::Write, self.half != Half::Read);
             state.forget_wakers(self.slot, read, write);
-            state.core.release(self.slot, self.half, now);
+            state.core.release(self.slot, self.half);
         });
     }
 }

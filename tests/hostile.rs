@@ -69,7 +69,7 @@ fn server() -> Lone {
 fn serving() -> (Lone, Slot) {
     let mut lone = server();
     lone.feed(&credit(Flags::SYN, 1, 0));
-    let slot = lone.core.accept(lone.now).unwrap();
+    let slot = lone.core.accept().unwrap();
     lone.pass(Duration::from_millis(5));
     lone.drain();
     (lone, slot)
@@ -78,7 +78,7 @@ fn serving() -> (Lone, Slot) {
 /// A client with its first stream, id 1, opened.
 fn calling() -> (Lone, Slot) {
     let mut lone = Lone::new(Role::Client, &Config::default());
-    let slot = lone.core.open(lone.now).unwrap();
+    let slot = lone.core.open().unwrap();
     lone.drain();
     (lone, slot)
 }
@@ -230,7 +230,7 @@ fn streams_reset_before_accept_leave_nothing_and_end_the_session() {
             measured_until_end(&mut lone, 1_000, |i| early(3 + 2 * (i as u32)));
         assert_eq!((sent, rule), (1_000, None));
         assert_eq!((lone.core.live_streams(), lone.core.stats().buffered), (0, 0));
-        assert!(lone.core.accept(lone.now).is_none());
+        assert!(lone.core.accept().is_none());
         println!("1000 early resets: memory {held} bytes");
         assert!(held < 64 * KIB, "{held}");
         // A new interval, a new count.
@@ -249,9 +249,9 @@ fn streams_reset_after_accept_do_not_count() {
     for i in 0..scaled(100_000) as u32 {
         let id = 1 + 2 * i;
         lone.feed(&credit(Flags::SYN, id, 0));
-        let slot = lone.core.accept(lone.now).unwrap();
+        let slot = lone.core.accept().unwrap();
         lone.feed(&credit(Flags::RST, id, 4));
-        lone.core.release(slot, Half::Both, lone.now);
+        lone.core.release(slot, Half::Both);
     }
     assert_eq!(violation(&lone), None);
     lone.drain();
@@ -308,8 +308,8 @@ fn provoked_resets_are_bounded() {
         let mut sent = 0;
         while violation(&lone).is_none() && sent < 100_000 {
             lone.feed(&provoke(sent));
-            while accepted && let Some(slot) = lone.core.accept(lone.now) {
-                lone.core.release(slot, Half::Both, lone.now);
+            while accepted && let Some(slot) = lone.core.accept() {
+                lone.core.release(slot, Half::Both);
             }
             lone.events();
             sent += 1;
@@ -488,7 +488,7 @@ fn bodies_for_no_stream_are_skipped_within_bounds() {
 
     let (mut lone, slot) = serving();
     lone.core.reset(slot, ResetCode(300));
-    lone.core.release(slot, Half::Both, lone.now);
+    lone.core.release(slot, Half::Both);
     lone.drain();
     let before = in_use();
     for _ in 0..WINDOW / 1_024 {
@@ -570,7 +570,7 @@ fn memory_is_given_back_once_it_was_read() {
     let full = in_use() - before;
     let mut buffer = vec![0; 64 << 10];
     let mut slots = Vec::new();
-    while let Some(slot) = lone.core.accept(lone.now) {
+    while let Some(slot) = lone.core.accept() {
         assert_eq!(lone.core.read(slot, &mut buffer), Ok(Read::Data(40_000)));
         slots.push(slot);
     }
@@ -585,7 +585,7 @@ fn memory_is_given_back_once_it_was_read() {
     assert!(idle < 256 * KIB, "{idle}");
     for slot in slots {
         lone.core.reset(slot, ResetCode::CANCELLED);
-        lone.core.release(slot, Half::Both, lone.now);
+        lone.core.release(slot, Half::Both);
     }
     lone.drain();
     assert_eq!(lone.core.live_streams(), 0);
@@ -622,7 +622,7 @@ fn a_stream_that_nobody_reads_stalls_only_itself() {
     let config = Config::default();
     let mut sim = Sim::new([&config, &config], Path { capacity: 10_000, ..Path::PERFECT }, 1);
     let now = sim.now;
-    let [stuck, flowing] = [(); 2].map(|()| sim.core(0).open(now).unwrap());
+    let [stuck, flowing] = [(); 2].map(|()| sim.core(0).open().unwrap());
     let zeros = vec![0; 100_000];
     let mut stuck_sent = 0;
     let (mut sent, mut received) = (0, 0);
@@ -641,7 +641,7 @@ fn a_stream_that_nobody_reads_stalls_only_itself() {
             sent += n;
             busy = true;
         }
-        accepted.extend(sim.core(1).accept(now));
+        accepted.extend(sim.core(1).accept());
         if let [_, slot] = accepted[..]
             && let Ok(Read::Data(chunk)) = sim.core(1).read_chunk(slot, usize::MAX)
         {
@@ -679,7 +679,7 @@ fn bytes_mean_the_same_however_they_are_split() {
         let mut slots = Vec::new();
         for piece in pieces {
             lone.feed(piece);
-            slots.extend(std::iter::from_fn(|| lone.core.accept(lone.now)));
+            slots.extend(std::iter::from_fn(|| lone.core.accept()));
         }
         let mut reads = Vec::new();
         for slot in &slots {
@@ -772,7 +772,7 @@ fn strided(count: u32, stride: u32, rounds: u32) -> Duration {
     let took = start.elapsed();
     assert_eq!(lone.core.stats().inbound_streams, count as usize);
     for id in ids {
-        let slot = lone.core.accept(lone.now).unwrap();
+        let slot = lone.core.accept().unwrap();
         assert_eq!(lone.core.id(slot), Some(StreamId(id)));
         let mut buffer = vec![0; 4 * rounds as usize];
         assert_eq!(lone.core.read(slot, &mut buffer), Ok(Read::Data(buffer.len())));
@@ -850,11 +850,11 @@ fn permits_of_the_ack_backlog_are_never_lost_nor_doubled() {
     let mut rng = Rng(8);
     for _ in 0..scaled(20_000) {
         let mut slots = Vec::new();
-        while let Ok(slot) = lone.core.open(lone.now) {
+        while let Ok(slot) = lone.core.open() {
             slots.push(slot);
         }
         assert_eq!(slots.len(), 4, "all places are free again");
-        assert_eq!(lone.core.open(lone.now), Err(TryOpenError::AckBacklogFull));
+        assert_eq!(lone.core.open(), Err(TryOpenError::AckBacklogFull));
         if rng.below(5) > 0 {
             lone.drain();
         }
@@ -878,7 +878,7 @@ fn permits_of_the_ack_backlog_are_never_lost_nor_doubled() {
                 lone.core.finish(slot).ok();
                 lone.core.reset(slot, ResetCode(3));
             }
-            lone.core.release(slot, Half::Both, lone.now);
+            lone.core.release(slot, Half::Both);
         }
         lone.drain();
         assert_eq!(lone.core.stats().ack_backlog, 0);
@@ -894,7 +894,7 @@ fn limits_on_streams_delay_opens_and_end_nothing() {
     let _turn = beside();
     let config = Config::builder().ack_backlog(2).max_outbound_streams(3).build().unwrap();
     let mut lone = Lone::new(Role::Client, &config);
-    let open = |lone: &mut Lone| lone.core.open(lone.now);
+    let open = |lone: &mut Lone| lone.core.open();
     let first = open(&mut lone).unwrap();
     open(&mut lone).unwrap();
     assert_eq!(open(&mut lone), Err(TryOpenError::AckBacklogFull));
@@ -906,7 +906,7 @@ fn limits_on_streams_delay_opens_and_end_nothing() {
     assert_eq!(open(&mut lone), Err(TryOpenError::TooManyStreams));
     lone.drain();
     lone.feed(&credit(Flags::RST, 1, 0));
-    lone.core.release(first, Half::Both, lone.now);
+    lone.core.release(first, Half::Both);
     assert_eq!(lone.events(), [Event::Openable]);
     open(&mut lone).unwrap();
     assert_eq!(lone.core.ended(), None);
@@ -965,7 +965,7 @@ fn after_the_end_nothing_happens_any_more() {
         lone.core.handle_eof(now);
         lone.core.abort(GoAwayCode::NORMAL, now);
         lone.core.close(now);
-        assert!(lone.core.accept(now).is_none() && lone.core.accepts_no_more());
+        assert!(lone.core.accept().is_none() && lone.core.accepts_no_more());
         assert!(lone.core.write(slot, b"x").is_err() && lone.core.ping(now).is_err());
         let outcome = lone.core.outcome();
         assert_eq!(outcome, Some(Err(SessionError::Io(std::io::ErrorKind::BrokenPipe))));

@@ -309,25 +309,25 @@ impl World {
             Op::Reset(code) => {
                 core.reset(slot, ResetCode(code));
                 stream.disowned = true;
-                core.release(slot, Half::Both, now);
+                core.release(slot, Half::Both);
                 (stream.read_held, stream.write_held) = (false, false);
             }
             Op::Drop => {
                 stream.disowned |= !stream.finished;
-                core.release(slot, Half::Both, now);
+                core.release(slot, Half::Both);
                 (stream.read_held, stream.write_held) = (false, false);
             }
             Op::DropRead if stream.read_held => {
                 stream.disowned |= !stream.finished && !stream.write_held;
                 stream.read_held = false;
                 let half = if stream.write_held { Half::Read } else { Half::Both };
-                core.release(slot, half, now);
+                core.release(slot, half);
             }
             Op::DropWrite if stream.write_held => {
                 stream.disowned |= !stream.finished && !stream.read_held;
                 stream.write_held = false;
                 let half = if stream.read_held { Half::Write } else { Half::Both };
-                core.release(slot, half, now);
+                core.release(slot, half);
             }
             Op::Flush if stream.write_held && !stream.write_waits => {
                 stream.write_waits = core.flush(slot) == Ok(false);
@@ -341,16 +341,14 @@ impl World {
     }
 
     fn open(&mut self, end: usize) {
-        let now = self.sim.now;
-        if let Ok(slot) = self.sim.core(end).open(now) {
+        if let Ok(slot) = self.sim.core(end).open() {
             let key = self.keys.next();
             self.streams[end].push(Known::new(slot, true, key));
         }
     }
 
     fn accept(&mut self, end: usize) {
-        let now = self.sim.now;
-        let Some(slot) = self.sim.core(end).accept(now) else { return };
+        let Some(slot) = self.sim.core(end).accept() else { return };
         let mut known = Known::new(slot, false, self.keys.next());
         // A stream that was reset here before it was accepted keeps its id too.
         known.id = self.sim.core(end).id(slot).map(|id| id.0);
@@ -696,8 +694,7 @@ fn check_frame(end: usize, trails: &mut HashMap<u32, Trail>, next_id: &mut u32, 
 fn crowd(writers: usize, len: usize, path: Path, stays: impl Fn(usize) -> bool) -> Duration {
     let config = Config::builder().seed(Some(1)).build().unwrap();
     let mut sim = Sim::new([&config, &config], path, 1);
-    let now = sim.now;
-    let slots: Vec<Slot> = (0..writers).map(|_| sim.core(0).open(now).unwrap()).collect();
+    let slots: Vec<Slot> = (0..writers).map(|_| sim.core(0).open().unwrap()).collect();
     let mut left = vec![len; writers];
     let mut waits = vec![false; writers];
     let mut finished: Option<Instant> = None;
@@ -726,8 +723,8 @@ fn crowd(writers: usize, len: usize, path: Path, stays: impl Fn(usize) -> bool) 
                 }
             }
         }
-        while let Some(slot) = sim.core(1).accept(now) {
-            sim.core(1).release(slot, Half::Read, now);
+        while let Some(slot) = sim.core(1).accept() {
+            sim.core(1).release(slot, Half::Read);
             busy = true;
         }
         if (0..writers).all(|index| left[index] == 0 || stays(index)) {
@@ -754,9 +751,8 @@ fn writers_dropped_while_they_wait_keep_nobody_waiting() {
     let config = Config::builder().seed(Some(2)).build().unwrap();
     let path = Path { rate: 1_000_000, capacity: 5_000, ..Path::PERFECT };
     let mut sim = Sim::new([&config, &config], path, 2);
-    let now = sim.now;
     let zeros = vec![0; 100_000];
-    let slots: Vec<Slot> = (0..200).map(|_| sim.core(0).open(now).unwrap()).collect();
+    let slots: Vec<Slot> = (0..200).map(|_| sim.core(0).open().unwrap()).collect();
     let mut sent = vec![0; slots.len()];
     for (index, slot) in slots.iter().enumerate() {
         while let Written::Bytes(taken) = sim.core(0).write(*slot, &zeros).unwrap() {
@@ -771,7 +767,7 @@ fn writers_dropped_while_they_wait_keep_nobody_waiting() {
         if index % 2 == 0 {
             sim.core(0).reset(*slot, ResetCode(7));
         }
-        sim.core(0).release(*slot, Half::Both, now);
+        sim.core(0).release(*slot, Half::Both);
     }
     let mut left = vec![zeros.len(); last.len()];
     let mut woken = vec![false; last.len()];
@@ -802,16 +798,14 @@ fn writers_dropped_while_they_wait_keep_nobody_waiting() {
     let opened = sim.seen_from(0).iter().filter(|s| s.header.flags.contains(Flags::SYN)).count();
     assert!(opened <= slots.len() - waiting + last.len(), "{opened}");
     for slot in last {
-        let now = sim.now;
         sim.core(0).finish(*slot).unwrap();
-        sim.core(0).release(*slot, Half::Both, now);
+        sim.core(0).release(*slot, Half::Both);
     }
     sim.run(limit + Duration::from_secs(400), |sim| {
-        let now = sim.now;
-        let accepted = sim.core(1).accept(now);
+        let accepted = sim.core(1).accept();
         if let Some(slot) = accepted {
             sim.core(1).finish(slot).ok();
-            sim.core(1).release(slot, Half::Both, now);
+            sim.core(1).release(slot, Half::Both);
         }
         (accepted.is_some(), None)
     });

@@ -91,13 +91,11 @@ struct Trace {
 impl Trace {
     fn new(config: &Config, path: Path, streams: usize, write: Pace, read: Pace) -> Self {
         let mut sim = Sim::new([config, config], path, 7);
-        let now = sim.now;
-        let openers: Vec<Slot> = (0..streams).map(|_| sim.core(0).open(now).unwrap()).collect();
+        let openers: Vec<Slot> = (0..streams).map(|_| sim.core(0).open().unwrap()).collect();
         let mut accepted = Vec::new();
         while accepted.len() < streams {
             sim.turn();
-            let now = sim.now;
-            accepted.extend(sim.core(1).accept(now));
+            accepted.extend(sim.core(1).accept());
             if let Some(at) = sim.next() {
                 sim.advance_to(at);
             }

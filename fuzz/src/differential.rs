@@ -168,7 +168,7 @@ fn with_trunkline(wire: &[u8], size: usize) -> HashMap<u32, Carried> {
             core.handle_input(&Bytes::copy_from_slice(piece), now);
         }
         assert_eq!(core.ended(), None, "valid frames end the session");
-        while let Some(slot) = core.accept(now) {
+        while let Some(slot) = core.accept() {
             let id = core.id(slot).expect("an accepted stream has an id");
             streams.push((slot, id.0));
             carried.insert(id.0, Carried::default());

@@ -444,9 +444,8 @@ impl Play {
 
     fn open(&mut self) {
         self.local += 1;
-        let now = self.now;
         if self.handles.len() < MAX_HANDLES
-            && let Ok(slot) = self.on(|core| core.open(now))
+            && let Ok(slot) = self.on(|core| core.open())
         {
             self.hold(slot);
         }
@@ -454,9 +453,8 @@ impl Play {
 
     fn accept(&mut self) {
         self.local += 1;
-        let now = self.now;
         if self.handles.len() < MAX_HANDLES
-            && let Some(slot) = self.on(|core| core.accept(now))
+            && let Some(slot) = self.on(|core| core.accept())
         {
             self.hold(slot);
         }
@@ -572,7 +570,6 @@ impl Play {
 
     /// Drops a half, or what is left of the handle.
     fn release(&mut self, index: usize, half: Half) {
-        let now = self.now;
         let handle = &mut self.handles[index];
         let half = match (half, handle.read, handle.write) {
             (Half::Both, true, true) => Half::Both,
@@ -586,7 +583,7 @@ impl Play {
         if !handle.read && !handle.write {
             self.handles.swap_remove(index);
         }
-        self.on(|core| core.release(slot, half, now));
+        self.on(|core| core.release(slot, half));
     }
 
     fn rare(&mut self, cursor: &mut Cursor<'_>) {
@@ -731,11 +728,11 @@ impl Play {
         assert_eq!(self.core.ended(), Some(outcome), "two outcomes");
         assert_eq!(self.on(Core::poll_timeout), None, "a timeout after the end");
         let now = self.now;
-        while let Some(slot) = self.on(|core| core.accept(now)) {
+        while let Some(slot) = self.on(|core| core.accept()) {
             self.hold(slot);
         }
         assert!(self.core.accepts_no_more());
-        assert!(self.core.open(now).is_err(), "opened after the end");
+        assert!(self.core.open().is_err(), "opened after the end");
         assert!(self.core.ping(now).is_err(), "pinged after the end");
         while let Some(handle) = self.handles.last() {
             let (slot, index) = (handle.slot, self.handles.len() - 1);

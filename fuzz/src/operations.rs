@@ -282,7 +282,7 @@ impl Pair {
         if handles.len() >= MAX_HANDLES {
             return;
         }
-        match core.open(self.now) {
+        match core.open() {
             Ok(slot) => {
                 ghosts.retain(|(ghost, _)| *ghost != slot);
                 let line = self.lines.len();
@@ -299,7 +299,7 @@ impl Pair {
         if handles.len() >= 2 * MAX_HANDLES {
             return false;
         }
-        let Some(slot) = core.accept(self.now) else { return false };
+        let Some(slot) = core.accept() else { return false };
         ghosts.retain(|(ghost, _)| *ghost != slot);
         let id = core.id(slot).expect("an accepted stream has an id");
         let line = self.ids.get(&id.0).copied().expect("accepted what nobody opened");
@@ -439,7 +439,7 @@ impl Pair {
                 ghosts.push((slot, handle.line));
             }
         }
-        core.release(slot, half, self.now);
+        core.release(slot, half);
     }
 
     /// A deadline in the past fails what would wait, and does no harm.

@@ -57,7 +57,7 @@ impl Core {
     ///
     /// After [`TryOpenError::AckBacklogFull`] or [`TryOpenError::TooManyStreams`] an
     /// [`Event::Openable`] follows when it is worth another try.
-    pub fn open(&mut self, now: Instant) -> Result<Slot, TryOpenError> {
+    pub fn open(&mut self) -> Result<Slot, TryOpenError> {
         if let Some(error) = self.open_error() {
             return Err(error.into());
         }
@@ -75,7 +75,7 @@ impl Core {
             return Err(OpenError::StreamsExhausted.into());
         }
         let marks = Marks::UNACKED.with(Marks::OUTBOUND).with(Marks::HELD);
-        let slot = self.insert(State::Init, marks, now);
+        let slot = self.insert(State::Init, marks);
         self.outbound += 1;
         self.unacked += 1;
         self.unnumbered += 1;
@@ -84,13 +84,13 @@ impl Core {
     }
 
     /// Takes the next stream that the peer opened.
-    pub fn accept(&mut self, now: Instant) -> Option<Slot> {
+    pub fn accept(&mut self) -> Option<Slot> {
         let slot = self.accept_queue.pop_front()?;
         let entry = &mut self.streams[slot];
         entry.marks.clear(Marks::QUEUED);
         entry.marks.set(Marks::HELD);
         if entry.state != State::Reset {
-            self.owe_ack(slot, now);
+            self.owe_ack(slot);
         }
         Some(slot)
     }
@@ -101,7 +101,7 @@ impl Core {
     }
 
     /// `spec.md §4.3`: an ACK may wait a moment for a frame to ride on, but not for long.
-    fn owe_ack(&mut self, slot: Slot, now: Instant) {
+    fn owe_ack(&mut self, slot: Slot) {
         let marks = &mut self.streams[slot].marks;
         marks.set(Marks::OWES_ACK);
         if !marks.any(Marks::IN_ACKS) {
@@ -111,9 +111,25 @@ impl Core {
         let many = self.acks.len() >= (self.limits.accept_backlog / 4).max(1);
         if many || !self.timed || self.limits.ack_delay.is_zero() {
             self.send_acks();
-        } else if self.ack_due.is_none() {
+        } else {
+            self.wants_driver |= self.ack_due.is_none();
+        }
+    }
+
+    /// What has found no frame to ride on by now may wait for one a little longer.
+    pub(super) fn arm_acks(&mut self, now: Instant) {
+        if self.acks.is_empty() || self.ack_due.is_some() {
+            return;
+        }
+        self.acks.retain(|&slot| {
+            let owes = self.streams.get(slot).is_some_and(|e| e.marks.any(Marks::OWES_ACK));
+            if !owes {
+                self.streams[slot].marks.clear(Marks::IN_ACKS);
+            }
+            owes
+        });
+        if !self.acks.is_empty() {
             self.ack_due = Some(now + self.limits.ack_delay);
-            self.wants_driver = true;
         }
     }
 
@@ -250,7 +266,7 @@ impl Core {
     }
 
     /// A handle was dropped.
-    pub fn release(&mut self, slot: Slot, half: Half, now: Instant) {
+    pub fn release(&mut self, slot: Slot, half: Half) {
         let entry = &mut self.streams[slot];
         entry.marks.clear(match half {
             Half::Read => Marks::READ_HELD,
@@ -269,7 +285,7 @@ impl Core {
         self.streams[slot].marks.clear(Marks::WRITE_WAIT);
         match self.streams[slot].state.on(Input::Drop) {
             Verdict::Forget | Verdict::ResetStream => self.drop_unfinished(slot),
-            _ => self.let_finish(slot, now),
+            _ => self.let_finish(slot),
         }
         self.forget_if_over(slot);
     }
@@ -285,7 +301,7 @@ impl Core {
     }
 
     /// It was closed before it was dropped: the peer may finish too, but has to hurry.
-    fn let_finish(&mut self, slot: Slot, now: Instant) {
+    fn let_finish(&mut self, slot: Slot) {
         let entry = &mut self.streams[slot];
         if entry.state != State::LocalClosed {
             return;
@@ -293,7 +309,10 @@ impl Core {
         if entry.recv.is_due() {
             self.owe(slot, Marks::OWES_CREDIT);
         }
-        self.arm_close_timeout(slot, now);
+        // A FIN that is still owed arms it, else the driver does: it knows the time.
+        if !self.streams[slot].marks.any(Marks::OWES_FIN.with(Marks::CLOSE_TIMER)) {
+            self.owe(slot, Marks::ARMS_CLOSE);
+        }
     }
 
     /// Asks the peer for a sign of life; [`Event::Pong`] follows. `None` while too many such

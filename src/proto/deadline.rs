@@ -43,9 +43,14 @@ impl<K: Copy> DeadlineQueue<K> {
         self.cancelled += 1;
     }
 
+    /// Whether so much of the queue was cancelled that a sweep is worth its cost.
+    pub(crate) fn wants_sweep(&self) -> bool {
+        self.cancelled > self.heap.len() / 2 + SWEEP_MIN
+    }
+
     /// Drops what `is_live` denies, once that is most of the queue.
     pub(crate) fn sweep(&mut self, mut is_live: impl FnMut(K) -> bool) {
-        if self.cancelled > self.heap.len() / 2 + SWEEP_MIN {
+        if self.wants_sweep() {
             self.heap.retain(|Reverse(deadline)| is_live(deadline.key));
             self.cancelled = 0;
         }

@@ -19,6 +19,7 @@ impl Core {
     /// in it.
     pub fn handle_input(&mut self, input: &Bytes, now: Instant) -> usize {
         self.last_received = now;
+        self.input_us = self.micros(now);
         self.keepalive_sent = None;
         if self.quiet_due.is_none() && self.timed {
             self.quiet_due = Some(now + QUIET);
@@ -123,7 +124,7 @@ impl Core {
         if full || self.refuse_inbound {
             return self.refuse(header);
         }
-        let slot = self.insert(State::SynReceived, Marks::QUEUED, now);
+        let slot = self.insert(State::SynReceived, Marks::QUEUED.with(Marks::LINKED));
         self.inbound += 1;
         self.streams[slot].id = header.stream.0;
         self.streams.link(header.stream.0, slot);
@@ -213,14 +214,14 @@ impl Core {
         }
         let entry = &mut self.streams[slot];
         entry.marks.set(Marks::PROGRESS);
-        entry.recv.receive(length);
+        entry.recv.receive(length, self.input_us);
         self.receiving = Some(Receiving { slot, fin });
     }
 
     /// A body that counts against the window, and that nobody will read.
     fn skip_body(&mut self, slot: Slot, length: u32) {
         let recv = &mut self.streams[slot].recv;
-        recv.receive(length);
+        recv.receive(length, self.input_us);
         recv.consume(length as usize);
     }
 

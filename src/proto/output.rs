@@ -30,6 +30,7 @@ impl Core {
         self.wants_driver = false;
         self.stage_pings(now);
         self.stage_owed(now);
+        self.arm_acks(now);
         self.finish_if_drained(now);
         while self.outcome.is_some() && !self.owed.is_empty() {
             // GoAway ends what this side has to say: resets go out before it.
@@ -175,8 +176,11 @@ impl Core {
                 continue;
             }
             self.stage_window_update(slot, now);
-            if self.streams[slot].marks.take(Marks::OWES_FIN) {
+            let marks = &mut self.streams[slot].marks;
+            if marks.take(Marks::OWES_FIN) {
                 self.stage_fin(slot, now);
+            } else if marks.take(Marks::ARMS_CLOSE) {
+                self.arm_close_timeout(slot, now);
             }
         }
     }

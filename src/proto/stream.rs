@@ -41,6 +41,8 @@ pub(super) struct Entry {
     pub(super) end: End,
     /// The batch that holds the last frame of this stream.
     pub(super) staged_in: u64,
+    /// Numbers of the deadlines of reading and of writing; 0 where none is set.
+    pub(super) deadlines: [u32; 2],
 }
 
 impl Entry {
@@ -121,13 +123,16 @@ impl Marks {
     pub(super) const PROGRESS: Self = Self(1 << 20);
     pub(super) const READ_EXPIRED: Self = Self(1 << 21);
     pub(super) const WRITE_EXPIRED: Self = Self(1 << 22);
-    pub(super) const HAS_DEADLINE: Self = Self(1 << 23);
     pub(super) const CLOSE_TIMER: Self = Self(1 << 24);
     pub(super) const OPEN_TIMER: Self = Self(1 << 25);
     /// Is one of the streams that `max_streams` or `max_outbound_streams` bounds.
     pub(super) const COUNTED: Self = Self(1 << 26);
     /// Its holder waits for the peer to finish, however long that takes.
     pub(super) const PATIENT: Self = Self(1 << 27);
+    /// The close timeout is to be armed.
+    pub(super) const ARMS_CLOSE: Self = Self(1 << 28);
+    /// The wire can find it by its id.
+    pub(super) const LINKED: Self = Self(1 << 29);
     /// The slot holds a stream.
     pub(super) const LIVE: Self = Self(1 << 31);
 

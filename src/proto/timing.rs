@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use super::{Core, Direction, Event, Marks, Phase, Slot, State, ping::Purpose, stream::End};
 use crate::error::{GoAwayCode, ResetCode, SessionError};
 
-/// What a deadline is for. A key is valid while its stream has that id and still waits.
+/// What a deadline is for. A key is valid while its stream has that id, or that deadline, and
+/// still waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Timeout {
     Open(Slot, u32),
     Close(Slot, u32),
-    Read(Slot, Instant),
-    Write(Slot, Instant),
+    User(Slot, Direction, u32),
     Ping(u32),
 }
 
@@ -99,23 +99,14 @@ impl Core {
             Direction::Read => Marks::READ_EXPIRED,
             Direction::Write => Marks::WRITE_EXPIRED,
         };
-        let marks = &mut self.streams[slot].marks;
-        marks.clear(expired);
-        marks.set(Marks::HAS_DEADLINE);
-        let deadlines = self.user_deadlines.entry(slot.0).or_default();
-        let before = std::mem::replace(&mut deadlines[direction as usize], at);
-        if before.is_some() {
+        let entry = &mut self.streams[slot];
+        entry.marks.clear(expired);
+        if std::mem::take(&mut entry.deadlines[direction as usize]) != 0 {
             self.deadlines.cancelled();
         }
         match at {
-            Some(at) if at <= now => marks.set(expired),
-            Some(at) => self.deadlines.push(
-                at,
-                match direction {
-                    Direction::Read => Timeout::Read(slot, at),
-                    Direction::Write => Timeout::Write(slot, at),
-                },
-            ),
+            Some(at) if at <= now => entry.marks.set(expired),
+            Some(at) => self.add_deadline(slot, direction, at),
             None => {}
         }
         match direction {
@@ -123,9 +114,20 @@ impl Core {
             Direction::Write => self.wake_writer(slot),
         }
         self.sweep_deadlines();
-        // The driver sleeps long enough already, unless this comes first.
-        self.wants_driver |= at.is_some_and(|at| self.next_timeout.is_none_or(|next| at < next));
         true
+    }
+
+    /// The first deadline of a direction that nobody waits for yet. One that is past already
+    /// shows with the next timeout.
+    pub(crate) fn add_deadline(&mut self, slot: Slot, direction: Direction, at: Instant) {
+        if !self.timed {
+            return;
+        }
+        self.deadline_number = self.deadline_number.wrapping_add(1).max(1);
+        self.streams[slot].deadlines[direction as usize] = self.deadline_number;
+        self.deadlines.push(at, Timeout::User(slot, direction, self.deadline_number));
+        // The driver sleeps long enough already, unless this comes first.
+        self.wants_driver |= self.next_timeout.is_none_or(|next| at < next);
     }
 
     /// After a while without input the session gives back what it need not hold.
@@ -189,20 +191,26 @@ impl Core {
                 self.streams[slot].marks.clear(Marks::CLOSE_TIMER);
                 self.end_stream(slot, End::Local(ResetCode::CLOSE_TIMEOUT));
             }
-            Timeout::Read(slot, at) if self.deadline_is(slot, 0, at) => {
-                self.streams[slot].marks.set(Marks::READ_EXPIRED);
-                self.wake_reader(slot);
-            }
-            Timeout::Write(slot, at) if self.deadline_is(slot, 1, at) => {
-                self.streams[slot].marks.set(Marks::WRITE_EXPIRED);
-                self.wake_writer(slot);
+            Timeout::User(slot, direction, number) if self.is_set(slot, direction, number) => {
+                let entry = &mut self.streams[slot];
+                entry.deadlines[direction as usize] = 0;
+                match direction {
+                    Direction::Read => {
+                        entry.marks.set(Marks::READ_EXPIRED);
+                        self.wake_reader(slot);
+                    }
+                    Direction::Write => {
+                        entry.marks.set(Marks::WRITE_EXPIRED);
+                        self.wake_writer(slot);
+                    }
+                }
             }
             Timeout::Ping(value) => {
                 if self.pings.forget(value) {
                     self.events.push_back(Event::Pong(value, None));
                 }
             }
-            Timeout::Open(..) | Timeout::Close(..) | Timeout::Read(..) | Timeout::Write(..) => {}
+            Timeout::Open(..) | Timeout::Close(..) | Timeout::User(..) => {}
         }
     }
 
@@ -217,7 +225,11 @@ impl Core {
 
     pub(super) fn arm_close_timeout(&mut self, slot: Slot, now: Instant) {
         let entry = &mut self.streams[slot];
-        if !self.timed || entry.id == 0 || entry.marks.any(Marks::CLOSE_TIMER) {
+        if !self.timed
+            || entry.state != State::LocalClosed
+            || entry.id == 0
+            || entry.marks.any(Marks::CLOSE_TIMER)
+        {
             return;
         }
         // `spec.md §7.4.4`: the time of a patient holder starts when it lets go.
@@ -227,16 +239,17 @@ impl Core {
         entry.marks.set(Marks::CLOSE_TIMER);
         entry.marks.clear(Marks::PROGRESS);
         self.deadlines.push(now + self.limits.close_timeout, Timeout::Close(slot, entry.id));
-        self.wants_driver = true;
     }
 
     fn sweep_deadlines(&mut self) {
+        if !self.deadlines.wants_sweep() {
+            return;
+        }
         let mut deadlines = std::mem::replace(&mut self.deadlines, super::DeadlineQueue::new());
         deadlines.sweep(|timeout| match timeout {
             Timeout::Open(slot, id) => self.waits_for_ack(slot, id),
             Timeout::Close(slot, id) => self.is_half_closed(slot, id),
-            Timeout::Read(slot, at) => self.deadline_is(slot, 0, at),
-            Timeout::Write(slot, at) => self.deadline_is(slot, 1, at),
+            Timeout::User(slot, direction, number) => self.is_set(slot, direction, number),
             Timeout::Ping(value) => self.pings.is_open(value),
         });
         self.deadlines = deadlines;
@@ -254,8 +267,8 @@ impl Core {
             .is_some_and(|entry| entry.id == id && entry.marks.any(Marks::CLOSE_TIMER))
     }
 
-    fn deadline_is(&self, slot: Slot, direction: usize, at: Instant) -> bool {
-        self.user_deadlines.get(&slot.0).is_some_and(|deadlines| deadlines[direction] == Some(at))
+    fn is_set(&self, slot: Slot, direction: Direction, number: u32) -> bool {
+        self.streams.get(slot).is_some_and(|entry| entry.deadlines[direction as usize] == number)
     }
 }
 

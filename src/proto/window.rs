@@ -42,7 +42,8 @@ pub(super) struct RecvWindow {
     limit: u32,
     /// Bytes the user took since `epoch`.
     taken: u32,
-    /// When the epoch began, in microseconds of the session.
+    /// When the epoch began, in microseconds of the session; the first begins with the first
+    /// bytes.
     epoch: u64,
     /// The rate of the epoch before, in bytes per millisecond; 0 before the first.
     previous: u32,
@@ -67,13 +68,13 @@ impl Growth {
 
 impl RecvWindow {
     /// A window of 256 KiB on the wire that grows to `limit` with the first frame we send.
-    pub(super) const fn new(limit: u32, now_us: u64) -> Self {
+    pub(super) const fn new(limit: u32) -> Self {
         Self {
             credit: INITIAL_WINDOW,
             unread: 0,
             limit,
             taken: 0,
-            epoch: now_us,
+            epoch: NOT_BEGUN,
             previous: 0,
             baseline: 0,
             baseline_rtt: 0,
@@ -101,8 +102,11 @@ impl RecvWindow {
     }
 
     /// A header announced `len` bytes, which the caller knows to fit.
-    pub(super) fn receive(&mut self, len: u32) {
+    pub(super) fn receive(&mut self, len: u32, now_us: u64) {
         debug_assert!(self.fits(len), "received beyond the window");
+        if self.epoch == NOT_BEGUN {
+            self.epoch = now_us;
+        }
         self.credit = self.credit.saturating_sub(len);
         self.unread = self.unread.saturating_add(len);
     }
@@ -220,6 +224,9 @@ const LOCAL_WINDOW: u32 = 1 << 20;
 /// window withheld is half the rate.
 const LARGE_CREDIT: u32 = 1 << 20;
 
+/// No time has passed since then.
+const NOT_BEGUN: u64 = u64::MAX;
+
 /// Shorter epochs measure the scheduler, not the path.
 const MIN_EPOCH_US: u64 = 1_000;
 
@@ -234,13 +241,13 @@ mod tests {
     /// many round trips.
     fn held_back(rtt_us: u64, known: usize, round_trips: u64) -> u32 {
         let mut grants = 0;
-        let mut window = RecvWindow::new(INITIAL_WINDOW, 0);
+        let mut window = RecvWindow::new(INITIAL_WINDOW);
         let mut on_the_way = VecDeque::from([(0, INITIAL_WINDOW)]);
         while let Some((now, burst)) = on_the_way.pop_front() {
             if now > round_trips * rtt_us {
                 break;
             }
-            window.receive(burst);
+            window.receive(burst, now);
             let mut left = burst;
             while left > 0 {
                 let taken = left.min(64 << 10);
@@ -274,9 +281,9 @@ mod tests {
     /// `spec.md §5.3.2`: with half of 16 MiB withheld only half the rate goes over a long path.
     #[test]
     fn credit_of_a_large_window_comes_by_the_mebibyte() {
-        let mut window = RecvWindow::new(16 << 20, 0);
+        let mut window = RecvWindow::new(16 << 20);
         window.grant();
-        window.receive(2 << 20);
+        window.receive(2 << 20, 0);
         window.consume((1 << 20) - 1);
         assert!(!window.is_due());
         window.consume(1);

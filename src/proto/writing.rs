@@ -177,6 +177,7 @@ impl Core {
         let entry = &mut self.streams[slot];
         entry.id = id;
         entry.marks.clear(Marks::OWES_SYN);
+        entry.marks.set(Marks::LINKED);
         self.streams.link(id, slot);
         self.advance(slot, Input::SynStaged);
     }

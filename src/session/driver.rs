@@ -131,9 +131,11 @@ impl<T: AsyncRead + AsyncWrite> Future for Engine<T> {
     /// either can, and comes back at once where there is more.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(pump) = &mut self.pump else { return Poll::Pending };
-        let step = match pump.read(cx) {
+        // One look at the clock: a poll is short, and the clock is not cheap everywhere.
+        let now = pump.shared.now();
+        let step = match pump.read(now, cx) {
             Reading::Yield => Step::Again,
-            reading => pump.write(reading == Reading::Idle, cx),
+            reading => pump.write(reading == Reading::Idle, now, cx),
         };
         match step {
             Step::Over(result) => {
@@ -173,7 +175,7 @@ impl<T> Drop for Engine<T> {
 
 impl<T: AsyncRead + AsyncWrite> Pump<T> {
     /// Reads until the IO has no more, a bounded number of times.
-    fn read(&mut self, cx: &mut Context<'_>) -> Reading {
+    fn read(&mut self, now: Instant, cx: &mut Context<'_>) -> Reading {
         let mut news = 0;
         let mut reading = Reading::Busy;
         for _ in 0..READS {
@@ -185,7 +187,6 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                 reading = Reading::Idle;
                 break;
             };
-            let now = self.shared.now();
             let owes_answers = self.shared.with(|state| {
                 state.driver_runs(cx);
                 match &input {
@@ -217,10 +218,9 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
     }
 
     /// Writes until there is nothing to write or the IO takes no more, and decides what comes next.
-    fn write(&mut self, idle: bool, cx: &mut Context<'_>) -> Step {
+    fn write(&mut self, idle: bool, now: Instant, cx: &mut Context<'_>) -> Step {
         let mut flushed = None;
         for _ in 0..BATCHES {
-            let now = self.shared.now();
             let due = self.wakes_up(now);
             let step = self.shared.with(|state| {
                 state.driver_runs(cx);
@@ -241,15 +241,15 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
             });
             match step {
                 Step::Write(batch) => match self.port.poll_write(cx) {
-                    Poll::Pending => return self.wait(idle, cx),
+                    Poll::Pending => return self.wait(idle, now, cx),
                     Poll::Ready(Ok(())) => {
                         self.writing = None;
                         flushed = Some(batch);
                     }
-                    Poll::Ready(Err(error)) => return self.fail(error, cx),
+                    Poll::Ready(Err(error)) => return self.fail(error, now, cx),
                 },
                 Step::Close => match self.port.poll_close(cx) {
-                    Poll::Pending => return self.wait(idle, cx),
+                    Poll::Pending => return self.wait(idle, now, cx),
                     Poll::Ready(_) => {
                         // Whether it closed well or not, there is nothing more to say.
                         self.write_closed = true;
@@ -260,15 +260,13 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
             }
         }
         if let Some(batch) = flushed {
-            let now = self.shared.now();
             self.shared.with(|state| state.core.handle_flushed(batch, now));
         }
         Step::Again
     }
 
     /// The IO takes no more for now.
-    fn wait(&mut self, idle: bool, cx: &Context<'_>) -> Step {
-        let now = self.shared.now();
+    fn wait(&mut self, idle: bool, now: Instant, cx: &Context<'_>) -> Step {
         let due = self.wakes_up(now);
         let progress = self.port.take_progress();
         self.shared.with(|state| {
@@ -285,16 +283,15 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
 
     /// Nothing more can be written; what the peer sent before that is still worth reading, and
     /// may say that this is a good end.
-    fn fail(&mut self, error: SessionError, cx: &mut Context<'_>) -> Step {
+    fn fail(&mut self, error: SessionError, now: Instant, cx: &mut Context<'_>) -> Step {
         self.writing = None;
         self.port.batch = Batch::new();
         for _ in 0..READS_AT_THE_END {
             let before = self.read_ended;
-            if self.read(cx) == Reading::Idle && before == self.read_ended {
+            if self.read(now, cx) == Reading::Idle && before == self.read_ended {
                 break;
             }
         }
-        let now = self.shared.now();
         self.shared.with(|state| state.core.handle_failure(error, now));
         Step::Again
     }

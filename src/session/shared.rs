@@ -81,10 +81,15 @@ impl Shared {
     pub(crate) async fn wait<R>(
         &self,
         list: List,
-        mut poll: impl FnMut(&mut State, Instant) -> Option<R>,
+        mut poll: impl FnMut(&mut State) -> Option<R>,
     ) -> R {
-        let mut ticket = Ticket { shared: self, list, key: None };
+        let mut ticket = self.ticket(list);
         std::future::poll_fn(|cx| ticket.poll(cx, &mut poll)).await
+    }
+
+    /// A place in `list`, once it is polled, until it is dropped.
+    pub(crate) const fn ticket(&self, list: List) -> Ticket<'_> {
+        Ticket { shared: self, list, key: None }
     }
 
     /// One step of waiting, for a waiter that keeps its own key.
@@ -93,15 +98,14 @@ impl Shared {
         list: List,
         key: &mut Option<u64>,
         cx: &Context<'_>,
-        poll: impl FnOnce(&mut State, Instant) -> Option<R>,
+        poll: impl FnOnce(&mut State) -> Option<R>,
     ) -> Poll<R> {
-        let now = self.now();
         self.with(|state| {
             let first = state.lists.get_mut(list).may_look(*key);
             // A newcomer who took the place that another was woken for would have that one wait
             // for ever. Who gets his turn hands it on, the end of the session included.
             let found = match first || !matches!(list, List::Open) {
-                true => poll(state, now),
+                true => poll(state),
                 false => None,
             };
             match found {
@@ -335,17 +339,18 @@ impl Lists {
     }
 }
 
-struct Ticket<'a> {
+/// One who waits in a list.
+pub(crate) struct Ticket<'a> {
     shared: &'a Shared,
     list: List,
     key: Option<u64>,
 }
 
 impl Ticket<'_> {
-    fn poll<R>(
+    pub(crate) fn poll<R>(
         &mut self,
         cx: &Context<'_>,
-        poll: impl FnOnce(&mut State, Instant) -> Option<R>,
+        poll: impl FnOnce(&mut State) -> Option<R>,
     ) -> Poll<R> {
         self.shared.poll_wait(self.list, &mut self.key, cx, poll)
     }

@@ -29,7 +29,7 @@ fn after_half_close_the_other_direction_goes_on() {
     pair.run();
     assert_eq!(pair.ends[A].write(ours, b"x"), Err(StreamError::Finished));
     for (end, slot) in [(A, ours), (B, theirs)] {
-        pair.ends[end].release(slot, Half::Both, pair.now);
+        pair.ends[end].release(slot, Half::Both);
         assert_eq!(pair.ends[end].live_streams(), 0);
     }
 }
@@ -168,7 +168,7 @@ fn a_closed_stream_is_dropped_silently_and_its_data_goes_out() {
     let slot = wire.established();
     wire.write(slot, b"written");
     wire.core.finish(slot).unwrap();
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     wire.expect(&[data(1, NONE, "written"), update(1, FIN, 0)]);
     wire.feed(&[update(1, FIN, 0)]);
     assert_eq!(wire.core.live_streams(), 0);
@@ -181,7 +181,7 @@ fn a_stream_dropped_without_close_is_reset() {
     let mut wire = Wire::client();
     let slot = wire.established();
     wire.write(slot, b"half a message");
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     wire.expect(&[data(1, NONE, "half a message"), update(1, RST, 4)]);
     assert_eq!(wire.core.stats().dropped_unsent, 1);
     assert_eq!(wire.core.live_streams(), 0);
@@ -193,7 +193,7 @@ fn input_of_a_closed_and_dropped_stream_is_discarded_and_credited() {
     let mut pair = Pair::new(|builder| builder);
     let (ours, theirs) = pair.stream(A);
     pair.ends[A].finish(ours).unwrap();
-    pair.ends[A].release(ours, Half::Both, pair.now);
+    pair.ends[A].release(ours, Half::Both);
     pair.run();
     let long = pattern(4 * WINDOW);
     let mut written = 0;
@@ -216,14 +216,14 @@ fn a_dropped_read_half_discards_and_grants_nothing() {
     let slot = wire.established();
     wire.feed(&[data(1, NONE, vec![0; 150_000])]);
     assert_eq!(wire.drain(slot).0.len(), 150_000);
-    wire.core.release(slot, Half::Read, wire.now);
+    wire.core.release(slot, Half::Read);
     wire.feed(&[data(1, NONE, vec![0; WINDOW - 150_000])]);
     wire.expect(&[]);
     assert_eq!(wire.core.stats().buffered, 0);
     wire.write(slot, b"writing goes on");
     wire.expect(&[data(1, NONE, "writing goes on")]);
     // Both halves gone without a close.
-    wire.core.release(slot, Half::Write, wire.now);
+    wire.core.release(slot, Half::Write);
     wire.expect(&[update(1, RST, 4)]);
 }
 
@@ -232,11 +232,11 @@ fn a_dropped_read_half_discards_and_grants_nothing() {
 fn halves_dropped_after_close_let_the_peer_finish() {
     let mut wire = Wire::client();
     let slot = wire.established();
-    wire.core.release(slot, Half::Read, wire.now);
+    wire.core.release(slot, Half::Read);
     wire.feed(&[data(1, NONE, vec![0; WINDOW])]);
     wire.expect(&[]);
     wire.core.finish(slot).unwrap();
-    wire.core.release(slot, Half::Write, wire.now);
+    wire.core.release(slot, Half::Write);
     let sent = wire.sent();
     assert!(sent.contains(&update(1, NONE, WINDOW as u32)), "{sent:?}");
     assert!(sent.contains(&update(1, FIN, 0)), "{sent:?}");
@@ -250,7 +250,7 @@ fn halves_dropped_after_close_let_the_peer_finish() {
 fn late_frames_are_skipped_silently() {
     let mut wire = Wire::client();
     let slot = wire.established();
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     wire.expect(&[update(1, RST, 4)]);
     wire.feed(&[data(1, NONE, vec![7; 100_000]), update(1, NONE, 5), data(1, FIN, "x")]);
     wire.feed(&[update(1, RST, 0), update(1, ACK, 0)]);
@@ -333,7 +333,7 @@ fn a_stream_accepted_and_closed_is_acknowledged() {
     wire.feed(&[update(1, SYN, 0)]);
     let slot = wire.accept();
     wire.core.finish(slot).unwrap();
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     let sent = wire.sent();
     let acks = sent.iter().filter(|frame| frame.header().flags.contains(ACK)).count();
     assert_eq!(acks, 1, "{sent:?}");
@@ -371,7 +371,7 @@ fn flush_waits_for_the_io() {
 #[test]
 fn a_reset_stream_gives_up_its_turn() {
     let mut wire = Wire::client();
-    let (first, second) = (wire.established(), wire.core.open(wire.now).unwrap());
+    let (first, second) = (wire.established(), wire.core.open().unwrap());
     wire.sent();
     while wire.core.write(first, &[0; 60_000]).unwrap() != Written::Blocked {}
     assert_eq!(wire.core.write(second, b"x"), Ok(Written::Blocked));
@@ -410,8 +410,8 @@ fn credit_follows_fin() {
 fn a_stream_may_end_in_the_middle_of_a_body() {
     let ends: [fn(&mut Wire, Slot); 3] = [
         |wire, slot| wire.core.reset(slot, ResetCode(256)),
-        |wire, slot| wire.core.release(slot, Half::Both, wire.now),
-        |wire, slot| wire.core.release(slot, Half::Read, wire.now),
+        |wire, slot| wire.core.release(slot, Half::Both),
+        |wire, slot| wire.core.release(slot, Half::Read),
     ];
     for end in ends {
         let mut wire = Wire::server();

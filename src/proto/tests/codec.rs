@@ -202,7 +202,7 @@ fn a_session_may_be_cut_at_every_byte() {
         wire.feed_bytes(input[cut..].to_vec());
         let first = wire.accept();
         let second = wire.accept();
-        let streams = (wire.drain(first), wire.drain(second), wire.core.accept(wire.now));
+        let streams = (wire.drain(first), wire.drain(second), wire.core.accept());
         (streams, wire.sent_bytes(), wire.core.stats())
     };
     let whole = outcome(0);
@@ -254,7 +254,7 @@ fn no_input_makes_the_core_panic() {
                 Frame::Ping { .. } | Frame::GoAway { .. } => {}
             }
             wire.feed(&[frame]);
-            if wire.core.accept(wire.now).is_some() {
+            if wire.core.accept().is_some() {
                 wire.sent_bytes();
             }
         }

@@ -24,7 +24,7 @@ fn go_away_refuses_new_streams_and_spares_live_ones() {
     assert_eq!(wire.sent_bytes(), hex("00 03 0000 00000000 00000000"));
     wire.feed(&[update(3, SYN, 0), data(1, NONE, "goes on")]);
     wire.expect(&[update(3, RST, 3)]);
-    assert_eq!(wire.core.open(wire.now), Err(CLOSING));
+    assert_eq!(wire.core.open(), Err(CLOSING));
     assert_eq!(wire.drain(slot).0, b"goes on");
     wire.write(slot, b"here too");
     wire.expect(&[data(1, NONE, "here too")]);
@@ -39,7 +39,7 @@ fn after_their_goaway_nothing_is_opened_and_streams_run_on() {
     let mut wire = Wire::client();
     let slot = wire.established();
     wire.feed(&[go_away(0)]);
-    assert_eq!(wire.core.open(wire.now), Err(GONE));
+    assert_eq!(wire.core.open(), Err(GONE));
     assert_eq!(wire.events(), [Event::Openable]);
     wire.feed(&[go_away(0), data(1, NONE, "still here")]);
     assert_eq!(wire.events(), [], "the second one is no news");
@@ -60,7 +60,7 @@ fn after_their_goaway_nothing_is_opened_and_streams_run_on() {
 #[test]
 fn their_goaway_fails_a_stream_that_was_not_sent() {
     let mut wire = Wire::client();
-    let slot = wire.core.open(wire.now).unwrap();
+    let slot = wire.core.open().unwrap();
     assert_eq!(wire.core.read(slot, &mut [0]), Ok(Read::Blocked));
     wire.feed(&[go_away(0)]);
     assert!(wire.events().contains(&Event::Readable(slot)));
@@ -68,7 +68,7 @@ fn their_goaway_fails_a_stream_that_was_not_sent() {
     assert!(wire.core.read(slot, &mut [0]).is_err());
     wire.expect(&[]);
     assert_eq!(wire.core.stats().ack_backlog, 0);
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     assert_eq!(wire.core.live_streams(), 0);
     wire.expect_alive();
 }
@@ -78,11 +78,11 @@ fn their_goaway_fails_a_stream_that_was_not_sent() {
 fn their_goaway_wakes_waiting_openers() {
     let mut wire = Wire::new(Role::Client, |builder| builder.ack_backlog(1));
     wire.open();
-    assert_eq!(wire.core.open(wire.now), Err(TryOpenError::AckBacklogFull));
+    assert_eq!(wire.core.open(), Err(TryOpenError::AckBacklogFull));
     wire.events();
     wire.feed(&[go_away(0)]);
     assert!(wire.events().contains(&Event::Openable));
-    assert_eq!(wire.core.open(wire.now), Err(GONE));
+    assert_eq!(wire.core.open(), Err(GONE));
 }
 
 // spec.md §3.4.1, §8.3.6
@@ -95,7 +95,7 @@ fn a_goaway_with_a_code_ends_the_session() {
         wire.feed(&[data(1, NONE, "before"), go_away(code), data(1, NONE, "after")]);
         assert_eq!(wire.error(), Some(error));
         wire.expect(&[]);
-        assert_eq!(wire.core.open(wire.now), Err(TryOpenError::Open(OpenError::Session(error))));
+        assert_eq!(wire.core.open(), Err(TryOpenError::Open(OpenError::Session(error))));
         assert_eq!(wire.core.write(slot, b"x"), Err(StreamError::Session(error)));
         let tail = Tail::Error(StreamError::Session(error));
         assert_eq!(wire.drain(slot), (b"before".to_vec(), tail));
@@ -135,7 +135,7 @@ fn close_lets_streams_finish_and_says_goodbye_last() {
     wire.expect(&[]);
     wire.feed(&[update(3, SYN, 0)]);
     wire.expect(&[update(3, RST, 3)]);
-    assert_eq!(wire.core.open(wire.now), Err(CLOSING));
+    assert_eq!(wire.core.open(), Err(CLOSING));
     wire.feed(&[data(1, FIN, "last words")]);
     assert_eq!(wire.drain(slot), (b"last words".to_vec(), Tail::Eof));
     wire.write(slot, b"mine");
@@ -174,7 +174,7 @@ fn goaway_follows_ten_thousand_resets() {
     let mut wire =
         Wire::new(Role::Client, |builder| builder.ack_backlog(10_000).max_outbound_streams(10_000));
     for _ in 0..10_000 {
-        wire.core.open(wire.now).unwrap();
+        wire.core.open().unwrap();
     }
     assert_eq!(wire.sent().len(), 10_000);
     wire.core.close(wire.now);
@@ -283,7 +283,7 @@ fn end_of_file_without_streams_is_a_clean_end() {
     wire.core.handle_shutdown(wire.now);
     assert_eq!(wire.core.io_step(), IoStep::Done(Ok(())));
     let closed = TryOpenError::Open(OpenError::Session(SessionError::Closed));
-    assert_eq!(wire.core.open(wire.now), Err(closed));
+    assert_eq!(wire.core.open(), Err(closed));
 }
 
 // spec.md §8.4.1: what is staged is still written.
@@ -343,10 +343,10 @@ fn the_backlog_can_be_accepted_after_the_end() {
     let lost = Tail::Error(StreamError::Session(SessionError::ConnectionLost));
     assert_eq!(wire.drain(first), (b"first".to_vec(), lost));
     assert_eq!(wire.drain(second), (b"second".to_vec(), Tail::Eof));
-    assert_eq!(wire.core.accept(wire.now), None);
+    assert_eq!(wire.core.accept(), None);
     assert!(wire.core.accepts_no_more());
     for slot in [first, second] {
-        wire.core.release(slot, Half::Both, wire.now);
+        wire.core.release(slot, Half::Both);
     }
     assert_eq!(wire.core.live_streams(), 0);
     wire.expect(&[]);
@@ -374,7 +374,7 @@ fn every_waiter_is_woken_at_the_end() {
             assert!(events.contains(&event), "{event:?} of {events:?}");
         }
         assert!(wire.core.ping(wire.now).is_err());
-        assert!(wire.core.open(wire.now).is_err());
+        assert!(wire.core.open().is_err());
     }
 }
 
@@ -408,7 +408,7 @@ fn without_handles_streams_run_on_and_then_the_session_ends() {
     wire.secs(3_600);
     assert_eq!(wire.core.ended(), None);
     wire.core.finish(slot).unwrap();
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     wire.expect(&[update(1, FIN, 0), go_away(0)]);
     assert_eq!(wire.core.ended(), Some(Ok(())));
     assert_eq!(wire.core.stats().buffered, 0);
@@ -418,11 +418,11 @@ fn without_handles_streams_run_on_and_then_the_session_ends() {
 #[test]
 fn without_handles_a_stream_not_yet_sent_is_sent() {
     let mut wire = Wire::client();
-    let slot = wire.core.open(wire.now).unwrap();
+    let slot = wire.core.open().unwrap();
     wire.core.handles_dropped(wire.now);
     wire.write(slot, b"fire and forget");
     wire.core.finish(slot).unwrap();
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     wire.expect(&[data(1, SYN, "fire and forget"), update(1, FIN, 0)]);
     assert_eq!(wire.core.ended(), None);
     wire.feed(&[update(1, FIN, 0)]);
@@ -449,7 +449,7 @@ fn nothing_follows_the_goaway_of_a_violation() {
     wire.feed(&[ping(SYN, 1), update(3, SYN, 0), ping(SYN, 2)]);
     wire.expect(&[go_away(1)]);
     wire.core.reset(slot, ResetCode(256));
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     wire.expect(&[]);
 }
 
@@ -466,7 +466,7 @@ fn close_loses_no_byte() {
         written += pair.write(A, ours, &bytes[written..]);
         if written == bytes.len() {
             pair.ends[A].finish(ours).unwrap();
-            pair.ends[A].release(ours, Half::Both, pair.now);
+            pair.ends[A].release(ours, Half::Both);
             written += 1;
         }
         written = written.min(bytes.len());
@@ -484,7 +484,7 @@ fn close_loses_no_byte() {
     pair.secs(1);
     assert_eq!(pair.ends[A].ended(), Some(Ok(())));
     let [_, b] = &mut pair.ends;
-    assert_eq!(b.open(pair.now), Err(GONE));
+    assert_eq!(b.open(), Err(GONE));
     assert_eq!(take(b, usize::MAX, pair.now), None);
 }
 

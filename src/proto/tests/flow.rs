@@ -121,6 +121,7 @@ fn credit_rides_on_an_ack() {
     wire.feed(&[data(1, SYN, vec![0; 1_000])]);
     let slot = wire.accept();
     assert_eq!(wire.drain(slot).0.len(), 1_000);
+    wire.expect(&[]);
     wire.millis(5);
     wire.expect(&[update(1, ACK, 1_000)]);
 }
@@ -145,7 +146,7 @@ fn a_dropped_read_half_forfeits_owed_credit() {
     wire.feed(&[data(1, NONE, vec![0; WINDOW])]);
     let mut buffer = vec![0; WINDOW / 2];
     assert_eq!(wire.core.read(slot, &mut buffer), Ok(Read::Data(WINDOW / 2)));
-    wire.core.release(slot, Half::Read, wire.now);
+    wire.core.release(slot, Half::Read);
     wire.expect(&[]);
 }
 
@@ -284,7 +285,7 @@ fn a_thousand_writers_share_a_bounded_staging() {
     let mut wire = Wire::new(Role::Client, |builder| {
         builder.ack_backlog(2_000).staging_limit(limit).max_frame(16 << 10)
     });
-    let slots: Vec<_> = (0..1_000).map(|_| wire.core.open(wire.now).unwrap()).collect();
+    let slots: Vec<_> = (0..1_000).map(|_| wire.core.open().unwrap()).collect();
     wire.sent();
     let mut left = vec![100_usize << 10; slots.len()];
     for at in 0..slots.len() {
@@ -328,7 +329,7 @@ fn write_some(wire: &mut Wire, slot: crate::proto::Slot, left: &mut usize) {
 #[test]
 fn a_turn_not_used_lapses() {
     let mut wire = Wire::client();
-    let slots = [(); 3].map(|()| wire.core.open(wire.now).unwrap());
+    let slots = [(); 3].map(|()| wire.core.open().unwrap());
     wire.sent();
     while wire.core.write(slots[0], &[0; 60_000]).unwrap() != Written::Blocked {}
     assert_eq!(wire.core.write(slots[1], &[0; 9]), Ok(Written::Blocked));
@@ -451,7 +452,7 @@ fn an_initial_window_beyond_the_budget_is_not_given() {
         builder.max_stream_window(1 << 20).stream_window(1 << 20).receive_budget(1 << 20)
     });
     for _ in 0..3 {
-        wire.core.open(wire.now).unwrap();
+        wire.core.open().unwrap();
     }
     wire.expect(&[update(1, SYN, 786_432), update(3, SYN, 0), update(5, SYN, 0)]);
     assert_eq!(wire.core.stats().extra_credit, 786_432);
@@ -475,7 +476,7 @@ fn at_the_budget_the_heaviest_stream_pays() {
 #[test]
 fn opening_a_stream_measures_nothing() {
     let mut wire = Wire::new(Role::Client, |builder| builder.max_stream_window(16 << 20));
-    wire.core.open(wire.now).unwrap();
+    wire.core.open().unwrap();
     wire.expect(&[update(1, SYN, 0)]);
 }
 
@@ -483,7 +484,7 @@ fn opening_a_stream_measures_nothing() {
 #[test]
 fn small_writes_in_a_row_share_a_frame() {
     let mut wire = Wire::client();
-    let (first, second) = (wire.core.open(wire.now).unwrap(), wire.core.open(wire.now).unwrap());
+    let (first, second) = (wire.core.open().unwrap(), wire.core.open().unwrap());
     wire.write(first, b"a");
     wire.write(first, b"b");
     wire.write(second, b"c");
@@ -525,7 +526,7 @@ fn overload_may_take_a_stream_from_the_backlog() {
     wire.expect(&[update(3, RST, 5)]);
     let slot = wire.accept();
     assert_eq!(wire.drain(slot).0.len(), 1_000);
-    assert_eq!(wire.core.accept(wire.now), None);
+    assert_eq!(wire.core.accept(), None);
     assert_eq!(wire.core.live_streams(), 1);
     wire.expect_alive();
 }

@@ -86,7 +86,7 @@ fn the_smallest_limits_carry_data() {
         for (end, slot) in [(A, ours), (B, theirs)] {
             pair.ends[end].finish(slot).unwrap();
             pair.run();
-            pair.ends[end].release(slot, Half::Both, pair.now);
+            pair.ends[end].release(slot, Half::Both);
         }
     }
 }
@@ -155,7 +155,7 @@ fn ten_thousand_short_streams_are_no_flood() {
         wire.core.finish(slot).unwrap();
         wire.sent();
         assert_eq!(wire.drain(slot).1, Tail::Eof);
-        wire.core.release(slot, Half::Both, wire.now);
+        wire.core.release(slot, Half::Both);
     }
     assert_eq!(wire.core.live_streams(), 0);
     wire.expect_alive();
@@ -193,7 +193,7 @@ fn resets_after_accept_are_no_flood() {
     for id in [1, 3, 5, 7] {
         let slot = wire.inbound(id);
         wire.feed(&[update(id, RST, 4)]);
-        wire.core.release(slot, Half::Both, wire.now);
+        wire.core.release(slot, Half::Both);
     }
     assert_eq!(wire.core.stats().resets_received, 4);
     wire.expect_alive();
@@ -204,9 +204,9 @@ fn resets_after_accept_are_no_flood() {
 fn resets_of_our_own_wait_for_the_ack_when_there_are_many() {
     let mut wire = Wire::new(Role::Client, |builder| builder.max_early_resets(9).ack_backlog(5));
     let open_and_reset = |wire: &mut Wire| {
-        let slot = wire.core.open(wire.now).unwrap();
+        let slot = wire.core.open().unwrap();
         wire.sent();
-        wire.core.release(slot, Half::Both, wire.now);
+        wire.core.release(slot, Half::Both);
         wire.sent()
     };
     for id in [1, 3, 5] {
@@ -216,7 +216,7 @@ fn resets_of_our_own_wait_for_the_ack_when_there_are_many() {
         assert_eq!(open_and_reset(&mut wire), []);
     }
     // They keep their places, so that there is no more to open.
-    assert_eq!(wire.core.open(wire.now), Err(TryOpenError::AckBacklogFull));
+    assert_eq!(wire.core.open(), Err(TryOpenError::AckBacklogFull));
     wire.feed(&[update(7, ACK, 0)]);
     wire.expect(&[update(7, RST, 4)]);
     // What the peer says on the others before it knows is skipped.
@@ -238,9 +238,9 @@ fn resets_of_our_own_wait_for_the_ack_when_there_are_many() {
 fn resets_wait_no_longer_when_the_session_closes() {
     let mut wire = Wire::new(Role::Client, |builder| builder.max_early_resets(1));
     for sent in [&[update(1, RST, 4)][..], &[], &[]] {
-        let slot = wire.core.open(wire.now).unwrap();
+        let slot = wire.core.open().unwrap();
         wire.sent();
-        wire.core.release(slot, Half::Both, wire.now);
+        wire.core.release(slot, Half::Both);
         wire.expect(sent);
     }
     wire.core.close(wire.now);
@@ -335,9 +335,9 @@ fn a_thousand_streams_that_ended_leave_nothing() {
             _ => {}
         }
         pair.run();
-        pair.ends[end].release(ours, Half::Both, pair.now);
+        pair.ends[end].release(ours, Half::Both);
         pair.run();
-        pair.ends[1 - end].release(theirs, Half::Both, pair.now);
+        pair.ends[1 - end].release(theirs, Half::Both);
         pair.run();
     }
     for core in &pair.ends {
@@ -359,7 +359,7 @@ fn the_budget_gets_back_what_streams_took() {
     for _ in 0..5 {
         let slot: Slot = wire.established();
         assert_eq!(wire.core.stats().extra_credit, 786_432);
-        wire.core.release(slot, Half::Both, wire.now);
+        wire.core.release(slot, Half::Both);
         wire.sent();
         assert_eq!(wire.core.stats().extra_credit, 0);
     }
@@ -381,7 +381,7 @@ fn what_is_owed_goes_out_in_bounded_batches() {
     let mut wire =
         Wire::new(Role::Client, |builder| builder.ack_backlog(20_000).max_outbound_streams(20_000));
     for _ in 0..20_000 {
-        wire.core.open(wire.now).unwrap();
+        wire.core.open().unwrap();
     }
     let mut frames = Vec::new();
     while let Some(batch) = take(&mut wire.core, usize::MAX, wire.now) {
@@ -398,7 +398,7 @@ fn late_bytes_of_many_streams_share_one_allowance() {
     let mut wire = Wire::server();
     for id in [1, 3] {
         let slot = wire.inbound(id);
-        wire.core.release(slot, Half::Both, wire.now);
+        wire.core.release(slot, Half::Both);
     }
     wire.expect(&[update(3, RST, 4)]);
     wire.feed(&[data(1, NONE, vec![0; 262_144]), data(1, NONE, vec![0; 262_144])]);

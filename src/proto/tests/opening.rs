@@ -17,7 +17,7 @@ use crate::{
 fn the_client_opens_odd_ids_and_the_server_even_ones() {
     for (mut wire, ids) in [(Wire::client(), [1, 3, 5]), (Wire::server(), [2, 4, 6])] {
         for id in ids {
-            wire.core.open(wire.now).unwrap();
+            wire.core.open().unwrap();
             wire.expect(&[update(id, SYN, 0)]);
         }
     }
@@ -28,15 +28,15 @@ fn the_client_opens_odd_ids_and_the_server_even_ones() {
 fn ids_run_out_without_harm() {
     for (mut wire, last) in [(Wire::client(), u32::MAX - 2), (Wire::server(), u32::MAX - 3)] {
         wire.core.next_id = last;
-        let slot = wire.core.open(wire.now).unwrap();
+        let slot = wire.core.open().unwrap();
         let before = wire.core.stats();
         for _ in 0..1_000 {
             let exhausted = TryOpenError::Open(OpenError::StreamsExhausted);
-            assert_eq!(wire.core.open(wire.now), Err(exhausted));
+            assert_eq!(wire.core.open(), Err(exhausted));
         }
         assert_eq!(wire.core.stats(), before, "a refused open leaks nothing");
         wire.expect(&[update(last, SYN, 0)]);
-        assert_eq!(wire.core.open(wire.now), Err(TryOpenError::Open(OpenError::StreamsExhausted)));
+        assert_eq!(wire.core.open(), Err(TryOpenError::Open(OpenError::StreamsExhausted)));
         wire.feed(&[update(last, ACK, 0)]);
         wire.write(slot, b"fine");
         wire.expect(&[data(last, NONE, "fine")]);
@@ -49,10 +49,10 @@ fn ids_run_out_without_harm() {
 fn a_stream_never_sent_uses_no_id() {
     let mut wire = Wire::client();
     wire.core.next_id = u32::MAX - 2;
-    let slot = wire.core.open(wire.now).unwrap();
-    wire.core.release(slot, Half::Both, wire.now);
+    let slot = wire.core.open().unwrap();
+    wire.core.release(slot, Half::Both);
     wire.expect(&[]);
-    wire.core.open(wire.now).unwrap();
+    wire.core.open().unwrap();
     wire.expect(&[update(u32::MAX - 2, SYN, 0)]);
 }
 
@@ -67,7 +67,7 @@ fn a_lower_id_and_a_finished_one_are_accepted() {
     wire.feed(&[update(5, FIN, 0)]);
     wire.core.finish(five).unwrap();
     wire.sent();
-    wire.core.release(five, Half::Both, wire.now);
+    wire.core.release(five, Half::Both);
     wire.feed(&[data(5, SYN, "again")]);
     let five = wire.accept();
     assert_eq!(wire.drain(five).0, b"again");
@@ -110,7 +110,7 @@ fn shuffled_syns_all_open() {
 #[test]
 fn ids_are_assigned_when_syn_is_staged_so_they_leave_in_order() {
     let mut wire = Wire::client();
-    let slots = [(); 3].map(|()| wire.core.open(wire.now).unwrap());
+    let slots = [(); 3].map(|()| wire.core.open().unwrap());
     assert_eq!(wire.core.id(slots[0]), None);
     wire.write(slots[2], b"first to write");
     assert_eq!(wire.core.id(slots[2]), Some(StreamId(1)));
@@ -122,7 +122,7 @@ fn ids_are_assigned_when_syn_is_staged_so_they_leave_in_order() {
 #[test]
 fn syn_rides_on_data_and_the_request_is_one_batch() {
     let mut wire = Wire::client();
-    let slot = wire.core.open(wire.now).unwrap();
+    let slot = wire.core.open().unwrap();
     wire.write(slot, b"hi");
     wire.core.finish(slot).unwrap();
     let batch = super::wire::take(&mut wire.core, usize::MAX, wire.now).unwrap();
@@ -134,9 +134,9 @@ fn syn_rides_on_data_and_the_request_is_one_batch() {
 #[test]
 fn syn_goes_alone_so_that_a_server_can_speak_first() {
     let mut pair = Pair::new(|builder| builder);
-    let ours = pair.ends[A].open(pair.now).unwrap();
+    let ours = pair.ends[A].open().unwrap();
     pair.run();
-    let theirs = pair.ends[B].accept(pair.now).unwrap();
+    let theirs = pair.ends[B].accept().unwrap();
     pair.write(B, theirs, b"welcome");
     assert_eq!(pair.drain(A, ours).0, b"welcome");
 }
@@ -147,7 +147,7 @@ fn a_larger_window_rides_on_syn() {
     let mut wire = Wire::new(Role::Client, |builder| {
         builder.max_stream_window(1 << 20).stream_window(1 << 20)
     });
-    wire.core.open(wire.now).unwrap();
+    wire.core.open().unwrap();
     assert_eq!(wire.sent_bytes(), hex("00 01 0001 00000001 000C0000"));
 }
 
@@ -157,7 +157,7 @@ fn a_larger_window_follows_data_that_carried_syn_or_ack() {
     let large =
         |role| Wire::new(role, |builder| builder.max_stream_window(1 << 20).stream_window(1 << 20));
     let mut client = large(Role::Client);
-    let slot = client.core.open(client.now).unwrap();
+    let slot = client.core.open().unwrap();
     client.write(slot, b"hi");
     client.expect(&[data(1, SYN, "hi"), update(1, NONE, 786_432)]);
 
@@ -184,10 +184,10 @@ fn open_request_and_response_take_one_round_trip() {
     let mut pair = Pair::new(|builder| builder);
     pair.delay = Duration::from_millis(50);
     let start = pair.now;
-    let ours = pair.ends[A].open(pair.now).unwrap();
+    let ours = pair.ends[A].open().unwrap();
     pair.write(A, ours, b"request");
     pair.millis(50);
-    let theirs = pair.ends[B].accept(pair.now).unwrap();
+    let theirs = pair.ends[B].accept().unwrap();
     assert_eq!(pair.drain(B, theirs).0, b"request");
     pair.write(B, theirs, b"response");
     pair.millis(50);
@@ -199,16 +199,16 @@ fn open_request_and_response_take_one_round_trip() {
 #[test]
 fn a_stream_dropped_or_reset_before_its_syn_was_staged_sends_nothing() {
     let mut wire = Wire::client();
-    let dropped = wire.core.open(wire.now).unwrap();
-    wire.core.release(dropped, Half::Both, wire.now);
-    let reset = wire.core.open(wire.now).unwrap();
+    let dropped = wire.core.open().unwrap();
+    wire.core.release(dropped, Half::Both);
+    let reset = wire.core.open().unwrap();
     wire.core.reset(reset, ResetCode::CANCELLED);
-    wire.core.release(reset, Half::Both, wire.now);
+    wire.core.release(reset, Half::Both);
     wire.expect(&[]);
     let stats = wire.core.stats();
     assert_eq!((stats.outbound_streams, stats.ack_backlog, stats.resets_sent), (0, 0, 0));
     assert_eq!(wire.core.live_streams(), 0);
-    wire.core.open(wire.now).unwrap();
+    wire.core.open().unwrap();
     wire.expect(&[update(1, SYN, 0)]);
 }
 
@@ -216,9 +216,9 @@ fn a_stream_dropped_or_reset_before_its_syn_was_staged_sends_nothing() {
 #[test]
 fn a_stream_closed_without_a_write_sends_syn_then_fin() {
     let mut wire = Wire::client();
-    let slot = wire.core.open(wire.now).unwrap();
+    let slot = wire.core.open().unwrap();
     wire.core.finish(slot).unwrap();
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     wire.expect(&[update(1, SYN, 0), update(1, FIN, 0)]);
 }
 
@@ -247,6 +247,7 @@ fn ack_carries_the_larger_window() {
     });
     wire.feed(&[update(1, SYN, 0)]);
     wire.accept();
+    wire.expect(&[]);
     wire.millis(5);
     assert_eq!(wire.sent_bytes(), hex("00 01 0002 00000001 000C0000"));
 }
@@ -294,14 +295,14 @@ fn without_a_timer_ack_goes_at_once() {
 fn a_thousand_silent_handlers_do_not_delay_the_next_call() {
     let mut pair = Pair::new(|builder| builder);
     for _ in 0..1_000 {
-        let slot = pair.ends[A].open(pair.now).unwrap();
+        let slot = pair.ends[A].open().unwrap();
         pair.write(A, slot, b"never answered");
-        pair.ends[B].accept(pair.now).unwrap();
+        pair.ends[B].accept().unwrap();
         pair.millis(5);
     }
-    let ours = pair.ends[A].open(pair.now).unwrap();
+    let ours = pair.ends[A].open().unwrap();
     pair.write(A, ours, b"call");
-    let theirs = pair.ends[B].accept(pair.now).unwrap();
+    let theirs = pair.ends[B].accept().unwrap();
     assert_eq!(pair.drain(B, theirs).0, b"call");
     pair.write(B, theirs, b"answer");
     assert_eq!(pair.drain(A, ours).0, b"answer");
@@ -325,12 +326,12 @@ fn any_frame_of_a_stream_acknowledges_it() {
     for frame in frames {
         let mut wire = Wire::new(Role::Client, |builder| builder.ack_backlog(1));
         let slot = wire.open();
-        assert_eq!(wire.core.open(wire.now), Err(TryOpenError::AckBacklogFull));
+        assert_eq!(wire.core.open(), Err(TryOpenError::AckBacklogFull));
         wire.events();
         wire.feed(slice::from_ref(&frame));
         assert_eq!(wire.core.stats().ack_backlog, 0, "{frame:?}");
         assert!(wire.events().contains(&Event::Openable), "{frame:?}");
-        assert!(wire.core.open(wire.now).is_ok(), "{frame:?}");
+        assert!(wire.core.open().is_ok(), "{frame:?}");
         // The open timeout is off as well.
         wire.secs(74);
         wire.sent();
@@ -353,8 +354,8 @@ fn a_thousand_spare_acks_release_nothing() {
         wire.feed(&[update(1, ACK, 0), update(2, ACK, 0), update(99, ACK, 0)]);
     }
     assert_eq!(wire.core.stats().ack_backlog, 1);
-    assert!(wire.core.open(wire.now).is_ok());
-    assert_eq!(wire.core.open(wire.now), Err(TryOpenError::AckBacklogFull));
+    assert!(wire.core.open().is_ok());
+    assert_eq!(wire.core.open(), Err(TryOpenError::AckBacklogFull));
     wire.write(inbound, b"lives");
     wire.expect(&[data(2, NONE, "lives"), update(5, SYN, 0)]);
     wire.expect_alive();
@@ -384,7 +385,7 @@ fn an_end_without_a_backlog_refuses_every_stream() {
     let mut wire = Wire::new(Role::Server, |builder| builder.accept_backlog(0));
     wire.feed(&[update(1, SYN, 0)]);
     wire.expect(&[update(1, RST, 3)]);
-    wire.core.open(wire.now).unwrap();
+    wire.core.open().unwrap();
     wire.expect(&[update(2, SYN, 0)]);
 }
 
@@ -397,10 +398,10 @@ fn inbound_streams_are_bounded() {
     wire.feed(&[update(5, SYN, 0)]);
     wire.expect(&[update(5, RST, 3)]);
     wire.core.reset(first, ResetCode(256));
-    wire.core.release(first, Half::Both, wire.now);
+    wire.core.release(first, Half::Both);
     wire.expect(&[update(1, RST, 256)]);
     wire.feed(&[update(7, SYN, 0)]);
-    assert!(wire.core.accept(wire.now).is_some());
+    assert!(wire.core.accept().is_some());
 }
 
 // spec.md §4.4.4: a stream counts while it is live, then while it holds unread bytes.
@@ -409,17 +410,17 @@ fn a_finished_stream_that_is_only_held_counts_no_more() {
     let mut wire =
         Wire::new(Role::Client, |builder| builder.max_outbound_streams(1).max_streams(1));
     let slot = wire.established();
-    assert_eq!(wire.core.open(wire.now), Err(TryOpenError::TooManyStreams));
+    assert_eq!(wire.core.open(), Err(TryOpenError::TooManyStreams));
     wire.core.finish(slot).unwrap();
     wire.expect(&[update(1, FIN, 0)]);
     wire.feed(&[data(1, FIN, "unread")]);
-    assert_eq!(wire.core.open(wire.now), Err(TryOpenError::TooManyStreams));
+    assert_eq!(wire.core.open(), Err(TryOpenError::TooManyStreams));
     wire.events();
     assert_eq!(wire.drain(slot), (b"unread".to_vec(), Tail::Eof));
     assert_eq!(wire.events(), [Event::Openable]);
-    assert!(wire.core.open(wire.now).is_ok(), "the handle does not count");
+    assert!(wire.core.open().is_ok(), "the handle does not count");
     assert_eq!(wire.drain(slot).1, Tail::Eof);
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     assert_eq!(wire.core.stats().outbound_streams, 1);
 }
 
@@ -428,12 +429,12 @@ fn a_finished_stream_that_is_only_held_counts_no_more() {
 fn outbound_streams_are_bounded() {
     let mut wire = Wire::new(Role::Client, |builder| builder.max_outbound_streams(1));
     let slot = wire.established();
-    assert_eq!(wire.core.open(wire.now), Err(TryOpenError::TooManyStreams));
+    assert_eq!(wire.core.open(), Err(TryOpenError::TooManyStreams));
     wire.events();
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     wire.expect(&[update(1, RST, 4)]);
     assert_eq!(wire.events(), [Event::Openable]);
-    assert!(wire.core.open(wire.now).is_ok());
+    assert!(wire.core.open().is_ok());
 }
 
 // spec.md §4.4.2
@@ -441,17 +442,17 @@ fn outbound_streams_are_bounded() {
 fn a_full_ack_backlog_delays_opens_and_nothing_else() {
     let mut wire = Wire::client();
     for _ in 0..256 {
-        wire.core.open(wire.now).unwrap();
+        wire.core.open().unwrap();
     }
     for _ in 0..10 {
-        assert_eq!(wire.core.open(wire.now), Err(TryOpenError::AckBacklogFull));
+        assert_eq!(wire.core.open(), Err(TryOpenError::AckBacklogFull));
     }
     assert_eq!(wire.sent().len(), 256);
     wire.events();
     wire.feed(&[update(5, ACK, 0)]);
     assert_eq!(wire.events(), [Event::Openable]);
-    wire.core.open(wire.now).unwrap();
-    assert_eq!(wire.core.open(wire.now), Err(TryOpenError::AckBacklogFull));
+    wire.core.open().unwrap();
+    assert_eq!(wire.core.open(), Err(TryOpenError::AckBacklogFull));
     wire.expect(&[update(513, SYN, 0)]);
     wire.expect_alive();
 }
@@ -461,9 +462,9 @@ fn a_full_ack_backlog_delays_opens_and_nothing_else() {
 fn no_permit_is_lost() {
     let mut wire = Wire::new(Role::Client, |builder| builder.ack_backlog(1));
     for round in 0..5 {
-        let slot = wire.core.open(wire.now).unwrap();
+        let slot = wire.core.open().unwrap();
         if round == 0 {
-            wire.core.release(slot, Half::Both, wire.now);
+            wire.core.release(slot, Half::Both);
             continue;
         }
         wire.sent();
@@ -471,7 +472,7 @@ fn no_permit_is_lost() {
         match round {
             1 => wire.core.reset(slot, ResetCode::CANCELLED),
             2 => wire.feed(&[update(id, RST, 0)]),
-            3 => wire.core.release(slot, Half::Both, wire.now),
+            3 => wire.core.release(slot, Half::Both),
             _ => wire.secs(75),
         }
         wire.sent();
@@ -486,7 +487,7 @@ fn a_stream_reset_before_it_was_accepted_vanishes() {
     wire.feed(&[data(1, SYN, "gone"), data(3, SYN, "stays"), update(1, RST, 4)]);
     let slot = wire.accept();
     assert_eq!(wire.core.id(slot), Some(StreamId(3)));
-    assert_eq!(wire.core.accept(wire.now), None);
+    assert_eq!(wire.core.accept(), None);
     assert_eq!(wire.core.stats().buffered, 5);
     assert_eq!(wire.core.stats().inbound_streams, 1);
     wire.expect_alive();
@@ -498,8 +499,8 @@ fn two_ends_in_the_same_role_are_told() {
     let config = Config::default();
     for role in [Role::Client, Role::Server] {
         let mut pair = Pair::of([role, role], &config);
-        pair.ends[A].open(pair.now).unwrap();
-        pair.ends[B].open(pair.now).unwrap();
+        pair.ends[A].open().unwrap();
+        pair.ends[B].open().unwrap();
         let [a, b] = &mut pair.ends;
         let from_a = super::wire::take(a, usize::MAX, pair.now).unwrap();
         let from_b = super::wire::take(b, usize::MAX, pair.now).unwrap();
@@ -528,7 +529,7 @@ fn a_syn_that_breaks_a_rule_opens_nothing() {
     ] {
         let mut wire = Wire::server();
         wire.feed(&[frame]);
-        assert_eq!(wire.core.accept(wire.now), None);
+        assert_eq!(wire.core.accept(), None);
         assert_eq!(wire.core.stats().inbound_streams, 0);
         wire.expect_violation(rule);
     }
@@ -560,7 +561,7 @@ fn syn_may_come_with_fin_and_data() {
 fn syn_with_rst_leaves_nothing_behind() {
     let mut wire = Wire::server();
     wire.feed(&[update(1, SYN.with(RST), 4), data(3, SYN.with(RST), "lost")]);
-    assert_eq!(wire.core.accept(wire.now), None);
+    assert_eq!(wire.core.accept(), None);
     assert_eq!(wire.core.live_streams(), 0);
     assert_eq!(wire.core.stats().buffered, 0);
     wire.expect(&[]);

@@ -112,9 +112,9 @@ impl Pair {
     /// A stream from `end` to the other, acknowledged: the two slots, the opener's first.
     #[track_caller]
     pub(super) fn stream(&mut self, end: usize) -> (Slot, Slot) {
-        let ours = self.ends[end].open(self.now).unwrap();
+        let ours = self.ends[end].open().unwrap();
         self.millis(2 * self.delay.as_millis() as u64);
-        let theirs = self.ends[1 - end].accept(self.now).unwrap();
+        let theirs = self.ends[1 - end].accept().unwrap();
         self.millis(5 + 2 * self.delay.as_millis() as u64);
         (ours, theirs)
     }

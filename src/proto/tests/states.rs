@@ -104,12 +104,12 @@ const SETUPS: [Setup; 19] = [
     ("Absent, never opened, theirs", || (Wire::server(), 1, None)),
     ("Absent, finished, ours", || {
         let (mut wire, id, slot) = finished_there(finished_here(established(Wire::client())));
-        wire.core.release(slot.unwrap(), Half::Both, wire.now);
+        wire.core.release(slot.unwrap(), Half::Both);
         (wire, id, None)
     }),
     ("Absent, finished, theirs", || {
         let (mut wire, id, slot) = finished_here(finished_there(inbound()));
-        wire.core.release(slot.unwrap(), Half::Both, wire.now);
+        wire.core.release(slot.unwrap(), Half::Both);
         (wire, id, None)
     }),
     ("SynSent", || {
@@ -206,7 +206,7 @@ fn outcome(setup: Setup, input: &str) -> String {
             }
         }
         ("drop", Some(slot)) if setup.0 != "SynReceived, not accepted" => {
-            wire.core.release(slot, Half::Both, wire.now);
+            wire.core.release(slot, Half::Both);
         }
         ("drop", Some(_)) => wire.core.handles_dropped(wire.now),
         _ => return "n/a".to_owned(),
@@ -257,12 +257,12 @@ Reset here, RST not staged | DuplicateStream | Reset [RST(256)] | Reset [RST(256
 #[test]
 fn init_knows_only_close_and_drop() {
     let mut wire = Wire::client();
-    let slot = wire.core.open(wire.now).unwrap();
+    let slot = wire.core.open().unwrap();
     assert_eq!(wire.core.streams[slot].state, State::Init);
     wire.core.finish(slot).unwrap();
     assert_eq!(describe(&mut wire, Some(slot), ""), "LocalClosed [SYN, FIN]");
-    let slot = wire.core.open(wire.now).unwrap();
-    wire.core.release(slot, Half::Both, wire.now);
+    let slot = wire.core.open().unwrap();
+    wire.core.release(slot, Half::Both);
     assert_eq!(describe(&mut wire, Some(slot), ""), "gone");
 }
 
@@ -274,7 +274,7 @@ fn a_held_stream_does_not_keep_its_id() {
     let again = wire.accept();
     assert_ne!(Some(again), slot);
     assert_eq!(wire.drain(again).0, b"new");
-    wire.core.release(slot.unwrap(), Half::Both, wire.now);
+    wire.core.release(slot.unwrap(), Half::Both);
     wire.feed(&[data(1, NONE, "er")]);
     assert_eq!(wire.drain(again).0, b"er");
 }
@@ -327,7 +327,7 @@ fn each_violation_has_its_name_and_a_goaway() {
         // spec.md §8.3.4: nothing after it is interpreted.
         input.extend(super::wire::encode(&[data(3, SYN, "ignored")]));
         wire.feed_bytes(input);
-        assert_eq!(wire.core.accept(wire.now), None, "{rule:?}");
+        assert_eq!(wire.core.accept(), None, "{rule:?}");
         if let Some(crate::SessionError::Violation { frame, .. }) = wire.error() {
             let readable = bytes[0] == 0 && bytes[1] < 4;
             assert_eq!(frame.map(|frame| frame.encode().to_vec()), readable.then_some(bytes));

@@ -196,7 +196,7 @@ fn an_open_that_nobody_acknowledges_times_out_alone() {
 #[test]
 fn an_open_with_data_times_out_too() {
     let mut wire = Wire::client();
-    let slot = wire.core.open(wire.now).unwrap();
+    let slot = wire.core.open().unwrap();
     wire.write(slot, b"hello?");
     wire.core.finish(slot).unwrap();
     wire.sent();
@@ -247,7 +247,7 @@ fn a_long_download_on_a_half_closed_stream_is_no_fault() {
     }
     assert_eq!(wire.drain(slot).0.len(), 80);
     // Its handle dropped, the time is not renewed.
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     let mut sent = Vec::new();
     for _ in 0..7 {
         wire.secs(100);
@@ -263,7 +263,7 @@ fn a_dropped_stream_has_one_close_timeout_from_its_drop() {
     let mut wire = Wire::client();
     let slot = wire.established();
     wire.core.finish(slot).unwrap();
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
     wire.sent();
     wire.secs(200);
     wire.feed(&[data(1, NONE, "more")]);
@@ -284,7 +284,8 @@ fn a_patient_holder_waits_until_it_lets_go() {
     wire.sent();
     wire.secs(100_000);
     wire.expect(&[]);
-    wire.core.release(slot, Half::Both, wire.now);
+    wire.core.release(slot, Half::Both);
+    wire.expect(&[]);
     wire.millis(299_999);
     wire.expect(&[]);
     wire.millis(1);
@@ -492,10 +493,10 @@ fn deadlines_of_dropped_streams_do_not_pile_up() {
     let mut wire = Wire::client();
     let at = wire.now + Duration::from_secs(3_600);
     for _ in 0..1_000 {
-        let slot = wire.core.open(wire.now).unwrap();
+        let slot = wire.core.open().unwrap();
         wire.core.set_deadline(slot, Direction::Read, Some(at), wire.now);
         wire.core.set_deadline(slot, Direction::Write, Some(at), wire.now);
-        wire.core.release(slot, Half::Both, wire.now);
+        wire.core.release(slot, Half::Both);
         wire.core.poll_timeout();
     }
     let held = format!("{:?}", wire.core).matches("Deadline {").count();
@@ -506,7 +507,7 @@ fn deadlines_of_dropped_streams_do_not_pile_up() {
 #[test]
 fn deadlines_that_are_changed_over_and_over_do_not_pile_up() {
     let mut wire = Wire::client();
-    let slot = wire.core.open(wire.now).unwrap();
+    let slot = wire.core.open().unwrap();
     for n in 0..1_000 {
         let at = wire.now + Duration::from_secs(3_600 + n);
         wire.core.set_deadline(slot, Direction::Read, Some(at), wire.now);
@@ -520,7 +521,7 @@ fn deadlines_that_are_changed_over_and_over_do_not_pile_up() {
 #[test]
 fn only_a_deadline_that_comes_first_wakes_the_driver() {
     let mut wire = Wire::client();
-    let slot = wire.core.open(wire.now).unwrap();
+    let slot = wire.core.open().unwrap();
     wire.sent();
     let near = wire.now + Duration::from_secs(1);
     wire.core.set_deadline(slot, Direction::Read, Some(near), wire.now);

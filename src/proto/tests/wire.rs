@@ -207,7 +207,7 @@ impl Wire {
     /// Opens a stream and has its SYN sent.
     #[track_caller]
     pub(super) fn open(&mut self) -> Slot {
-        let slot = self.core.open(self.now).unwrap();
+        let slot = self.core.open().unwrap();
         self.sent_bytes();
         slot
     }
@@ -223,7 +223,7 @@ impl Wire {
 
     #[track_caller]
     pub(super) fn accept(&mut self) -> Slot {
-        self.core.accept(self.now).unwrap()
+        self.core.accept().unwrap()
     }
 
     /// A stream of the peer's, accepted and acknowledged.
