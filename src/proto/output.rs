@@ -28,6 +28,9 @@ impl Core {
     /// flushed, or `None` if there is nothing to write.
     pub fn take_output(&mut self, batch: &mut Batch, now: Instant) -> Option<u64> {
         self.wants_driver = false;
+        if self.has_nothing_to_do() {
+            return None;
+        }
         self.stage_pings(now);
         self.stage_owed(now);
         self.arm_acks(now);
@@ -57,6 +60,14 @@ impl Core {
         self.batch += 1;
         self.grant_turns();
         Some(number)
+    }
+
+    /// The usual case of a driver that looks once more.
+    fn has_nothing_to_do(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+            && !self.has_output()
+            && self.acks.is_empty()
+            && self.streams.live() > 0
     }
 
     /// Whether [`take_output`](Self::take_output) may find something.
@@ -164,22 +175,28 @@ impl Core {
     /// SYN, ACK, credit, FIN and RST of every stream that owes one.
     fn stage_owed(&mut self, now: Instant) {
         // Bounded: what does not fit goes with the next batch.
-        let most = self.owed.len().min(MAX_OWED_PER_BATCH);
-        for _ in 0..most {
+        for _ in 0..self.owed.len().min(MAX_OWED_PER_BATCH) {
             let Some(slot) = self.owed.pop_front() else { return };
-            self.streams[slot].marks.clear(Marks::IN_OWED);
-            if self.streams.get(slot).is_none() {
+            let marks = &mut self.streams[slot].marks;
+            marks.clear(Marks::IN_OWED);
+            let marks = *marks;
+            if !marks.any(Marks::LIVE) {
                 continue;
             }
-            if self.streams[slot].marks.any(Marks::OWES_RST) {
+            if marks.any(Marks::OWES_RST) {
                 self.stage_rst(slot, now);
                 continue;
             }
-            self.stage_window_update(slot, now);
-            let marks = &mut self.streams[slot].marks;
-            if marks.take(Marks::OWES_FIN) {
+            if marks.any(Marks::UNACKED) {
+                self.arm_open_timeout(slot, now);
+            }
+            if marks.any(Marks::OWES_WINDOW) {
+                self.stage_window_update(slot, now);
+            }
+            if marks.any(Marks::OWES_FIN) {
                 self.stage_fin(slot, now);
-            } else if marks.take(Marks::ARMS_CLOSE) {
+            } else if marks.any(Marks::ARMS_CLOSE) {
+                self.streams[slot].marks.clear(Marks::ARMS_CLOSE);
                 self.arm_close_timeout(slot, now);
             }
         }
@@ -214,8 +231,8 @@ impl Core {
         if syn {
             flags = flags.with(Flags::SYN);
             self.stage_syn(slot);
+            self.arm_open_timeout(slot, now);
         }
-        self.arm_open_timeout(slot, now);
         let delta = self.owed_credit(slot, syn, now);
         let entry = &self.streams[slot];
         let alone = entry.marks.any(Marks::ACK_NOW.with(Marks::OWES_FIN));
@@ -289,10 +306,11 @@ impl Core {
         if entry.marks.take(Marks::ACK_NOW) {
             flags = flags.with(Flags::ACK);
         }
+        entry.marks.clear(Marks::OWES_FIN);
         entry.staged_in = self.batch;
-        let stream = entry.stream_id();
+        let (stream, closed) = (entry.stream_id(), entry.state == State::Closed);
         self.staging.trail(Header { kind: Kind::WindowUpdate, flags, stream, length: 0 });
-        if self.streams[slot].state == State::Closed {
+        if closed {
             self.wake_writer(slot);
             self.unlink(slot);
             self.forget_if_over(slot);

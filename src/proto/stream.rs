@@ -94,6 +94,9 @@ impl Marks {
     pub(super) const OWES_RST: Self = Self(1 << 5);
     /// What must be sent before the entry may go. Credit for a finished stream is nobody's need.
     pub(super) const OWES: Self = Self(Self::OWES_SYN.0 | Self::OWES_FIN.0 | Self::OWES_RST.0);
+    /// What goes out as a window update, but for FIN and RST.
+    pub(super) const OWES_WINDOW: Self =
+        Self(Self::OWES_SYN.0 | Self::OWES_ACK.0 | Self::ACK_NOW.0 | Self::OWES_CREDIT.0);
     // Membership in lists; survives the entry, so that a list never holds a slot twice.
     pub(super) const IN_OWED: Self = Self(1 << 6);
     pub(super) const IN_LINE: Self = Self(1 << 7);

@@ -71,17 +71,20 @@ impl Core {
             Phase::Open => None,
         };
         self.sweep_deadlines();
-        [
-            phase,
-            self.ack_due,
-            self.quiet_due,
-            self.keepalive_due(),
-            self.stall_due(),
-            self.deadlines.next(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let mut next = phase;
+        let mut consider = |due: Option<Instant>| {
+            if let Some(due) = due
+                && next.is_none_or(|next| due < next)
+            {
+                next = Some(due);
+            }
+        };
+        consider(self.ack_due);
+        consider(self.quiet_due);
+        consider(self.keepalive_due());
+        consider(self.stall_due());
+        consider(self.deadlines.next());
+        next
     }
 
     /// Sets or clears a deadline; a call that waits is woken to see it. False without a timer.

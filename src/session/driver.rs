@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Instant,
 };
 
@@ -98,9 +98,19 @@ struct Pump<T> {
     writing: Option<u64>,
     read_ended: bool,
     write_closed: bool,
-    sleep: Option<(Instant, BoxFuture)>,
+    sleep: Option<Sleep>,
+    /// Whether this turn moved any bytes.
+    worked: bool,
     /// Whether it already stood back for the readers of the last batch.
     yielded: bool,
+}
+
+/// A timer that was set.
+struct Sleep {
+    at: Instant,
+    future: BoxFuture,
+    /// Whom it wakes.
+    waker: Waker,
 }
 
 /// What reading achieved.
@@ -133,6 +143,7 @@ impl<T: AsyncRead + AsyncWrite> Future for Engine<T> {
         let Some(pump) = &mut self.pump else { return Poll::Pending };
         // One look at the clock: a poll is short, and the clock is not cheap everywhere.
         let now = pump.shared.now();
+        pump.worked = false;
         let step = match pump.read(now, cx) {
             Reading::Yield => Step::Again,
             reading => pump.write(reading == Reading::Idle, now, cx),
@@ -158,6 +169,7 @@ impl<T: AsyncRead + AsyncWrite> Engine<T> {
             read_ended: false,
             write_closed: false,
             sleep: None,
+            worked: false,
             yielded: false,
         };
         Self { pump: Some(pump) }
@@ -187,6 +199,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                 reading = Reading::Idle;
                 break;
             };
+            self.worked = true;
             let owes_answers = self.shared.with(|state| {
                 state.driver_runs(cx);
                 match &input {
@@ -243,6 +256,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                 Step::Write(batch) => match self.port.poll_write(cx) {
                     Poll::Pending => return self.wait(idle, now, cx),
                     Poll::Ready(Ok(())) => {
+                        self.worked = true;
                         self.writing = None;
                         flushed = Some(batch);
                     }
@@ -298,7 +312,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
 
     /// Whether the sleep that was set is over; it is put away.
     fn wakes_up(&mut self, now: Instant) -> bool {
-        self.sleep.take_if(|(at, _)| now >= *at).is_some()
+        self.sleep.take_if(|sleep| now >= sleep.at).is_some()
     }
 
     /// Sleeps until `next` at the latest. A sleep that ends earlier stays: to wake up once in
@@ -306,14 +320,18 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
     fn sleep_until(&mut self, next: Option<Instant>, cx: &mut Context<'_>) -> bool {
         let Some(next) = next else { return true };
         let Some(timer) = self.shared.timer() else { return true };
-        if self.sleep.as_ref().is_none_or(|(at, _)| *at > next) {
-            self.sleep = Some((next, timer.sleep_until(next)));
-        }
-        let Some((_, sleep)) = &mut self.sleep else { return true };
-        let asleep = sleep.as_mut().poll(cx).is_pending();
-        if !asleep {
-            self.sleep = None;
-        }
+        let present = self.sleep.take_if(|sleep| sleep.at <= next);
+        let mut sleep = match present {
+            // It is set, and was not what woke the driver.
+            Some(sleep) if self.worked && sleep.waker.will_wake(cx.waker()) => {
+                self.sleep = Some(sleep);
+                return true;
+            }
+            Some(sleep) => Sleep { waker: cx.waker().clone(), ..sleep },
+            None => Sleep { at: next, future: timer.sleep_until(next), waker: cx.waker().clone() },
+        };
+        let asleep = sleep.future.as_mut().poll(cx).is_pending();
+        self.sleep = asleep.then_some(sleep);
         asleep
     }
 }
