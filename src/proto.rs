@@ -99,8 +99,8 @@ pub struct Core {
     outbound: usize,
     inbound: usize,
     unacked: usize,
-    /// An open was refused and should be told when there is room.
-    open_wait: bool,
+    /// Someone waits to open a stream and should be told when there is room.
+    openers_wait: bool,
     late_allowance: u64,
     /// Frames without a body that finished streams may still cause.
     late_frames: u64,
@@ -174,7 +174,7 @@ impl Core {
             outbound: 0,
             inbound: 0,
             unacked: 0,
-            open_wait: false,
+            openers_wait: false,
             late_allowance: 0,
             late_frames: 0,
             buffered: 0,
@@ -350,8 +350,8 @@ impl Core {
     }
 
     fn tell_openers(&mut self) {
-        if self.open_wait {
-            self.open_wait = false;
+        if self.openers_wait {
+            self.openers_wait = false;
             self.events.push_back(Event::Openable);
         }
     }

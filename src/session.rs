@@ -135,8 +135,8 @@ impl Session {
                 Err(TryOpenError::AckBacklogFull | TryOpenError::TooManyStreams) => return None,
                 Err(TryOpenError::Open(error)) => Err(error),
             };
-            // There may be room for one more, or the same error for all.
-            state.wake_one(List::Open);
+            // There may be room for more, or the same error for all.
+            state.wake_openers();
             Some(result)
         });
         opened.await.map(|slot| Stream::new(shared.clone(), slot))
@@ -159,7 +159,7 @@ impl Session {
                 Ok(slot) => slot,
                 Err(TryOpenError::AckBacklogFull | TryOpenError::TooManyStreams) => return None,
                 Err(TryOpenError::Open(error)) => {
-                    state.wake_one(List::Open);
+                    state.wake_openers();
                     return Some(Err(error));
                 }
             };
@@ -168,7 +168,7 @@ impl Session {
                 state.core.add_deadline(slot, crate::proto::Direction::Read, at);
             }
             let staged = state.core.stage(slot, head, body, finish);
-            state.wake_one(List::Open);
+            state.wake_openers();
             Some(Ok((slot, staged)))
         });
         opened.await.map(|(slot, staged)| (Stream::new(shared.clone(), slot), staged))

@@ -54,6 +54,15 @@ impl WaitList {
         }
     }
 
+    /// How many were woken one by one, and have not come to look.
+    pub(crate) const fn offered(&self) -> usize {
+        self.offered
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// One who was woken goes away without a look.
     pub(crate) fn decline(&mut self) {
         self.offered = self.offered.saturating_sub(1);

@@ -62,11 +62,11 @@ impl Core {
             return Err(error.into());
         }
         if self.unacked >= self.limits.ack_backlog {
-            self.open_wait = true;
+            self.openers_wait = true;
             return Err(TryOpenError::AckBacklogFull);
         }
         if self.outbound >= self.limits.max_outbound_streams {
-            self.open_wait = true;
+            self.openers_wait = true;
             return Err(TryOpenError::TooManyStreams);
         }
         // The last id of each parity is never used: there is no next one after it.
@@ -81,6 +81,21 @@ impl Core {
         self.unnumbered += 1;
         self.owe(slot, Marks::OWES_SYN);
         Ok(slot)
+    }
+
+    /// How many streams could be opened now; without bound where the answer is the same error
+    /// for everyone.
+    pub(crate) fn room_to_open(&self) -> usize {
+        if self.open_error().is_some() {
+            return usize::MAX;
+        }
+        let permits = self.limits.ack_backlog.saturating_sub(self.unacked);
+        permits.min(self.limits.max_outbound_streams.saturating_sub(self.outbound))
+    }
+
+    /// Whether someone waits for [`Event::Openable`](super::Event::Openable).
+    pub(crate) const fn expect_openers(&mut self, wait: bool) {
+        self.openers_wait = wait;
     }
 
     /// Takes the next stream that the peer opened.

@@ -2,7 +2,7 @@
 //! woken while it is locked.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -112,13 +112,16 @@ impl Shared {
                 Some(result) => {
                     if let Some(key) = key.take() {
                         let waker = state.lists.get_mut(list).remove(key);
-                        state.released.extend(waker);
+                        state.let_go(waker);
                     }
                     Poll::Ready(result)
                 }
                 None => {
                     let replaced = state.lists.get_mut(list).register(key, cx.waker());
-                    state.released.extend(replaced);
+                    state.let_go(replaced);
+                    if matches!(list, List::Open) {
+                        state.core.expect_openers(true);
+                    }
                     Poll::Pending
                 }
             }
@@ -129,10 +132,10 @@ impl Shared {
     pub(crate) fn stop_waiting(&self, list: List, key: Option<u64>) {
         let Some(key) = key else { return };
         self.with(|state| match state.lists.get_mut(list).remove(key) {
-            Some(waker) => state.released.push(waker),
+            Some(waker) => state.let_go(Some(waker)),
             None => {
                 state.lists.get_mut(list).decline();
-                state.wake_one(list);
+                state.wake_next(list);
             }
         });
     }
@@ -153,8 +156,8 @@ pub(crate) struct State {
     driver: Option<Waker>,
     lists: Lists,
     pings: HashMap<u32, PingWait>,
-    /// Wakers to be woken, and let go, after the lock.
-    released: Vec<Waker>,
+    /// Wakers to be woken, and let go, after the lock, in this order.
+    released: VecDeque<Waker>,
 }
 
 impl State {
@@ -165,20 +168,28 @@ impl State {
             driver: None,
             lists: Lists::default(),
             pings: HashMap::new(),
-            released: Vec::new(),
+            released: VecDeque::new(),
+        }
+    }
+
+    /// Wakes `waker` once the lock is free.
+    #[inline]
+    fn let_go(&mut self, waker: Option<Waker>) {
+        if let Some(waker) = waker {
+            self.released.push_back(waker);
         }
     }
 
     /// Who reads `slot` waits.
     pub(crate) fn wait_readable(&mut self, slot: Slot, cx: &Context<'_>) {
         let replaced = set(&mut self.wakers(slot).read, cx.waker());
-        self.released.extend(replaced);
+        self.let_go(replaced);
     }
 
     /// Who writes `slot` waits.
     pub(crate) fn wait_writable(&mut self, slot: Slot, cx: &Context<'_>) {
         let replaced = set(&mut self.wakers(slot).write, cx.waker());
-        self.released.extend(replaced);
+        self.let_go(replaced);
     }
 
     /// With no stream there is nobody to wake.
@@ -190,27 +201,24 @@ impl State {
 
     /// A handle is gone, and with it who could have waited.
     pub(crate) fn forget_wakers(&mut self, slot: Slot, read: bool, write: bool) {
-        if let Some(wakers) = self.streams.get_mut(slot.index()) {
-            if read {
-                self.released.extend(wakers.read.take());
-            }
-            if write {
-                self.released.extend(wakers.write.take());
-            }
-        }
+        let Some(wakers) = self.streams.get_mut(slot.index()) else { return };
+        let reader = if read { wakers.read.take() } else { None };
+        let writer = if write { wakers.write.take() } else { None };
+        self.let_go(reader);
+        self.let_go(writer);
     }
 
     /// The driver sleeps until someone has work for it.
     pub(crate) fn driver_sleeps(&mut self, cx: &Context<'_>) {
         self.release_wakers();
         let replaced = set(&mut self.driver, cx.waker());
-        self.released.extend(replaced);
+        self.let_go(replaced);
     }
 
     /// The driver is awake and will look for itself.
     pub(crate) fn driver_runs(&mut self, cx: &Context<'_>) {
         let waker = self.driver.take();
-        self.released.extend(waker.filter(|waker| !waker.will_wake(cx.waker())));
+        self.let_go(waker.filter(|waker| !waker.will_wake(cx.waker())));
     }
 
     pub(crate) fn expect_pong(&mut self, value: u32) {
@@ -224,21 +232,41 @@ impl State {
             return Poll::Ready(answer);
         }
         let replaced = set(&mut wait.waker, cx.waker());
-        self.released.extend(replaced);
+        self.let_go(replaced);
         Poll::Pending
     }
 
     pub(crate) fn forget_pong(&mut self, value: u32) {
         let waker = self.pings.remove(&value).and_then(|wait| wait.waker);
-        self.released.extend(waker);
+        self.let_go(waker);
         self.core.forget_ping(value);
         self.wake_one(List::Ping);
+    }
+
+    /// One who was woken made no use of it.
+    fn wake_next(&mut self, list: List) {
+        match list {
+            List::Open => self.wake_openers(),
+            list => self.wake_one(list),
+        }
+    }
+
+    /// Lets as many openers look as there is room for: one by one they would fill one small batch
+    /// each.
+    pub(crate) fn wake_openers(&mut self) {
+        let room = self.core.room_to_open();
+        while self.lists.open.offered() < room
+            && let Some(waker) = self.lists.open.pop()
+        {
+            self.released.push_back(waker);
+        }
+        self.core.expect_openers(!self.lists.open.is_empty());
     }
 
     /// Lets the next waiter of a list look again.
     pub(crate) fn wake_one(&mut self, list: List) {
         let waker = self.lists.get_mut(list).pop();
-        self.released.extend(waker);
+        self.let_go(waker);
     }
 
     fn wakers(&mut self, slot: Slot) -> &mut StreamWakers {
@@ -258,7 +286,7 @@ impl State {
     /// Takes wakers until `wakes` is full or there is no more news.
     fn collect(&mut self, wakes: &mut Wakes) {
         while !wakes.is_full() {
-            if let Some(waker) = self.released.pop() {
+            if let Some(waker) = self.released.pop_front() {
                 wakes.push(waker);
             } else if let Some(event) = self.core.poll_event() {
                 if let Some(waker) = self.take_waker(event) {
@@ -282,7 +310,7 @@ impl State {
                 None
             }
             Event::Openable => {
-                self.wake_one(List::Open);
+                self.wake_openers();
                 None
             }
             Event::Pong(value, answer) => {
