@@ -57,7 +57,7 @@ use self::{
     ping::{Pings, RoundTrip},
     staging::Staging,
     stream::{End, Entry, Marks, Streams},
-    timing::Timeout,
+    timing::{Timeout, UserDeadlines},
     window::{RecvWindow, SendWindow},
 };
 use crate::{
@@ -139,8 +139,7 @@ pub struct Core {
     deadlines: DeadlineQueue<Timeout>,
     /// What [`poll_timeout`](Self::poll_timeout) answered last.
     next_timeout: Option<Instant>,
-    /// The number of the last deadline that a user set.
-    deadline_number: u32,
+    user_deadlines: UserDeadlines,
     last_received: Instant,
     keepalive_sent: Option<Instant>,
     /// When it is to be seen whether the session has fallen idle.
@@ -208,7 +207,7 @@ impl Core {
             wants_driver: false,
             deadlines: DeadlineQueue::new(),
             next_timeout: None,
-            deadline_number: 0,
+            user_deadlines: UserDeadlines::new(),
             last_received: now,
             keepalive_sent: None,
             quiet_due: None,
@@ -238,7 +237,6 @@ impl Core {
             chunks: ChunkQueue::EMPTY,
             end: End::None,
             staged_in: self.flushed,
-            deadlines: [0; 2],
         })
     }
 
@@ -389,8 +387,8 @@ impl Core {
         self.drop_chunks(slot);
         self.stop_receiving(slot);
         self.uncount_if_done(slot);
-        for number in std::mem::take(&mut self.streams[slot].deadlines) {
-            if number != 0 {
+        for direction in [Direction::Read, Direction::Write] {
+            if self.user_deadlines.take(slot, direction) {
                 self.deadlines.cancelled();
             }
         }

@@ -128,6 +128,7 @@ impl Core {
             self.owed = VecDeque::new();
             self.line = VecDeque::new();
             self.acks = Vec::new();
+            self.user_deadlines.release();
             self.events.shrink_to(0);
         }
     }

@@ -41,8 +41,6 @@ pub(super) struct Entry {
     pub(super) end: End,
     /// The batch that holds the last frame of this stream.
     pub(super) staged_in: u64,
-    /// Numbers of the deadlines of reading and of writing; 0 where none is set.
-    pub(super) deadlines: [u32; 2],
 }
 
 impl Entry {

@@ -102,13 +102,13 @@ impl Core {
             Direction::Read => Marks::READ_EXPIRED,
             Direction::Write => Marks::WRITE_EXPIRED,
         };
-        let entry = &mut self.streams[slot];
-        entry.marks.clear(expired);
-        if std::mem::take(&mut entry.deadlines[direction as usize]) != 0 {
+        let marks = &mut self.streams[slot].marks;
+        marks.clear(expired);
+        if self.user_deadlines.take(slot, direction) {
             self.deadlines.cancelled();
         }
         match at {
-            Some(at) if at <= now => entry.marks.set(expired),
+            Some(at) if at <= now => marks.set(expired),
             Some(at) => self.add_deadline(slot, direction, at),
             None => {}
         }
@@ -126,9 +126,8 @@ impl Core {
         if !self.timed {
             return;
         }
-        self.deadline_number = self.deadline_number.wrapping_add(1).max(1);
-        self.streams[slot].deadlines[direction as usize] = self.deadline_number;
-        self.deadlines.push(at, Timeout::User(slot, direction, self.deadline_number));
+        let number = self.user_deadlines.set(slot, direction);
+        self.deadlines.push(at, Timeout::User(slot, direction, number));
         // The driver sleeps long enough already, unless this comes first.
         self.wants_driver |= self.next_timeout.is_none_or(|next| at < next);
     }
@@ -194,9 +193,11 @@ impl Core {
                 self.streams[slot].marks.clear(Marks::CLOSE_TIMER);
                 self.end_stream(slot, End::Local(ResetCode::CLOSE_TIMEOUT));
             }
-            Timeout::User(slot, direction, number) if self.is_set(slot, direction, number) => {
+            Timeout::User(slot, direction, number)
+                if self.user_deadlines.is(slot, direction, number) =>
+            {
+                self.user_deadlines.take(slot, direction);
                 let entry = &mut self.streams[slot];
-                entry.deadlines[direction as usize] = 0;
                 match direction {
                     Direction::Read => {
                         entry.marks.set(Marks::READ_EXPIRED);
@@ -252,7 +253,9 @@ impl Core {
         deadlines.sweep(|timeout| match timeout {
             Timeout::Open(slot, id) => self.waits_for_ack(slot, id),
             Timeout::Close(slot, id) => self.is_half_closed(slot, id),
-            Timeout::User(slot, direction, number) => self.is_set(slot, direction, number),
+            Timeout::User(slot, direction, number) => {
+                self.user_deadlines.is(slot, direction, number)
+            }
             Timeout::Ping(value) => self.pings.is_open(value),
         });
         self.deadlines = deadlines;
@@ -269,9 +272,47 @@ impl Core {
             .get(slot)
             .is_some_and(|entry| entry.id == id && entry.marks.any(Marks::CLOSE_TIMER))
     }
+}
 
-    fn is_set(&self, slot: Slot, direction: Direction, number: u32) -> bool {
-        self.streams.get(slot).is_some_and(|entry| entry.deadlines[direction as usize] == number)
+/// The deadlines that users set, by number: one that was replaced has another, and one that is
+/// over has none. Streams that never had any cost nothing.
+#[derive(Debug)]
+pub(super) struct UserDeadlines {
+    /// By slot and direction; 0 where none is set.
+    numbers: Vec<[u32; 2]>,
+    last: u32,
+}
+
+impl UserDeadlines {
+    pub(super) const fn new() -> Self {
+        Self { numbers: Vec::new(), last: 0 }
+    }
+
+    /// The number of a new deadline.
+    fn set(&mut self, slot: Slot, direction: Direction) -> u32 {
+        if slot.index() >= self.numbers.len() {
+            self.numbers.resize(slot.index() + 1, [0; 2]);
+        }
+        self.last = self.last.wrapping_add(1).max(1);
+        self.numbers[slot.index()][direction as usize] = self.last;
+        self.last
+    }
+
+    /// Forgets a deadline; whether there was one.
+    pub(super) fn take(&mut self, slot: Slot, direction: Direction) -> bool {
+        let numbers = self.numbers.get_mut(slot.index());
+        numbers.is_some_and(|numbers| std::mem::take(&mut numbers[direction as usize]) != 0)
+    }
+
+    /// Whether this deadline is the one that is set.
+    fn is(&self, slot: Slot, direction: Direction, number: u32) -> bool {
+        let numbers = self.numbers.get(slot.index());
+        numbers.is_some_and(|numbers| numbers[direction as usize] == number)
+    }
+
+    /// Gives back the memory of a session without streams.
+    pub(super) fn release(&mut self) {
+        self.numbers = Vec::new();
     }
 }
 
