@@ -54,9 +54,6 @@ pub use messages::Exchange;
 pub use set::{ExchangeSet, Health, Inbound, SetConfig};
 pub use table::{Event, Exchanges, SetStats};
 
-pub(crate) use outgoing::Stage;
-pub(crate) use reader::Source;
-
 #[cfg(feature = "rpc")]
 pub(crate) use messages::protocol_error;
 #[cfg(feature = "rpc")]

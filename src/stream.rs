@@ -1,6 +1,11 @@
 //! A stream: one byte channel of a session, and its halves.
 
+#[cfg(feature = "exchange")]
+mod messages;
 mod traits;
+
+#[cfg(feature = "exchange")]
+pub(crate) use messages::{Sink, Source};
 
 use std::{
     fmt, io,
@@ -304,94 +309,6 @@ impl Remote {
 }
 
 #[cfg(feature = "exchange")]
-macro_rules! taking {
-    ($name:ident) => {
-        impl crate::exchange::Source for $name {
-            fn poll_chunk(
-                &mut self,
-                cx: &mut Context<'_>,
-            ) -> Poll<Result<Option<Bytes>, StreamError>> {
-                if !self.chunk.is_empty() {
-                    return Poll::Ready(Ok(Some(std::mem::take(&mut self.chunk))));
-                }
-                self.handle.poll_take(cx)
-            }
-
-            fn is_sent(&self) -> bool {
-                self.id().is_some()
-            }
-
-            fn memory(&self) -> Option<&crate::recycle::Memory> {
-                Some(self.handle.shared.message_memory())
-            }
-        }
-    };
-}
-
-#[cfg(feature = "exchange")]
-taking!(Stream);
-#[cfg(feature = "exchange")]
-taking!(ReadHalf);
-
-/// A few bytes in one allocation, which plain `Bytes` need two for as soon as they are shared.
-#[cfg(feature = "exchange")]
-struct Few<const N: usize> {
-    bytes: [u8; N],
-    len: usize,
-}
-
-#[cfg(feature = "exchange")]
-impl<const N: usize> AsRef<[u8]> for Few<N> {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-/// Copies what was received, so that its buffer is used again.
-#[cfg(feature = "exchange")]
-fn read_few<const N: usize>(
-    core: &mut crate::proto::Core,
-    slot: Slot,
-) -> Result<Read<Bytes>, StreamError> {
-    let mut bytes = [0; N];
-    Ok(match core.read(slot, &mut bytes)? {
-        Read::Data(len) => Read::Data(Bytes::from_owner(Few { bytes, len })),
-        Read::Blocked => Read::Blocked,
-        Read::End => Read::End,
-    })
-}
-
-/// A small message with its header.
-#[cfg(feature = "exchange")]
-const LITTLE: usize = 192;
-
-/// The most bytes that are copied.
-#[cfg(feature = "exchange")]
-const FEW: usize = 1_024;
-
-#[cfg(feature = "exchange")]
-macro_rules! staging {
-    ($name:ident) => {
-        impl crate::exchange::Stage for $name {
-            fn poll_stage(
-                &mut self,
-                cx: &mut Context<'_>,
-                head: &mut &[u8],
-                body: &mut Bytes,
-                finish: bool,
-            ) -> Poll<Result<(), StreamError>> {
-                self.handle.poll_stage(cx, head, body, finish)
-            }
-        }
-    };
-}
-
-#[cfg(feature = "exchange")]
-staging!(Stream);
-#[cfg(feature = "exchange")]
-staging!(WriteHalf);
-
-#[cfg(feature = "exchange")]
 impl Stream {
     /// Waits for an early end as a reader. Wakes for other reasons too.
     pub(crate) fn poll_early_end(&self, cx: &Context<'_>) -> Poll<StreamError> {
@@ -533,43 +450,6 @@ impl Handle {
             }
             Err(error) => Poll::Ready(Err(error.into())),
         }
-    }
-
-    #[cfg(feature = "exchange")]
-    fn poll_take(&self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.shared.with(|state| {
-            let core = &mut state.core;
-            let read = match core.front_len(self.slot) {
-                len if len == 0 || len > FEW => core.read_chunk(self.slot, usize::MAX),
-                ..=LITTLE => read_few::<LITTLE>(core, self.slot),
-                _ => read_few::<FEW>(core, self.slot),
-            };
-            Poll::Ready(match read? {
-                Read::Data(chunk) => Ok(Some(chunk)),
-                Read::End => Ok(None),
-                Read::Blocked => {
-                    state.wait_readable(self.slot, cx);
-                    return Poll::Pending;
-                }
-            })
-        })
-    }
-
-    #[cfg(feature = "exchange")]
-    fn poll_stage(
-        &self,
-        cx: &Context<'_>,
-        head: &mut &[u8],
-        body: &mut Bytes,
-        finish: bool,
-    ) -> Poll<Result<(), StreamError>> {
-        self.shared.with(|state| {
-            if state.core.stage(self.slot, head, body, finish)? {
-                return Poll::Ready(Ok(()));
-            }
-            state.wait_writable(self.slot, cx);
-            Poll::Pending
-        })
     }
 
     #[cfg(feature = "exchange")]

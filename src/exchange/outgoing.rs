@@ -8,20 +8,7 @@ use super::{
     Kind,
     codec::{HEADER, patch_header, put_header},
 };
-use crate::StreamError;
-
-/// What takes bytes: a stream or its writing half.
-pub(crate) trait Stage {
-    /// Stages `head`, then `body`, then with `finish` FIN, all at once where there is room; what
-    /// was staged is gone from both. Does not wait until it is flushed.
-    fn poll_stage(
-        &mut self,
-        cx: &mut Context<'_>,
-        head: &mut &[u8],
-        body: &mut Bytes,
-        finish: bool,
-    ) -> Poll<Result<(), StreamError>>;
-}
+use crate::{StreamError, stream::Sink};
 
 /// The beginning of a message, while it is written: what precedes it, its header, and the part of
 /// the body that is made for it.
@@ -114,7 +101,7 @@ impl Outgoing {
     /// Stages all of it. Nothing is lost or doubled when it is polled again.
     pub(crate) fn poll(
         &mut self,
-        stream: &mut impl Stage,
+        stream: &mut impl Sink,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), StreamError>> {
         loop {

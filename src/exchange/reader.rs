@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{Decoder, ExchangeError, Malformed, Message, outgoing::Outgoing};
-use crate::{Session, Stream, StreamError, recycle::Memory, runtime::Timer};
+use crate::{Session, Stream, runtime::Timer, stream::Source};
 
 /// Which end of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,16 +52,6 @@ pub(crate) async fn within<F: Future>(
         Poll::Ready(Err(ExchangeError::Timeout))
     })
     .await
-}
-
-/// What messages are read from.
-pub(crate) trait Source {
-    /// The next bytes: copied to one small allocation if they are few, else as they are.
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>>;
-    /// Whether the other side may have heard of it.
-    fn is_sent(&self) -> bool;
-    /// Where large messages are put together.
-    fn memory(&self) -> Option<&Memory>;
 }
 
 /// The receiving side of an exchange, apart from its stream.
@@ -110,7 +100,7 @@ impl Reader {
                 Ok(message) => return Poll::Ready(Ok(message)),
                 Err(error) => return Poll::Ready(Err(ExchangeError::Malformed(error))),
             }
-            match ready!(source.poll_chunk(cx)) {
+            match ready!(source.poll_take(cx)) {
                 Ok(Some(chunk)) => {
                     self.untouched = false;
                     self.input = chunk;

@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     ResetCode, Stream, StreamError,
-    exchange::{Code, ExchangeError, Kind, Message, Reader, Role, Source, protocol_error},
+    exchange::{Code, ExchangeError, Kind, Message, Reader, Role, protocol_error},
     recycle::Memory,
     runtime::Timer,
-    stream::ReadHalf,
+    stream::{ReadHalf, Source},
 };
 
 /// Messages as they arrive; dropping it before their end cancels the call.
@@ -41,10 +41,10 @@ pub(crate) enum Half {
 }
 
 impl Source for Half {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
         match self {
-            Self::Whole(stream) => stream.poll_chunk(cx),
-            Self::Read(half) => half.poll_chunk(cx),
+            Self::Whole(stream) => stream.poll_take(cx),
+            Self::Read(half) => half.poll_take(cx),
             Self::Gone => Poll::Ready(Ok(None)),
         }
     }

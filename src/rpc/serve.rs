@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     Protocol, ResetCode, Stream, StreamError,
-    exchange::{ExchangeError, Kind, Message, Reader, Role, Source},
+    exchange::{ExchangeError, Kind, Message, Reader, Role},
+    stream::Source,
 };
 
 /// Reads the request, runs the handler, and sends what it answers.
@@ -122,7 +123,7 @@ fn poll_request(
     cx: &mut TaskContext<'_>,
 ) -> Poll<Result<Bytes, Unread>> {
     while let Some(read) = preface {
-        let chunk = match std::task::ready!(stream.poll_chunk(cx)) {
+        let chunk = match std::task::ready!(stream.poll_take(cx)) {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return Poll::Ready(Err(Unread::Silent(ResetCode::UNKNOWN_PROTOCOL))),
             Err(error) => {

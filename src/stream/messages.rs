@@ -1,0 +1,148 @@
+//! What streams and their halves do for messages: one interface for reading, one for writing.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::{Handle, ReadHalf, Stream, WriteHalf};
+use crate::{
+    error::StreamError,
+    proto::{Core, Read, Slot},
+    recycle::Memory,
+};
+
+/// What messages are read from.
+pub(crate) trait Source {
+    /// The next bytes: copied to one small allocation if they are few, else as they are.
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>>;
+
+    /// Whether the other side may have heard of it.
+    fn is_sent(&self) -> bool;
+
+    /// Where large messages are put together.
+    fn memory(&self) -> Option<&Memory>;
+}
+
+/// What messages are written to.
+pub(crate) trait Sink {
+    /// Stages `head`, then `body`, then with `finish` FIN, all at once where there is room; what
+    /// was staged is gone from both. Does not wait until it is flushed.
+    fn poll_stage(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut &[u8],
+        body: &mut Bytes,
+        finish: bool,
+    ) -> Poll<Result<(), StreamError>>;
+}
+
+macro_rules! source {
+    ($name:ident) => {
+        impl Source for $name {
+            fn poll_take(
+                &mut self,
+                cx: &mut Context<'_>,
+            ) -> Poll<Result<Option<Bytes>, StreamError>> {
+                if !self.chunk.is_empty() {
+                    return Poll::Ready(Ok(Some(std::mem::take(&mut self.chunk))));
+                }
+                self.handle.poll_take(cx)
+            }
+
+            fn is_sent(&self) -> bool {
+                self.id().is_some()
+            }
+
+            fn memory(&self) -> Option<&Memory> {
+                Some(self.handle.shared.message_memory())
+            }
+        }
+    };
+}
+
+source!(Stream);
+source!(ReadHalf);
+
+macro_rules! sink {
+    ($name:ident) => {
+        impl Sink for $name {
+            fn poll_stage(
+                &mut self,
+                cx: &mut Context<'_>,
+                head: &mut &[u8],
+                body: &mut Bytes,
+                finish: bool,
+            ) -> Poll<Result<(), StreamError>> {
+                self.handle.poll_stage(cx, head, body, finish)
+            }
+        }
+    };
+}
+
+sink!(Stream);
+sink!(WriteHalf);
+
+impl Handle {
+    fn poll_take(&self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.shared.with(|state| {
+            let core = &mut state.core;
+            let read = match core.front_len(self.slot) {
+                len if len == 0 || len > FEW => core.read_chunk(self.slot, usize::MAX),
+                ..=LITTLE => read_few::<LITTLE>(core, self.slot),
+                _ => read_few::<FEW>(core, self.slot),
+            };
+            Poll::Ready(match read? {
+                Read::Data(chunk) => Ok(Some(chunk)),
+                Read::End => Ok(None),
+                Read::Blocked => {
+                    state.wait_readable(self.slot, cx);
+                    return Poll::Pending;
+                }
+            })
+        })
+    }
+
+    fn poll_stage(
+        &self,
+        cx: &Context<'_>,
+        head: &mut &[u8],
+        body: &mut Bytes,
+        finish: bool,
+    ) -> Poll<Result<(), StreamError>> {
+        self.shared.with(|state| {
+            if state.core.stage(self.slot, head, body, finish)? {
+                return Poll::Ready(Ok(()));
+            }
+            state.wait_writable(self.slot, cx);
+            Poll::Pending
+        })
+    }
+}
+
+/// A few bytes in one allocation, which plain `Bytes` need two for as soon as they are shared.
+struct Few<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> AsRef<[u8]> for Few<N> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// Copies what was received, so that its buffer is used again.
+fn read_few<const N: usize>(core: &mut Core, slot: Slot) -> Result<Read<Bytes>, StreamError> {
+    let mut bytes = [0; N];
+    Ok(match core.read(slot, &mut bytes)? {
+        Read::Data(len) => Read::Data(Bytes::from_owner(Few { bytes, len })),
+        Read::Blocked => Read::Blocked,
+        Read::End => Read::End,
+    })
+}
+
+/// A small message with its header.
+const LITTLE: usize = 192;
+
+/// The most bytes that are copied.
+const FEW: usize = 1_024;
