@@ -85,6 +85,8 @@ impl Net {
             .unwrap()
             .unary("Echo.Say", |_, said: Bytes| async move { Ok(said) })
             .unwrap()
+            .unary("Echo.Never", |_, _: Bytes| std::future::pending::<Result<Bytes, Status>>())
+            .unwrap()
             .unary("A.Busy", move |_, until: Bytes| {
                 let n = attempts.fetch_add(1, Ordering::SeqCst);
                 let until: usize = std::str::from_utf8(&until).unwrap().parse().unwrap();
@@ -326,6 +328,59 @@ where
         let nodes = (self.0)(service).map(|nodes| nodes.into_iter().map(Node::new).collect());
         std::future::ready(nodes).boxed()
     }
+}
+
+#[test]
+fn sessions_of_several_services_are_kept_side_by_side() {
+    let (mut world, net) = world(20, &["a", "b"]);
+    let client = net.client().resolve(Ask(|service: &str| {
+        Ok(match service {
+            "first" => vec!["a"],
+            _ => vec!["b"],
+        })
+    }));
+    let client = client.build();
+    let (first, second) = (client.clone().service("first"), client.service("second"));
+    world.sim.run(async move {
+        for _ in 0..5 {
+            assert_eq!(place(&first).await.unwrap(), "a");
+            assert_eq!(place(&second).await.unwrap(), "b");
+        }
+    });
+    assert_eq!(net.dials(), 2);
+}
+
+#[test]
+fn a_node_that_is_listed_no_more_is_let_go_after_a_while() {
+    // spec.md §15.9
+    let (mut world, net) = world(21, &["b"]);
+    let old = net.add("a");
+    let moved = Arc::new(AtomicUsize::new(0));
+    let ask = moved.clone();
+    let client = net.client().resolve(Ask(move |_: &str| {
+        Ok(if ask.load(Ordering::SeqCst) == 0 { vec!["a"] } else { vec!["b"] })
+    }));
+    let client = client.build();
+    let calls = client.clone();
+    assert_eq!(world.sim.run(async move { place(&calls).await }).unwrap(), "a");
+    // A call that is pending there keeps it.
+    let slow = client.clone();
+    let (task, _) = world.sim.spawn_flagged(async move {
+        let call = slow.request("Echo.Never").timeout(None);
+        drop(call.call::<_, Bytes>(&Bytes::new()).await);
+    });
+    world.sim.settle();
+    moved.store(1, Ordering::SeqCst);
+    for minute in 0..8 {
+        let calls = client.clone();
+        assert_eq!(world.sim.run(async move { place(&calls).await }).unwrap(), "b");
+        assert_eq!(old.stats().sessions, usize::from(minute <= 3), "after {minute} minutes");
+        if minute == 3 {
+            world.sim.drop_task(task);
+        }
+        world.sim.advance(Duration::from_secs(60));
+    }
+    assert_eq!(net.dials(), 2);
 }
 
 #[test]

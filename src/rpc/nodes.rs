@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -43,8 +43,38 @@ pub(crate) struct Nodes {
     pub(crate) cool_down: Duration,
     pub(crate) dial_timeout: Duration,
     pub(crate) runtime: Runtime,
-    pub(crate) table: Mutex<HashMap<Text, Arc<NodeState>>>,
+    pub(crate) table: Mutex<Table>,
 }
+
+/// The nodes of all services that were asked for lately.
+#[derive(Default)]
+pub(crate) struct Table {
+    nodes: HashMap<Text, Arc<NodeState>>,
+    next_sweep: Option<Instant>,
+}
+
+impl Table {
+    fn find(&mut self, node: &Node) -> &Arc<NodeState> {
+        let state = self.nodes.entry(node.address.clone()).or_default();
+        state.listed.store(true, Ordering::Relaxed);
+        state
+    }
+
+    /// Lets go of nodes that nobody listed since the last sweep, once nothing is pending there.
+    fn sweep(&mut self, now: Instant) {
+        if self.next_sweep.is_some_and(|at| now < at) {
+            return;
+        }
+        self.next_sweep = Some(now + UNLISTED);
+        self.nodes.retain(|_, state| {
+            state.listed.swap(false, Ordering::Relaxed) || Arc::strong_count(state) > 1
+        });
+    }
+}
+
+/// For so long a node is remembered that no resolver lists, or no caller asks for; at most for
+/// twice as long.
+const UNLISTED: Duration = Duration::from_secs(60);
 
 /// Where calls go instead of to their target.
 pub(crate) enum Via {
@@ -54,6 +84,8 @@ pub(crate) enum Via {
 
 #[derive(Default)]
 pub(crate) struct NodeState {
+    /// Since the last sweep.
+    listed: AtomicBool,
     pending: AtomicUsize,
     inner: Mutex<NodeInner>,
 }
@@ -140,16 +172,9 @@ impl Nodes {
         let now = self.runtime.now();
         let mut known: Vec<_> = {
             let mut table = self.table.lock();
-            if table.len() > nodes.len() {
-                // Nodes that are listed no more, once nothing is pending there.
-                table.retain(|address, state| {
-                    Arc::strong_count(state) > 1 || nodes.iter().any(|n| n.address == *address)
-                });
-            }
-            let allowed = nodes.iter().filter(|node| filter.is_none_or(|filter| filter(node)));
-            allowed
-                .map(|node| (node, table.entry(node.address.clone()).or_default().clone()))
-                .collect()
+            table.sweep(now);
+            let listed = nodes.iter().map(|node| (node, table.find(node).clone()));
+            listed.filter(|(node, _)| filter.is_none_or(|filter| filter(node))).collect()
         };
         let cooling = |state: &NodeState| state.inner.lock().cooling_until;
         let warm = |state: &NodeState| cooling(state).is_none_or(|until| until <= now);
