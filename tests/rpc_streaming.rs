@@ -6,10 +6,12 @@ mod calls;
 mod support;
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
@@ -381,6 +383,39 @@ fn a_request_can_be_any_stream() {
         let body = stream::iter([Err(Status::new(Code::Unexpected, "lost"))]);
         assert!(client.send(Request::new("S.Sum", Body::stream(body))).await.is_err());
     });
+}
+
+#[test]
+fn a_request_that_is_a_stream_is_let_go_when_the_call_is_over() {
+    /// Yields nothing, and tells when it goes.
+    struct Silent(Arc<AtomicUsize>);
+    impl Stream for Silent {
+        type Item = Result<Bytes, Status>;
+        fn poll_next(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Pending
+        }
+    }
+    impl Drop for Silent {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let (mut world, client, _) = world(17);
+    let gone = Arc::new(AtomicUsize::new(0));
+    let request = |method: &'static str| Request::new(method, Body::stream(Silent(gone.clone())));
+    // Answered before the request ended.
+    let (early, caller) = (request("S.Early"), client.clone());
+    world.sim.run(async move { caller.send(early).await.unwrap() });
+    world.sim.settle();
+    assert_eq!(gone.load(Ordering::SeqCst), 1, "answered");
+    // Given up.
+    let deaf = request("S.Deaf");
+    let (task, _) = world.sim.spawn_flagged(async move { drop(client.send(deaf).await) });
+    world.sim.settle();
+    assert_eq!(gone.load(Ordering::SeqCst), 1);
+    world.sim.drop_task(task);
+    world.sim.settle();
+    assert_eq!(gone.load(Ordering::SeqCst), 2, "given up");
 }
 
 #[test]

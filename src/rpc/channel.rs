@@ -284,9 +284,20 @@ impl Drop for Guard {
 /// Sends the messages of a body that is a stream of the application's, until the call is over.
 async fn pump(mut link: Link, mut body: Body) {
     use futures::StreamExt;
-    while let Some(next) = body.next().await {
-        let Ok(message) = next else { return link.half.reset(ResetCode::CANCELLED) };
-        let mut message = Some(message);
+    loop {
+        let next = std::future::poll_fn(|cx| {
+            if let Poll::Ready(next) = body.poll_next_unpin(cx) {
+                return Poll::Ready(Some(next));
+            }
+            // Nobody waits for what a silent body may still say.
+            link.half.poll_early_end_writing(cx).map(|_| None)
+        });
+        let mut message = match next.await {
+            Some(Some(Ok(message))) => Some(message),
+            Some(None) => break,
+            Some(Some(Err(_))) => return link.half.reset(ResetCode::CANCELLED),
+            None => return,
+        };
         if std::future::poll_fn(|cx| link.poll_send(cx, &mut message)).await.is_err() {
             return;
         }
