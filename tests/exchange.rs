@@ -304,6 +304,28 @@ fn a_send_may_be_dropped_after_any_poll() {
 }
 
 #[test]
+fn a_finish_may_be_dropped_and_made_again() {
+    let mut world = World::new(29);
+    let (mut near, mut far) = world.pair();
+    let big = pattern(29, 3_000_000);
+    let expected = big.clone();
+    world.sim.run_for(Duration::from_secs(60), async move {
+        // More than there is room for: the message is begun, and waits.
+        assert_eq!(near.send(Message::new(Kind::Message, big)).now_or_never(), None);
+        assert_eq!(near.finish().now_or_never(), None);
+        let finish = async {
+            near.finish().await.unwrap();
+            near
+        };
+        let read = async {
+            assert!(far.recv().await.unwrap().unwrap().body == expected);
+            assert_eq!(far.recv().await, Ok(None));
+        };
+        futures::join!(finish, read);
+    });
+}
+
+#[test]
 fn either_end_may_wait_for_longer_than_the_close_timeout() {
     // spec.md §7.4.4
     let mut world = World::new(25);

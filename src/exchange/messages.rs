@@ -159,11 +159,8 @@ impl Exchange {
     ///
     /// As [`send`](Self::send).
     pub async fn finish(&mut self) -> Result<(), ExchangeError> {
-        if std::mem::replace(&mut self.finished, true) {
-            return Ok(());
-        }
         self.settle().await?;
-        if matches!(self.link, Link::Open(_)) {
+        if !std::mem::replace(&mut self.finished, true) && matches!(self.link, Link::Open(_)) {
             self.outgoing = Some(Outgoing::finish());
         }
         self.settle().await
