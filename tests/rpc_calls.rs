@@ -15,13 +15,13 @@ use std::{
 
 use bytes::Bytes;
 use calls::{World, echo, say, sleep};
-use futures::{FutureExt, future::join_all};
+use futures::{FutureExt, future::join_all, stream};
 use serde::{Deserialize, Serialize};
 use trunkline::{
     exchange::ExchangeConfig,
     rpc::{
-        Body, Client, Code, Connection, Context, Endpoint, MethodKind, RegisterError, Request,
-        Response, Retryable, Router, Server, ServerBuilder, Status,
+        Body, Client, Code, Connection, Context, Endpoint, MethodKind, RegisterError,
+        Request, Response, Retryable, Router, Server, ServerBuilder, Status,
         codec::{Json, Protobuf},
     },
 };
@@ -501,6 +501,69 @@ fn messages_beyond_the_maximum_fail_alone() {
         assert!(say(&limited, "small").await.is_ok());
     });
     assert_eq!(server.stats().done, 1);
+}
+
+#[test]
+fn an_answer_beyond_the_maximum_is_not_sent() {
+    // spec.md §15.3.6
+    let mut world = World::new(25);
+    let small = ExchangeConfig::builder().max_message(1_000).build().unwrap();
+    let mut router = echo(&world.runtime);
+    router
+        .unary("A.Large", |_, _: Bytes| async move { Ok(Bytes::from(vec![0; 1_001])) })
+        .unwrap()
+        .unary("A.Details", |_, _: Bytes| async move {
+            Err::<Bytes, _>(Status::new(Code::Conflict, "no").with_details(vec![0; 1_001]))
+        })
+        .unwrap()
+        .server_streaming("A.Many", |_, _: Bytes| async move {
+            Ok(stream::iter([1, 1_001, 1].map(|len| Ok(Bytes::from(vec![0; len])))))
+        })
+        .unwrap();
+    let builder = ServerBuilder::default().exchange(small);
+    let (client, server) = world.serve_with(builder, router);
+    world.sim.run(async move {
+        for name in ["A.Large", "A.Details"] {
+            let failed = client.call::<_, Bytes>(name, &Bytes::new()).await.unwrap_err();
+            assert_eq!((failed.code(), failed.is_remote()), (Code::Unexpected, true), "{name}");
+        }
+        let call = client.request("A.Many");
+        let mut answers = call.server_streaming::<_, Bytes>(&Bytes::new()).await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap().len(), 1);
+        let failed = answers.next().await.unwrap().unwrap_err();
+        assert_eq!((failed.code(), failed.is_remote()), (Code::Unexpected, true));
+        assert!(say(&client, "small").await.is_ok());
+    });
+    assert_eq!((server.stats().done, server.stats().failed), (1, 3));
+}
+
+#[test]
+fn a_name_or_a_value_that_is_too_long_fails_alone() {
+    // spec.md §15.2.1
+    let mut world = World::new(26);
+    let mut router = echo(&world.runtime);
+    router
+        .unary("A.Header", |ctx: Context, said: Bytes| async move {
+            ctx.set_header("long", vec![0; 65_536]);
+            Ok(said)
+        })
+        .unwrap();
+    let (client, server) = world.serve(router);
+    world.sim.run(async move {
+        let nothing = Bytes::new();
+        let failed = client.call::<_, Bytes>("A.Header", &nothing).await.unwrap_err();
+        assert_eq!((failed.code(), failed.is_remote()), (Code::Unexpected, true));
+        let long = format!("A.{}", "b".repeat(254));
+        let failed = client.call::<_, Bytes>(long, &nothing).await.unwrap_err();
+        assert_eq!((failed.code(), failed.is_remote()), (Code::BadRequest, false));
+        let call = client.request("Echo.Say").metadata("long", vec![0; 65_536]);
+        let failed = call.call::<_, Bytes>(&nothing).await.unwrap_err();
+        assert_eq!((failed.code(), failed.is_remote()), (Code::BadRequest, false));
+        let call = client.request("Echo.Say").metadata("fits", vec![0; 65_535]);
+        assert!(call.call::<_, Bytes>(&nothing).await.is_ok());
+    });
+    world.sim.settle();
+    assert_eq!(server.stats().started, 2);
 }
 
 #[test]

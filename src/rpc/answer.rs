@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     ResetCode, Stream, StreamError,
-    exchange::{Draft, Kind, Outgoing},
+    exchange::{Draft, ExchangeConfig, Kind, Outgoing},
     stream::WriteHalf,
 };
 
@@ -45,18 +45,14 @@ pub(super) enum Watched<T> {
 pub(super) struct Out {
     link: Link,
     pub(super) context: Context,
-    fragment: usize,
+    limits: ExchangeConfig,
     pub(super) deadline: Option<Instant>,
     armed: bool,
 }
 
 impl Out {
-    pub(super) fn new(stream: Stream, context: Context, fragment: usize) -> Self {
-        Self::of(Link::Whole(stream), context, fragment)
-    }
-
-    pub(super) const fn of(link: Link, context: Context, fragment: usize) -> Self {
-        Self { link, context, fragment, deadline: None, armed: false }
+    pub(super) const fn new(link: Link, context: Context, limits: ExchangeConfig) -> Self {
+        Self { link, context, limits, deadline: None, armed: false }
     }
 
     pub(super) fn reset(&mut self, code: ResetCode) {
@@ -129,7 +125,8 @@ impl Out {
     }
 
     /// The answer, or why there is none.
-    pub(super) async fn end(&mut self, outcome: Outcome) {
+    pub(super) async fn end(&mut self, outcome: Outcome) -> Ending {
+        let mut ending = if outcome.is_ok() { Ending::Done } else { Ending::Failed };
         let headers = self.context.take_headers();
         let (mut head, body) = match outcome {
             Ok(Response { content_type, headers, trailers, body }) => {
@@ -143,17 +140,20 @@ impl Out {
             }
         };
         head.headers.extend(headers);
-        let message = self.response(&head, body, true);
+        let message = self.response(&head, body, true).unwrap_or_else(|status| {
+            ending = Ending::Failed;
+            self.refusal(&status)
+        });
         if !self.send(message).await {
             self.reset(ResetCode::EXPIRED);
         }
+        ending
     }
 
     /// The caller is gone; or it is the deadline, and the caller may wait a little longer.
     pub(super) async fn end_over(&mut self, status: Option<Status>) {
         let Some(status) = status else { return self.reset(ResetCode::CANCELLED) };
-        let message = self.response(&failure(&status), Bytes::new(), true);
-        let mut message = message;
+        let mut message = self.refusal(&status);
         let staged = std::future::poll_fn(|cx| {
             Poll::Ready(match &mut self.link {
                 Link::Whole(stream) => message.poll(stream, cx).is_ready(),
@@ -176,7 +176,10 @@ impl Out {
     ) -> Ending {
         headers.extend(self.context.take_headers());
         let head = ResponseHead { streaming: true, content_type, headers, ..Default::default() };
-        let first = self.response(&head, Bytes::new(), false);
+        let first = match self.response(&head, Bytes::new(), false) {
+            Ok(first) => first,
+            Err(status) => return self.end(Err(status)).await,
+        };
         if !self.send(first).await {
             self.reset(ResetCode::EXPIRED);
             return self.cancelled();
@@ -186,8 +189,11 @@ impl Out {
             let next = std::future::poll_fn(|cx| self.watch(cx, |cx| body.as_mut().poll_next(cx)));
             match next.await {
                 Watched::Done(Some(Ok(message))) => {
+                    if message.len() > self.limits.max_message {
+                        break Some((too_large(message.len()), Ending::Failed));
+                    }
                     let draft = Draft::new(&[], None, message.len().min(2_048));
-                    let message = draft.end(Kind::Message, message, self.fragment, false);
+                    let message = draft.end(Kind::Message, message, self.limits.fragment, false);
                     if !self.send(message).await {
                         self.reset(ResetCode::EXPIRED);
                         return self.cancelled();
@@ -208,11 +214,15 @@ impl Out {
             }
         };
         let trailers = self.context.take_trailers(&trailers);
-        let (head, ending) = match failed {
+        let (head, mut ending) = match failed {
             None => (ResponseHead::default(), Ending::Done),
             Some((status, ending)) => (failure(&status), ending),
         };
         let last = self.response(&ResponseHead { trailers, ..head }, Bytes::new(), true);
+        let last = last.unwrap_or_else(|status| {
+            ending = Ending::Failed;
+            self.refusal(&status)
+        });
         if !self.send(last).await {
             self.reset(ResetCode::EXPIRED);
         }
@@ -224,19 +234,30 @@ impl Out {
         Ending::Cancelled
     }
 
-    fn response(&self, head: &ResponseHead, body: Bytes, last: bool) -> Outgoing {
+    /// A message of the answer; an error if it is more than may be sent.
+    fn response(&self, head: &ResponseHead, body: Bytes, last: bool) -> Result<Outgoing, Status> {
         let mut draft = Draft::new(&[], None, 64 + body.len().min(2_048));
         let before = draft.bytes.len();
-        let mut body = body;
-        if let Err(error) = head.encode(&mut draft.bytes) {
-            draft.bytes.truncate(before);
-            let status = Status::new(Code::Unexpected, format!("the answer: {error}"));
-            // The status is short, and there is nothing else in it.
-            let _ = failure(&status).encode(&mut draft.bytes);
-            body = Bytes::new();
+        let encoded = head.encode(&mut draft.bytes);
+        encoded.map_err(|error| Status::new(Code::Unexpected, format!("the answer: {error}")))?;
+        let len = draft.bytes.len() - before + body.len();
+        if len > self.limits.max_message {
+            return Err(too_large(len));
         }
-        draft.end(Kind::Response, body, self.fragment, last)
+        Ok(draft.end(Kind::Response, body, self.limits.fragment, last))
     }
+
+    /// A status of our own: short, and nothing else beside it.
+    fn refusal(&self, status: &Status) -> Outgoing {
+        let mut draft = Draft::new(&[], None, 64);
+        // So that it fits.
+        let _ = failure(status).encode(&mut draft.bytes);
+        draft.end(Kind::Response, Bytes::new(), self.limits.fragment, true)
+    }
+}
+
+fn too_large(len: usize) -> Status {
+    Status::new(Code::Unexpected, format!("an answer of {len} bytes is too large"))
 }
 
 fn failure(status: &Status) -> ResponseHead {

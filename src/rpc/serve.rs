@@ -43,9 +43,8 @@ pub(crate) async fn serve_call<S>(
         Ok(body) => body,
         Err(Unread::Silent(code)) => return stream.reset(code),
         Err(Unread::Bad(status)) => {
-            let mut out = Out::new(stream, Context::none(&shared), shared.fragment());
-            out.end(Err(status)).await;
-            permit.end(Ending::Failed);
+            let mut out = Out::new(Link::Whole(stream), Context::none(&shared), shared.exchange);
+            permit.end(out.end(Err(status)).await);
             return out.reset(ResetCode::PROTOCOL_ERROR);
         }
     };
@@ -53,11 +52,10 @@ pub(crate) async fn serve_call<S>(
     let context = Context::new(connection, deadline, shared.state.clone());
     let request = request_of(body, stream, reader, &context);
     let (mut out, request) = match request {
-        (stream, Ok(request)) => (Out::of(stream, context, shared.fragment()), request),
+        (stream, Ok(request)) => (Out::new(stream, context, shared.exchange), request),
         (stream, Err(status)) => {
-            let mut out = Out::of(stream, context, shared.fragment());
-            out.end(Err(status)).await;
-            return permit.end(Ending::Failed);
+            let mut out = Out::new(stream, context, shared.exchange);
+            return permit.end(out.end(Err(status)).await);
         }
     };
     out.deadline = deadline;
@@ -228,10 +226,6 @@ async fn run<S>(
             // Calls of one message each way do not pay for the room that this takes.
             Box::pin(out.stream(content_type, headers, trailers, body)).await
         }
-        outcome => {
-            let ending = if outcome.is_ok() { Ending::Done } else { Ending::Failed };
-            out.end(outcome).await;
-            ending
-        }
+        outcome => out.end(outcome).await,
     }
 }

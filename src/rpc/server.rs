@@ -59,12 +59,6 @@ pub(crate) struct Shared<S> {
     max_sessions: usize,
 }
 
-impl<S> Shared<S> {
-    pub(crate) const fn fragment(&self) -> usize {
-        self.exchange.fragment
-    }
-}
-
 impl Context {
     /// For answers to what is no request.
     pub(crate) fn none<S>(shared: &Shared<S>) -> Self {
