@@ -116,6 +116,15 @@ impl fmt::Debug for Runtime {
     }
 }
 
+/// So long after `now`; where no clock reaches that far, so late that nobody will see it.
+#[cfg(feature = "exchange")]
+pub(crate) fn after(now: Instant, time: Duration) -> Instant {
+    now + time.min(LIFETIME)
+}
+
+#[cfg(feature = "exchange")]
+const LIFETIME: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// `futures-timer`: one helper thread per process, started at the first sleep.
 #[derive(Debug)]
 pub(crate) struct DefaultTimer;

@@ -272,6 +272,18 @@ fn a_session_that_answers_no_pings_is_ended() {
 }
 
 #[test]
+fn times_beyond_the_clock_mean_forever() {
+    let mut world = World::new(23);
+    let health = Health { interval: Duration::MAX, failures: 1 };
+    let config = SetConfig::default().idle_timeout(Some(Duration::MAX)).health(Some(health));
+    let (near, _far, inbound) = world.sets(config, SetConfig::default());
+    drop(near.open(None).unwrap());
+    world.sim.advance(Duration::from_secs(3_600));
+    assert!(!world.client.is_closed());
+    drop(inbound);
+}
+
+#[test]
 fn the_end_of_the_session_closes_its_set() {
     let mut world = World::new(22);
     let (near, _far, inbound) = world.sets(SetConfig::default(), SetConfig::default());

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use trunkline::{
     exchange::ExchangeConfig,
     rpc::{
-        Body, Client, Code, Connection, Context, Endpoint, MethodKind, RegisterError,
+        Attempt, Body, Client, Code, Connection, Context, Endpoint, MethodKind, RegisterError,
         Request, Response, Retryable, Router, Server, ServerBuilder, Status,
         codec::{Json, Protobuf},
     },
@@ -564,6 +564,40 @@ fn a_name_or_a_value_that_is_too_long_fails_alone() {
     });
     world.sim.settle();
     assert_eq!(server.stats().started, 2);
+}
+
+#[test]
+fn times_beyond_the_clock_mean_forever() {
+    let mut world = World::new(27);
+    let builder = ServerBuilder::default().request_timeout(Duration::MAX);
+    let mut router = Router::json();
+    router
+        .unary("A.Left", |ctx: Context, _: ()| async move {
+            Ok(ctx.time_left().map(|left| left.as_millis() as u64))
+        })
+        .unwrap();
+    let (client, server) = world.serve_with(builder, router);
+    let plain = client.clone().timeout(Some(Duration::MAX));
+    let json = plain.clone().json().wait_before_attempts(|_: &Attempt<'_>| Duration::ZERO);
+    world.sim.run(async move {
+        let left: Option<u64> = json.call("A.Left", &()).await.unwrap();
+        assert_eq!(left, None);
+        let body = Body::single("null");
+        let answer = plain.send(Request::new("A.Left", body)).await.unwrap();
+        assert_eq!(answer.body.into_single().unwrap(), "null");
+        // What can be said at most: 2^32 - 1 milliseconds.
+        let call = json.request("A.Left").timeout(Some(Duration::from_secs(1 << 40)));
+        let left: Option<u64> = call.call(&()).await.unwrap();
+        assert_eq!(left, Some(u64::from(u32::MAX)));
+    });
+    let forever = client.wait_before_attempts(|_: &Attempt<'_>| Duration::MAX);
+    let waiting = world.sim.spawn(async move { say(&forever, "x").await.unwrap_err().code() });
+    world.sim.advance(Duration::from_secs(31));
+    assert_eq!(waiting.take(), Some(Code::Timeout));
+    let closing = server.clone();
+    world.sim.run_for(Duration::from_secs(60), async move {
+        closing.shutdown(Duration::MAX).await;
+    });
 }
 
 #[test]

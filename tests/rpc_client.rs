@@ -426,6 +426,22 @@ fn what_was_resolved_is_remembered_for_a_while() {
 }
 
 #[test]
+fn times_beyond_the_clock_mean_forever() {
+    let (mut world, net) = world(22, &["a"]);
+    let cached = Cached::new(Fixed::new(["a", "b"]), Duration::MAX, &world.runtime);
+    let client = net.client().resolve(cached).cool_down(Duration::MAX).dial_timeout(Duration::MAX);
+    let client = client.build().timeout(Some(Duration::MAX));
+    let places = world.sim.run(async move {
+        let mut places = String::new();
+        for _ in 0..6 {
+            places += &place(&client).await.unwrap();
+        }
+        places
+    });
+    assert_eq!((places.as_str(), net.dials()), ("aaaaaa", 2));
+}
+
+#[test]
 fn calls_go_through_a_proxy_and_keep_their_target() {
     let (mut world, net) = world(12, &["proxy"]);
     let seen = Arc::new(Mutex::new(Vec::new()));

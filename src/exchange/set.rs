@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ConfigError, GoAwayCode, PingError, ResetCode, Session, SessionError, Stream, Streams,
-    runtime::Runtime,
+    runtime::{Runtime, after},
 };
 
 /// The limits and times of an [`ExchangeSet`].
@@ -320,8 +320,9 @@ impl Keeper {
             _ => now,
         };
         self.idle = Some((since, [a, b]));
-        if now < since + timeout {
-            return Some(since + timeout);
+        let until = after(since, timeout);
+        if now < until {
+            return Some(until);
         }
         self.idle_timeout = None;
         let session = self.session.clone();
@@ -347,7 +348,7 @@ struct Pulse {
 
 impl Pulse {
     fn new(health: Health, now: Instant) -> Self {
-        Self { health, next: now + health.interval, failed: 0, asked: None }
+        Self { health, next: after(now, health.interval), failed: 0, asked: None }
     }
 
     fn poll(&mut self, session: &Session, now: Instant, cx: &mut Context<'_>) -> Option<Instant> {
@@ -360,7 +361,7 @@ impl Pulse {
         }
         let Poll::Ready(answer) = self.asked.as_mut()?.as_mut().poll(cx) else { return None };
         self.asked = None;
-        self.next = now + self.health.interval;
+        self.next = after(now, self.health.interval);
         match answer {
             Ok(_) => self.failed = 0,
             Err(PingError::TimedOut) => self.failed += 1,

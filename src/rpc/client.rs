@@ -183,7 +183,8 @@ impl<C: Calls, K> Client<C, K> {
             request.service = self.service.clone();
         }
         if request.deadline.is_none() && !request.body.is_streaming() {
-            request.deadline = self.timeout.map(|timeout| self.runtime.now() + timeout);
+            request.deadline =
+                self.timeout.and_then(|timeout| self.runtime.now().checked_add(timeout));
         }
         self.carry_out(&mut request).await
     }

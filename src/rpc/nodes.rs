@@ -16,7 +16,11 @@ use futures::{
 use parking_lot::Mutex;
 
 use super::{BoxError, Code, Node, Request, Resolve, Select, Status, Text, resolve::Candidate};
-use crate::{Session, exchange::within, runtime::Runtime};
+use crate::{
+    Session,
+    exchange::within,
+    runtime::{Runtime, after},
+};
 
 /// Makes sessions. A closure that returns a future is one.
 pub trait Connect: Send + Sync + 'static {
@@ -232,7 +236,7 @@ impl Nodes {
                 }
                 Err(_) => {
                     inner.link = Link::None;
-                    inner.cooling_until = Some(self.runtime.now() + self.cool_down);
+                    inner.cooling_until = Some(after(self.runtime.now(), self.cool_down));
                 }
             }
         }
@@ -248,7 +252,7 @@ impl Nodes {
         let clock = self.runtime.clock().clone();
         let address = node.address.clone();
         Box::pin(async move {
-            let until = clock.now() + timeout;
+            let until = after(clock.now(), timeout);
             match within(dialling, until, &clock).await {
                 Ok(Ok(session)) => Ok(session),
                 Ok(Err(error)) => {

@@ -14,7 +14,10 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::{BoxError, Node, Text};
-use crate::{chance::Chance, runtime::Runtime};
+use crate::{
+    chance::Chance,
+    runtime::{Runtime, after},
+};
 
 /// Tells at which nodes a service is.
 ///
@@ -79,7 +82,7 @@ impl<R: Resolve> Resolve for Cached<R> {
                 known.retain(|_, (until, _)| now < *until);
             }
             if known.len() < MAX_KNOWN {
-                known.insert(service, (now + self.time_to_live, nodes.clone()));
+                known.insert(service, (after(now, self.time_to_live), nodes.clone()));
             }
             Ok(nodes)
         })

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     Protocol, ResetCode, Stream, StreamError,
     exchange::{ExchangeError, Kind, Message, Reader, Role},
+    runtime::after,
     stream::Source,
 };
 
@@ -84,7 +85,8 @@ async fn read_request<S>(
         if found.is_pending() && !armed {
             armed = true;
             // Without a timer there is no such limit.
-            let _ = stream.set_read_deadline(Some(shared.runtime.now() + shared.request_timeout));
+            let _ =
+                stream.set_read_deadline(Some(after(shared.runtime.now(), shared.request_timeout)));
         }
         found
     })

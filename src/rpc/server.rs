@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Backoff, ConfigError, GoAwayCode, ResetCode, Session, Stream, Streams,
     exchange::{ExchangeConfig, within},
-    runtime::Runtime,
+    runtime::{Runtime, after},
 };
 
 /// What a server can serve: a [`Router`](super::Router), one with layers around it, or any `tower`
@@ -243,7 +243,7 @@ impl<S: Serve> Server<S> {
         }
         let runtime = &self.shared.runtime;
         let idle = state.changed(|state| state.load().0 == 0);
-        let done = within(idle, runtime.now() + grace, runtime.clock()).await.is_ok();
+        let done = within(idle, after(runtime.now(), grace), runtime.clock()).await.is_ok();
         let sessions = state.drain();
         let ends = sessions.into_iter().map(|session| async move {
             if !done {
