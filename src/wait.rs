@@ -1,6 +1,11 @@
 //! Who waits for what, in the order in which they came.
 
+#[cfg(feature = "exchange")]
+use std::task::Poll;
 use std::{collections::BTreeMap, task::Waker};
+
+#[cfg(feature = "exchange")]
+use crate::sync::Mutex;
 
 /// Waiters in the order in which they came. A waiter that was woken in vain keeps its place.
 #[derive(Debug, Default)]
@@ -84,6 +89,51 @@ impl WaitList {
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
         self.offered += self.waiting.len();
         std::mem::take(&mut self.waiting).into_values()
+    }
+}
+
+/// Those who wait until something holds. All are woken when it may; who gives up leaves nothing
+/// behind.
+#[cfg(feature = "exchange")]
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    list: Mutex<WaitList>,
+}
+
+#[cfg(feature = "exchange")]
+impl Waiters {
+    pub(crate) async fn until(&self, holds: impl Fn() -> bool) {
+        let mut place = Place { waiters: self, key: None };
+        std::future::poll_fn(|cx| {
+            if holds() {
+                return Poll::Ready(());
+            }
+            let replaced = self.list.lock().register(&mut place.key, cx.waker());
+            drop(replaced);
+            // It may have come to hold before the waker was there.
+            if holds() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// It may hold now.
+    pub(crate) fn wake(&self) {
+        let waiting = self.list.lock().take();
+        waiting.for_each(Waker::wake);
+    }
+}
+
+#[cfg(feature = "exchange")]
+struct Place<'a> {
+    waiters: &'a Waiters,
+    key: Option<u64>,
+}
+
+#[cfg(feature = "exchange")]
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let waker = self.key.and_then(|key| self.waiters.list.lock().remove(key));
+        drop(waker);
     }
 }
 

@@ -6,13 +6,15 @@ mod exchanges;
 mod support;
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex},
+    task::{Context, Waker},
     time::Duration,
 };
 
 use exchanges::{World, runtime};
 use futures::{FutureExt, StreamExt, future::join_all};
-use support::Sim;
+use support::{Flag, Sim};
 use trunkline::exchange::{
     Code, Event, ExchangeError, ExchangeSet, Health, Kind, Message, SetConfig,
 };
@@ -90,6 +92,23 @@ fn draining_waits_for_the_handler_of_an_expired_exchange() {
     world.sim.settle();
     assert!(drained.is_ready());
     drop(keep);
+}
+
+#[test]
+fn who_waits_for_a_drain_no_more_leaves_nothing_behind() {
+    let mut world = World::new(24);
+    let (near, _far, inbound) = world.sets(SetConfig::default(), SetConfig::default());
+    let exchange = near.open(None).unwrap();
+    let flag = Arc::new(Flag::default());
+    let waker = Waker::from(flag.clone());
+    let mut cx = Context::from_waker(&waker);
+    assert!(pin!(near.outbound.drained()).poll(&mut cx).is_pending());
+    assert_eq!(Arc::strong_count(&flag), 2, "only the one here");
+    let mut drained = Box::pin(near.outbound.drained());
+    assert!(drained.as_mut().poll(&mut cx).is_pending());
+    drop(exchange);
+    assert!(flag.take() && drained.as_mut().poll(&mut cx).is_ready());
+    drop(inbound);
 }
 
 #[test]

@@ -10,13 +10,19 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context as TaskContext, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
 use calls::{World, echo, say, sleep};
-use futures::{FutureExt, future::join_all, stream};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+    stream,
+};
 use serde::{Deserialize, Serialize};
+use support::Flag;
 use trunkline::{
     exchange::ExchangeConfig,
     rpc::{
@@ -412,6 +418,48 @@ fn dropping_a_call_reaches_the_handler() {
     world.sim.settle();
     assert!(dropped.load(Ordering::SeqCst) && told.load(Ordering::SeqCst));
     assert_eq!(server.stats().active, 0);
+}
+
+#[test]
+fn who_waits_for_a_cancel_no_more_leaves_nothing_behind() {
+    let mut world = World::new(29);
+    let flag = Arc::new(Flag::default());
+    let seen = flag.clone();
+    let mut router = Router::bytes();
+    router
+        .unary("A.Waits", move |ctx: Context, _: Bytes| {
+            let flag = seen.clone();
+            async move {
+                let stays = ctx.clone();
+                let mut waits = async move { stays.cancelled().await }.boxed();
+                let poll = |waits: &mut BoxFuture<'static, ()>| {
+                    let waker = Waker::from(flag.clone());
+                    waits.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending()
+                };
+                let before = Arc::strong_count(&flag);
+                for _ in 0..10 {
+                    let ctx = ctx.clone();
+                    assert!(poll(&mut async move { ctx.cancelled().await }.boxed()));
+                }
+                assert_eq!(Arc::strong_count(&flag), before);
+                assert!(poll(&mut waits));
+                std::future::pending::<()>().await;
+                waits.await;
+                Ok(Bytes::new())
+            }
+        })
+        .unwrap();
+    // One that lives on, and still waits, is told.
+    let builder = ServerBuilder::default().let_cancelled_finish(true);
+    let (client, server) = world.serve_with(builder, router);
+    let (task, _) = world.sim.spawn_flagged(async move {
+        let _ = client.call::<_, Bytes>("A.Waits", &Bytes::new()).await;
+    });
+    world.sim.settle();
+    assert_eq!((server.stats().active, flag.wakes()), (1, 0));
+    world.sim.drop_task(task);
+    world.sim.settle();
+    assert_eq!(flag.wakes(), 1);
 }
 
 #[test]

@@ -197,7 +197,7 @@ impl ExchangeSet {
     /// [`NoTimer`](ExchangeError::NoTimer).
     pub fn open(&self, deadline: Option<Instant>) -> Result<Exchange, ExchangeError> {
         let mut exchange = Exchange::open(&self.session, &self.config);
-        exchange.enlist(self.outbound.join(None)?);
+        exchange.enlist(self.outbound.join()?);
         if let Some(at) = deadline {
             exchange.set_deadline(at)?;
         }
@@ -211,7 +211,7 @@ impl ExchangeSet {
     ///
     /// [`ExchangeError::SetClosed`] or [`SetFull`](ExchangeError::SetFull).
     pub fn accept(&self, stream: Stream) -> Result<Exchange, ExchangeError> {
-        match self.inbound.join(None) {
+        match self.inbound.join() {
             Ok(ticket) => {
                 let mut exchange = Exchange::accept(&self.session, stream, &self.config);
                 exchange.enlist(ticket);

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, OnceLock},
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Instant,
 };
 
@@ -12,7 +12,7 @@ use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use super::ExchangeError;
-use crate::{ResetCode, proto::deadline::DeadlineQueue, stream::Remote};
+use crate::{ResetCode, proto::deadline::DeadlineQueue, stream::Remote, wait::Waiters};
 
 /// What happened to an exchange of a set; the number tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,12 +51,11 @@ impl Exchanges {
             live: 0,
             deadlines: DeadlineQueue::new(),
             closed: None,
-            drained: Vec::new(),
             keeper: None,
             last_change: 0,
             stats: SetStats::default(),
         });
-        Self { table: Arc::new(Table { state, limit, hook }) }
+        Self { table: Arc::new(Table { state, limit, hook, drained: Waiters::default() }) }
     }
 
     /// How many exchanges there are; expired ones do not count.
@@ -75,18 +74,7 @@ impl Exchanges {
     ///
     /// Dropping the future has no effect.
     pub async fn drained(&self) {
-        std::future::poll_fn(|cx| self.poll_drained(cx)).await
-    }
-
-    fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.table.state.lock();
-        if state.entries.is_empty() {
-            return Poll::Ready(());
-        }
-        if !state.drained.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.drained.push(cx.waker().clone());
-        }
-        Poll::Pending
+        self.table.drained.until(|| self.table.state.lock().entries.is_empty()).await;
     }
 
     /// Ends all exchanges with an error, and lets no more in. The first error wins, for every
@@ -112,9 +100,9 @@ impl Exchanges {
         self.table.state.lock().stats
     }
 
-    pub(crate) fn join(&self, deadline: Option<Instant>) -> Result<Ticket, ExchangeError> {
+    pub(crate) fn join(&self) -> Result<Ticket, ExchangeError> {
         let signal = Arc::new(Signal::default());
-        let (number, keeper) = {
+        let number = {
             let mut state = self.table.state.lock();
             let refused = match &state.closed {
                 Some(_) => Some(ExchangeError::SetClosed),
@@ -132,9 +120,8 @@ impl Exchanges {
             state.last_change += 1;
             let entry = Entry { signal: signal.clone(), deadline: None, live: true, remote: None };
             state.entries.insert(number, entry);
-            (number, state.arm(number, deadline))
+            number
         };
-        wake(keeper);
         self.table.tell(Event::Added(number));
         Ok(Ticket { table: self.table.clone(), signal, number })
     }
@@ -175,6 +162,7 @@ struct Table {
     state: Mutex<State>,
     limit: usize,
     hook: Option<Hook>,
+    drained: Waiters,
 }
 
 impl Table {
@@ -190,9 +178,8 @@ struct State {
     entries: HashMap<u64, Entry>,
     /// Entries that have not expired.
     live: usize,
-    deadlines: DeadlineQueue<u64>,
+    deadlines: DeadlineQueue<(u64, Instant)>,
     closed: Option<ExchangeError>,
-    drained: Vec<Waker>,
     keeper: Option<Waker>,
     last_change: u64,
     stats: SetStats,
@@ -208,23 +195,26 @@ struct Entry {
 
 impl State {
     /// Returns the keeper's waker if it sleeps too long for this.
-    fn arm(&mut self, number: u64, deadline: Option<Instant>) -> Option<Waker> {
-        let at = deadline?;
+    fn arm(&mut self, number: u64, at: Instant) -> Option<Waker> {
         let entry = self.entries.get_mut(&number)?;
+        if entry.deadline == Some(at) {
+            return None;
+        }
         let sooner = self.deadlines.next().is_none_or(|next| at < next);
         if entry.deadline.replace(at).is_some() {
             self.deadlines.cancelled();
         }
-        self.deadlines.push(at, number);
+        self.deadlines.push(at, (number, at));
+        self.sweep();
         if sooner { self.keeper.take() } else { None }
     }
 
     fn take_due(&mut self, now: Instant) -> Vec<(u64, Arc<Signal>, Option<Remote>)> {
         let mut due = Vec::new();
-        while let Some(number) = self.deadlines.pop_due(now) {
+        while let Some((number, at)) = self.deadlines.pop_due(now) {
             let Some(entry) = self.entries.get_mut(&number) else { continue };
             // A deadline that was moved has another place in the queue.
-            if entry.live && entry.deadline.is_some_and(|at| at <= now) {
+            if entry.live && entry.deadline == Some(at) {
                 entry.live = false;
                 self.live -= 1;
                 self.stats.expired += 1;
@@ -234,25 +224,24 @@ impl State {
         due
     }
 
-    /// Whether its leaving is news, and who waits for the last to leave.
-    fn leave(&mut self, number: u64) -> (bool, Vec<Waker>) {
-        let Some(entry) = self.entries.remove(&number) else { return (false, Vec::new()) };
+    fn sweep(&mut self) {
+        let entries = &self.entries;
+        self.deadlines
+            .sweep(|(number, at)| entries.get(&number).is_some_and(|e| e.deadline == Some(at)));
+    }
+
+    /// Whether its leaving is news, and whether it was the last.
+    fn leave(&mut self, number: u64) -> (bool, bool) {
+        let Some(entry) = self.entries.remove(&number) else { return (false, false) };
         self.last_change += 1;
         if entry.live {
             self.live -= 1;
         }
         if entry.deadline.is_some() {
             self.deadlines.cancelled();
-            let entries = &self.entries;
-            self.deadlines.sweep(|number| entries.contains_key(&number));
+            self.sweep();
         }
-        let mut waiting = Vec::new();
-        if self.entries.is_empty() {
-            waiting = std::mem::take(&mut self.drained);
-            // The idle time starts.
-            waiting.extend(self.keeper.take());
-        }
-        (entry.live, waiting)
+        (entry.live, self.entries.is_empty())
     }
 }
 
@@ -265,7 +254,7 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     pub(crate) fn set_deadline(&self, at: Instant) {
-        let keeper = self.table.state.lock().arm(self.number, Some(at));
+        let keeper = self.table.state.lock().arm(self.number, at);
         wake(keeper);
     }
 
@@ -290,11 +279,19 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let (news, waiting) = self.table.state.lock().leave(self.number);
+        let (news, last, keeper) = {
+            let mut state = self.table.state.lock();
+            let (news, last) = state.leave(self.number);
+            // The idle time starts.
+            (news, last, if last { state.keeper.take() } else { None })
+        };
         if news {
             self.table.tell(Event::Removed(self.number));
         }
-        waiting.into_iter().for_each(Waker::wake);
+        if last {
+            self.table.drained.wake();
+        }
+        wake(keeper);
     }
 }
 
@@ -319,5 +316,36 @@ impl Signal {
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::runtime::{ManualTimer, Timer};
+
+    #[test]
+    fn a_deadline_that_moves_leaves_no_others_behind() {
+        let start = ManualTimer::new().now();
+        let exchanges = Exchanges::new(2, None);
+        let moving = exchanges.join().unwrap();
+        let other = exchanges.join().unwrap();
+        other.set_deadline(start + Duration::from_secs(1));
+        for n in 0..100_000 {
+            moving.set_deadline(start + Duration::from_millis(2_000 + n));
+            other.set_deadline(start + Duration::from_secs(1));
+        }
+        assert!(exchanges.table.state.lock().deadlines.len() < 300);
+        let cx = Context::from_waker(Waker::noop());
+        let next = exchanges.expire(start + Duration::from_millis(1_500), &cx);
+        assert_eq!((exchanges.len(), other.failure()), (1, Some(ExchangeError::Timeout)));
+        assert!(next.is_some_and(|at| at <= start + Duration::from_millis(102_000)));
+        exchanges.expire(start + Duration::from_millis(101_998), &cx);
+        assert_eq!((exchanges.len(), moving.failure()), (1, None));
+        exchanges.expire(start + Duration::from_millis(101_999), &cx);
+        assert_eq!((exchanges.len(), moving.failure()), (0, Some(ExchangeError::Timeout)));
+        assert_eq!(exchanges.stats().expired, 2);
     }
 }

@@ -56,6 +56,11 @@ impl<K: Copy> DeadlineQueue<K> {
         }
     }
 
+    #[cfg(all(test, feature = "exchange"))]
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.heap = BinaryHeap::new();
         self.cancelled = 0;

@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -14,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Metadata, Text, Trailers, state::ServerState};
-use crate::transport;
+use crate::{transport, wait::Waiters};
 
 /// A connection, as whoever accepted it knows it. Clients cannot fake any of it. One that a
 /// [`transport`](crate::transport) accepted tells its addresses: `Connection::from(&accepted)`.
@@ -52,7 +51,7 @@ struct Inner {
     deadline: Option<Instant>,
     server: Arc<ServerState>,
     cancelled: AtomicBool,
-    waiting: Mutex<Vec<Waker>>,
+    waiting: Waiters,
     replies: Mutex<Replies>,
 }
 
@@ -74,7 +73,7 @@ impl Context {
             deadline,
             server,
             cancelled: AtomicBool::new(false),
-            waiting: Mutex::default(),
+            waiting: Waiters::default(),
             replies: Mutex::default(),
         };
         let inner = Arc::new(inner);
@@ -131,17 +130,7 @@ impl Context {
     ///
     /// Dropping the future has no effect.
     pub async fn cancelled(&self) {
-        std::future::poll_fn(|cx| {
-            let mut waiting = self.inner.waiting.lock();
-            if self.is_cancelled() {
-                return Poll::Ready(());
-            }
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
+        self.inner.waiting.until(|| self.is_cancelled()).await;
     }
 
     /// Sends this before the answer.
@@ -165,12 +154,8 @@ impl Context {
     }
 
     pub(crate) fn cancel(&self) {
-        let waiting = {
-            let mut waiting = self.inner.waiting.lock();
-            self.inner.cancelled.store(true, Ordering::Release);
-            std::mem::take(&mut *waiting)
-        };
-        waiting.into_iter().for_each(Waker::wake);
+        self.inner.cancelled.store(true, Ordering::Release);
+        self.inner.waiting.wake();
     }
 
     pub(crate) fn server(&self) -> &ServerState {

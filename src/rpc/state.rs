@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Poll, Waker},
     time::Instant,
 };
 
@@ -15,6 +14,7 @@ use parking_lot::Mutex;
 use crate::{
     Session,
     runtime::{Runtime, Timer},
+    wait::Waiters,
 };
 
 /// What a server did, and does.
@@ -61,8 +61,8 @@ pub(crate) struct ServerState {
     endings: [AtomicU64; 4],
     sessions: Mutex<HashMap<u64, Session>>,
     next_session: AtomicU64,
-    /// Who waits for something here to change. Wakers come and go only in shutdown and listen.
-    waiting: Mutex<Vec<Waker>>,
+    /// Shutdown and listen wait for something here to change.
+    waiting: Waiters,
 }
 
 /// How a call ended.
@@ -86,7 +86,7 @@ impl ServerState {
             endings: Default::default(),
             sessions: Mutex::default(),
             next_session: AtomicU64::new(0),
-            waiting: Mutex::default(),
+            waiting: Waiters::default(),
         }
     }
 
@@ -129,26 +129,12 @@ impl ServerState {
     }
 
     pub(super) fn notify(&self) {
-        let waiting = std::mem::take(&mut *self.waiting.lock());
-        waiting.into_iter().for_each(Waker::wake);
+        self.waiting.wake();
     }
 
     /// Waits until something holds.
     pub(super) async fn changed(&self, holds: impl Fn(&Self) -> bool) {
-        std::future::poll_fn(|cx| {
-            if holds(self) {
-                return Poll::Ready(());
-            }
-            {
-                let mut waiting = self.waiting.lock();
-                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    waiting.push(cx.waker().clone());
-                }
-            }
-            // It may have come to hold before the waker was there.
-            if holds(self) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await
+        self.waiting.until(|| holds(self)).await;
     }
 }
 
