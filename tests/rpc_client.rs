@@ -174,6 +174,63 @@ fn a_hundred_callers_share_one_dial() {
 }
 
 #[test]
+fn who_hears_late_of_a_failed_dial_does_not_undo_the_next() {
+    for seed in 0..20 {
+        let (mut world, net) = world(seed, &["a"]);
+        let (dialler, tries) = (net.clone(), AtomicUsize::new(0));
+        let connect = move |node: &Node| {
+            let first = tries.fetch_add(1, Ordering::SeqCst) == 0;
+            let (dial, clock) = (dialler.dial(&node.address), dialler.runtime.clone());
+            async move {
+                sleep(&clock, Duration::from_millis(10)).await;
+                if first { Err("lost".to_owned()) } else { dial.await }
+            }
+        };
+        let client = ClientBuilder::new(&world.runtime, connect);
+        let client = client.resolve(Fixed::new(["a"])).build().retries(0);
+        for again in [true, false] {
+            let client = client.clone();
+            world.sim.spawn(async move {
+                say(&client, "x").await.unwrap_err();
+                if again {
+                    say(&client, "y").await.unwrap();
+                }
+            });
+        }
+        world.sim.advance(Duration::from_millis(12));
+        world.sim.run(async move { say(&client, "z").await }).unwrap();
+        assert_eq!(net.dials(), 2, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_session_that_ends_as_soon_as_it_is_there_is_not_kept() {
+    let (mut world, net) = world(23, &["a"]);
+    let dead = Arc::new(AtomicUsize::new(0));
+    let (dialler, ends) = (net.clone(), dead.clone());
+    let connect = move |node: &Node| {
+        let (dial, ends) = (dialler.dial(&node.address), ends.clone());
+        async move {
+            let session = dial.await?;
+            if ends.load(Ordering::SeqCst) > 0 {
+                // Takes no more calls, but is not closed either.
+                session.go_away();
+            }
+            Ok::<_, String>(session)
+        }
+    };
+    let client = ClientBuilder::new(&world.runtime, connect);
+    let client = client.resolve(Fixed::new(["a"])).build().retries(0);
+    dead.store(1, Ordering::SeqCst);
+    let calls = client.clone();
+    let failed = world.sim.run(async move { say(&calls, "x").await.unwrap_err() });
+    assert_eq!((failed.retryable(), net.dials()), (Retryable::Always, 2));
+    dead.store(0, Ordering::SeqCst);
+    world.sim.run(async move { say(&client, "x").await }).unwrap();
+    assert_eq!(net.dials(), 3);
+}
+
+#[test]
 fn a_session_that_died_is_dialled_again() {
     let (mut world, net) = world(2, &["a"]);
     let client = net.client().resolve(Fixed::new(["a"])).build();

@@ -228,7 +228,12 @@ impl Nodes {
             },
         };
         let mut inner = lease.node.inner.lock();
-        if let Link::Dialling(_) = inner.link {
+        // Another caller may have heard of it before, and dialled again.
+        let current = matches!(
+            &inner.link,
+            Link::Dialling(last) if last.upgrade().is_some_and(|last| last.ptr_eq(&dial))
+        );
+        if current {
             match &dialled {
                 Ok(session) => {
                     inner.link = Link::Live(session.clone());
