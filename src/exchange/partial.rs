@@ -29,7 +29,8 @@ impl Partial {
         if needed > self.buffer.len() {
             // Doubling, so that the bytes are not moved too often, but not for a mere promise.
             let least = if more { 2 * self.filled } else { 0 };
-            let wanted = (needed + promised.min(CHUNK.max(self.filled))).max(least);
+            let ahead = (needed * AHEAD).clamp(MIN_CHUNK, CHUNK).max(self.filled);
+            let wanted = (needed + promised.min(ahead)).max(least);
             let mut larger = new_buffer(wanted, memory);
             larger[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
             self.buffer = larger;
@@ -65,8 +66,12 @@ const fn is_recycled(len: usize) -> bool {
     len >= MIN_RECYCLED && len <= MAX_RECYCLED
 }
 
-/// What is allocated at once for a fragment of which only the beginning is there.
+/// What is allocated at most for a fragment of which only the beginning is there.
 pub(super) const CHUNK: usize = 64 * 1024;
+
+/// Who sent little is promised little: so many times what is there, and no less than this.
+const AHEAD: usize = 8;
+const MIN_CHUNK: usize = 1_024;
 
 /// Below, allocating anew is cheap; and a small body must not pin the memory of a large one.
 const MIN_RECYCLED: usize = 32 * 1024;
@@ -124,6 +129,11 @@ mod tests {
         let mut partial = Partial::default();
         partial.push(&[1; 60_000], usize::MAX / 2, false, None);
         assert_eq!(partial.capacity(), 60_000 + CHUNK);
+        for (there, capacity) in [(1, 1 + MIN_CHUNK), (1_000, 9_000), (10_000, 10_000 + CHUNK)] {
+            let mut partial = Partial::default();
+            partial.push(&vec![1; there], 4 << 20, false, None);
+            assert_eq!(partial.capacity(), capacity);
+        }
         let (mut moved, mut before) = (0, 0);
         let mut partial = Partial::default();
         for _ in 0..1_000 {
