@@ -52,6 +52,10 @@ pub struct Failure {
 
 const STREAMING: u8 = 1;
 
+/// Values of metadata in one place. Held, one takes many times the three bytes that it may take on
+/// the wire.
+const MAX_VALUES: usize = 1_024;
+
 impl RequestHead {
     /// Appends the head.
     ///
@@ -152,7 +156,10 @@ fn put_request(
 
 fn put_metadata(out: &mut Vec<u8>, metadata: &Metadata) -> Result<(), TooLong> {
     let count = metadata.sent().count();
-    let Ok(count) = u16::try_from(count) else { return Err(TooLong("metadata")) };
+    if count > MAX_VALUES {
+        return Err(TooLong("metadata"));
+    }
+    let count = count as u16;
     out.extend_from_slice(&count.to_be_bytes());
     for (name, value) in metadata.sent() {
         put_short(out, name, "metadata name")?;
@@ -190,7 +197,11 @@ fn metadata(bytes: &mut Bytes) -> Result<Metadata, BadHead> {
     if bytes.len() < 2 {
         return Err(BadHead::CutShort("metadata"));
     }
-    for _ in 0..bytes.get_u16() {
+    let count = bytes.get_u16();
+    if usize::from(count) > MAX_VALUES {
+        return Err(BadHead::TooMany(count));
+    }
+    for _ in 0..count {
         let name = short_text(bytes, "metadata name")?;
         let value = take(bytes, 2, "metadata value")?;
         metadata.receive(name, value);
@@ -249,6 +260,8 @@ pub enum BadHead {
     NotText(&'static str),
     /// Flags nobody defined.
     UnknownFlags(u8),
+    /// So many values of metadata.
+    TooMany(u16),
 }
 
 impl fmt::Display for BadHead {
@@ -257,6 +270,9 @@ impl fmt::Display for BadHead {
             Self::CutShort(field) => write!(f, "the head ends within its {field}"),
             Self::NotText(field) => write!(f, "the {field} is not UTF-8"),
             Self::UnknownFlags(flags) => write!(f, "unknown flags {flags:#04x} in the head"),
+            Self::TooMany(count) => {
+                write!(f, "{count} values of metadata, where {MAX_VALUES} are the most")
+            }
         }
     }
 }
