@@ -26,8 +26,8 @@ use support::Flag;
 use trunkline::{
     exchange::ExchangeConfig,
     rpc::{
-        Attempt, Body, Client, Code, Connection, Context, Endpoint, MethodKind, RegisterError,
-        Request, Response, Retryable, Router, Server, ServerBuilder, Status,
+        Attempt, Body, Client, Code, Connection, Context, Endpoint, MethodKind, Receiver,
+        RegisterError, Request, Response, Retryable, Router, Server, ServerBuilder, Status,
         codec::{Json, Protobuf},
     },
 };
@@ -42,6 +42,14 @@ struct Point {
 struct Number {
     #[prost(int64, tag = "1")]
     value: i64,
+}
+
+/// What only sometimes is a number.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Word {
+    Number(i64),
+    Text(&'static str),
 }
 
 #[test]
@@ -137,6 +145,10 @@ fn an_unknown_content_type_costs_the_call_only() {
         let failed = json.request("A.B").content_type("text/x").call::<_, i64>(&1).await;
         let failed = failed.unwrap_err();
         assert_eq!((failed.code(), failed.is_remote()), (Code::UnsupportedType, false));
+        let failed = json.request("A.B").accept("text/x").call::<_, i64>(&1).await.unwrap_err();
+        assert_eq!((failed.code(), failed.is_remote()), (Code::UnsupportedType, false));
+        let begun = json.request("A.B").accept("text/x").bidirectional::<i64, i64>().await;
+        assert_eq!(begun.unwrap_err().code(), Code::UnsupportedType);
         assert_eq!(json.call::<_, i64>("A.B", &1).await, Ok(1));
     });
     assert_eq!(ran.load(Ordering::SeqCst), 1, "the handler ran for the good call only");
@@ -160,6 +172,55 @@ fn bodies_that_cannot_be_decoded_are_told_apart() {
         assert_eq!(client.call::<i64, String>("A.Text", &7).await.unwrap(), "7");
     });
     assert_eq!(server.stats().started, 3);
+}
+
+#[test]
+fn one_bad_message_of_many_ends_its_stream() {
+    // spec.md §15.4.2
+    let mut world = World::new(30);
+    let mut router = Router::json();
+    router
+        .client_streaming("A.Sum", |_, mut numbers: Receiver<i64, Json>| async move {
+            let mut sum = 0;
+            while let Some(n) = numbers.next().await {
+                sum += n?;
+            }
+            Ok(sum)
+        })
+        .unwrap()
+        .server_streaming("A.Words", |_, n: i64| async move {
+            Ok(stream::iter(
+                (0..n).map(|n| Ok(if n == 1 { Word::Text("x") } else { Word::Number(n) })),
+            ))
+        })
+        .unwrap();
+    let (client, server) = world.serve(router);
+    let client = client.json();
+    world.sim.run(async move {
+        // The request: the handler is told, and with it the caller.
+        let call = client.request("A.Sum").client_streaming::<Word, i64>();
+        let (mut sender, answer) = call.await.unwrap();
+        for message in [Word::Number(1), Word::Text("x"), Word::Number(2)] {
+            let _ = sender.send(&message).await;
+        }
+        let _ = sender.finish().await;
+        let failed = answer.await.unwrap_err();
+        assert_eq!((failed.code(), failed.is_remote()), (Code::BadRequest, true));
+        // The answer: found here, and the rest is not waited for.
+        let call = client.request("A.Words");
+        let mut words = call.server_streaming::<i64, i64>(&1_000_000).await.unwrap();
+        assert_eq!(words.next().await.unwrap().unwrap(), 0);
+        let failed = words.next().await.unwrap().unwrap_err();
+        assert_eq!((failed.code(), failed.is_remote()), (Code::BadRequest, false));
+        assert!(words.next().await.is_none());
+        let call = client.request("A.Sum").client_streaming::<i64, i64>();
+        let (mut sender, answer) = call.await.unwrap();
+        sender.send(&5).await.unwrap();
+        sender.finish().await.unwrap();
+        assert_eq!(answer.await.unwrap().message, 5);
+    });
+    world.sim.settle();
+    assert_eq!(server.stats().active, 0, "who answers without end was told to stop");
 }
 
 #[test]
@@ -668,6 +729,11 @@ fn endpoints_tell_all_about_a_method() {
     let mut router = Router::json();
     router.describe("since", "2.0");
     router.unary("A.B", |_, n: i64| async move { Ok(n.to_string()) }).unwrap();
+    let same = |_: Context, messages: Receiver<i64, Json>| async move { Ok(messages) };
+    let many = |_: Context, n: i64| async move { Ok(stream::iter([Ok(n.to_string())])) };
+    let last = |_: Context, _: Receiver<String, Json>| async move { Ok(7_u8) };
+    router.describe("since", "2.1").describe("by", "us").client_streaming("A.Up", last).unwrap();
+    router.server_streaming("A.Down", many).unwrap().bidirectional("A.Both", same).unwrap();
     router.with_debug().unwrap();
     let find = |name: &str| -> Endpoint {
         router.endpoints().find(|endpoint| endpoint.name == name).unwrap().clone()
@@ -676,6 +742,18 @@ fn endpoints_tell_all_about_a_method() {
     assert_eq!(endpoint.kind, MethodKind::Unary);
     assert_eq!((endpoint.request, endpoint.response), ("i64", "alloc::string::String"));
     assert_eq!(endpoint.metadata.text("since"), Some("2.0"));
+    let [up, down, both] = ["A.Up", "A.Down", "A.Both"].map(find);
+    assert_eq!((up.kind, up.request, up.response), {
+        (MethodKind::ClientStreaming, "alloc::string::String", "u8")
+    });
+    assert_eq!((up.metadata.text("since"), up.metadata.text("by")), (Some("2.1"), Some("us")));
+    assert_eq!((down.kind, down.request, down.response), {
+        (MethodKind::ServerStreaming, "i64", "alloc::string::String")
+    });
+    assert_eq!((both.kind, both.request, both.response), (MethodKind::Bidirectional, "i64", "i64"));
+    assert!(down.metadata.is_empty() && both.metadata.is_empty());
+    let names: Vec<_> = router.endpoints().map(|endpoint| endpoint.name.to_string()).collect();
+    assert_eq!(names, ["A.B", "A.Both", "A.Down", "A.Up", "Debug.Health", "Debug.Stats"]);
     assert!(find("Debug.Health").metadata.is_empty() && find("Debug.Stats").request == "()");
 }
 
