@@ -412,6 +412,21 @@ mod tests {
     }
 
     #[test]
+    fn the_end_may_come_between_messages_alone() {
+        // spec.md §14.1.3
+        let mut wire = Vec::new();
+        let mut ends = vec![0];
+        for (body, ttl) in [("abcd", Some(9)), ("", None), ("xyz", None)] {
+            encode(&Message::new(Kind::Message, body), ttl, 2, &mut wire);
+            ends.push(wire.len());
+        }
+        for cut in 0..=wire.len() {
+            let (_, decoder) = decode_all(&wire[..cut], 3, 100).unwrap();
+            assert_eq!(decoder.at_boundary(), ends.contains(&cut), "after {cut} bytes");
+        }
+    }
+
+    #[test]
     fn only_the_opener_sets_a_time_to_live() {
         let mut decoder = Decoder::new(100, false);
         let mut input = Bytes::from_static(&[2, 2, 0, 0, 0, 0, 0, 4, 0, 0, 0, 9]);
