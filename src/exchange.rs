@@ -40,6 +40,7 @@
 mod codec;
 mod config;
 mod error;
+mod keeper;
 mod messages;
 mod outgoing;
 mod partial;

@@ -43,6 +43,7 @@
 
 mod answer;
 mod body;
+mod builder;
 mod call;
 mod channel;
 mod client;
@@ -68,8 +69,9 @@ pub mod wire;
 
 pub use self::{
     body::{Body, Trailers},
+    builder::ClientBuilder,
     call::{Call, Pending, Reply},
-    channel::{Channel, ClientBuilder, Node},
+    channel::{Channel, Node},
     client::Client,
     context::{Connection, Context},
     layer::{Calls, Layered, Stack, Wrap},

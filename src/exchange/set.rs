@@ -8,16 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, future::BoxFuture};
+use futures::StreamExt;
 
 use super::{
     Exchange, ExchangeConfig, ExchangeError,
+    keeper::Keeper,
     table::{Event, Exchanges, Hook},
 };
-use crate::{
-    ConfigError, GoAwayCode, PingError, ResetCode, Session, SessionError, Stream, Streams,
-    runtime::{Runtime, after},
-};
+use crate::{ConfigError, ResetCode, Session, Stream, Streams, runtime::Runtime};
 
 /// The limits and times of an [`ExchangeSet`].
 #[derive(Clone)]
@@ -158,28 +156,9 @@ impl ExchangeSet {
         let inbound = Exchanges::new(config.max_inbound, config.on_inbound);
         let outbound = Exchanges::new(config.max_outbound, config.on_outbound);
         let (held, released) = futures::channel::oneshot::channel();
-        let keeper = Keeper {
-            tables: [inbound.clone(), outbound.clone()],
-            runtime: runtime.clone(),
-            session: session.clone(),
-            idle_timeout: config.idle_timeout,
-            idle: None,
-            health: config.health.map(|health| Pulse::new(health, runtime.now())),
-            sleep: None,
-        };
-        let ended = session.clone();
-        runtime.spawn(async move {
-            let mut keeper = keeper;
-            let kept = std::future::poll_fn(|cx| keeper.poll(cx));
-            let closed = std::pin::pin!(ended.closed());
-            let until = futures::future::select(closed, released);
-            if let futures::future::Either::Right((futures::future::Either::Left((end, _)), _)) =
-                futures::future::select(kept, until).await
-            {
-                let error = ExchangeError::Session(end.err().unwrap_or(SessionError::Closed));
-                keeper.tables.iter().for_each(|table| table.fail_all(&error));
-            }
-        });
+        let tables = [inbound.clone(), outbound.clone()];
+        let keeper = Keeper::new(tables, runtime, &session, config.idle_timeout, config.health);
+        runtime.spawn(keeper.keep(released));
         let config = config.exchange;
         Ok(Self { session, config, inbound, outbound, _held: Arc::new(held) })
     }
@@ -269,108 +248,5 @@ impl futures::Stream for Inbound {
                 return Poll::Ready(Some(exchange));
             }
         }
-    }
-}
-
-/// Keeps the time of a set.
-struct Keeper {
-    tables: [Exchanges; 2],
-    runtime: Runtime,
-    session: Session,
-    idle_timeout: Option<Duration>,
-    /// Since when nothing changed, and what had been counted by then.
-    idle: Option<(Instant, [u64; 2])>,
-    health: Option<Pulse>,
-    sleep: Option<(Instant, crate::runtime::BoxFuture)>,
-}
-
-impl Keeper {
-    /// Never ready: what it does, it does on the way.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let now = self.runtime.now();
-            let mut next = self.tables.iter().filter_map(|table| table.expire(now, cx)).min();
-            next = earlier(next, self.check_idle(now));
-            if let Some(pulse) = &mut self.health {
-                next = earlier(next, pulse.poll(&self.session, now, cx));
-            }
-            let Some(at) = next else {
-                self.sleep = None;
-                return Poll::Pending;
-            };
-            if self.sleep.as_ref().is_none_or(|(until, _)| *until != at) {
-                self.sleep = Some((at, self.runtime.sleep_until(at)));
-            }
-            let Some((_, sleep)) = &mut self.sleep else { return Poll::Pending };
-            std::task::ready!(sleep.as_mut().poll(cx));
-            self.sleep = None;
-        }
-    }
-
-    /// When to look again.
-    fn check_idle(&mut self, now: Instant) -> Option<Instant> {
-        let timeout = self.idle_timeout?;
-        let [(inbound, a), (outbound, b)] = [self.tables[0].activity(), self.tables[1].activity()];
-        if inbound + outbound > 0 {
-            self.idle = None;
-            return None;
-        }
-        let since = match self.idle {
-            Some((since, seen)) if seen == [a, b] => since,
-            _ => now,
-        };
-        self.idle = Some((since, [a, b]));
-        let until = after(since, timeout);
-        if now < until {
-            return Some(until);
-        }
-        self.idle_timeout = None;
-        let session = self.session.clone();
-        // How it ends is what the session's own `closed` says.
-        self.runtime.spawn(async move {
-            let _ = session.close().await;
-        });
-        None
-    }
-}
-
-fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    [a, b].into_iter().flatten().min()
-}
-
-/// Pings, and counts those without an answer.
-struct Pulse {
-    health: Health,
-    next: Instant,
-    failed: u32,
-    asked: Option<BoxFuture<'static, Result<Duration, PingError>>>,
-}
-
-impl Pulse {
-    fn new(health: Health, now: Instant) -> Self {
-        Self { health, next: after(now, health.interval), failed: 0, asked: None }
-    }
-
-    fn poll(&mut self, session: &Session, now: Instant, cx: &mut Context<'_>) -> Option<Instant> {
-        if self.asked.is_none() {
-            if now < self.next {
-                return Some(self.next);
-            }
-            let session = session.clone();
-            self.asked = Some(Box::pin(async move { session.ping().await }));
-        }
-        let Poll::Ready(answer) = self.asked.as_mut()?.as_mut().poll(cx) else { return None };
-        self.asked = None;
-        self.next = after(now, self.health.interval);
-        match answer {
-            Ok(_) => self.failed = 0,
-            Err(PingError::TimedOut) => self.failed += 1,
-            Err(PingError::Unsupported | PingError::Session(_)) => return None,
-        }
-        if self.failed >= self.health.failures {
-            session.abort(GoAwayCode::INTERNAL_ERROR);
-            return None;
-        }
-        Some(self.next)
     }
 }

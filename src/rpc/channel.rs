@@ -8,15 +8,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::{
-    Body, Calls, Client, Code, Connect, Layered, Metadata, Request, Resolve, Response, Retry,
-    RoundRobin, Select, Status, Text, Trailers, Wrap,
+    Body, Calls, Code, Metadata, Request, Response, Status, Text, Trailers,
     body::Inner,
     incoming::{Half, Incoming},
     message::Outcome,
-    nodes::{Lease, Nodes, Via},
+    nodes::{Lease, Nodes},
     sender::Link,
     wire,
 };
@@ -45,8 +43,8 @@ impl Node {
     }
 }
 
-/// Carries single attempts of calls to servers; the innermost part of a [`Client`]. Cheap to
-/// clone.
+/// Carries single attempts of calls to servers; the innermost part of a
+/// [`Client`](super::Client). Cheap to clone.
 #[derive(Clone)]
 pub struct Channel {
     shared: Arc<Shared>,
@@ -69,6 +67,12 @@ impl Channel {
         let target = Target::One(session);
         let cool_down = Duration::ZERO;
         Self { shared: Arc::new(Shared { target, config, runtime: runtime.clone(), cool_down }) }
+    }
+
+    pub(crate) fn among(nodes: Nodes, config: ExchangeConfig) -> Self {
+        let (runtime, cool_down) = (nodes.runtime.clone(), nodes.cool_down);
+        let target = Target::Many(Box::new(nodes));
+        Self { shared: Arc::new(Shared { target, config, runtime, cool_down }) }
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {
@@ -314,124 +318,5 @@ impl Calls for Channel {
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel").finish_non_exhaustive()
-    }
-}
-
-/// Builds a [`Client`] of services at several nodes.
-///
-/// ```
-/// use std::time::Duration;
-/// use trunkline::rpc::{ClientBuilder, Fixed, LeastPending, Node};
-/// use trunkline::runtime::Runtime;
-/// use trunkline::{Config, Session};
-///
-/// let runtime = Runtime::new(|task| smol::spawn(task).detach());
-/// let client = ClientBuilder::new(&runtime, |node: &Node| {
-///     let address = node.address.to_string();
-///     async move {
-///         let tcp = smol::net::TcpStream::connect(address).await?;
-///         let (session, driver) = Session::client(tcp, Config::default());
-///         smol::spawn(driver).detach();
-///         Ok::<_, std::io::Error>(session)
-///     }
-/// })
-/// .resolve(Fixed::new(["10.0.0.1:4000", "10.0.0.2:4000"]))
-/// .select(LeastPending::default())
-/// .cool_down(Duration::from_secs(5))
-/// .build();
-/// ```
-#[must_use]
-pub struct ClientBuilder {
-    nodes: Nodes,
-    config: ExchangeConfig,
-}
-
-impl ClientBuilder {
-    /// A client that dials with `connect`; the sessions' clock must be the runtime's.
-    pub fn new(runtime: &Runtime, connect: impl Connect) -> Self {
-        let nodes = Nodes {
-            connect: Arc::new(connect),
-            resolve: Box::new(super::Fixed::new(Vec::<Text>::new())),
-            select: Box::new(RoundRobin::default()),
-            via: None,
-            cool_down: Duration::from_secs(1),
-            dial_timeout: Duration::from_secs(5),
-            runtime: runtime.clone(),
-            table: Mutex::default(),
-        };
-        Self { nodes, config: ExchangeConfig::default() }
-    }
-
-    /// Where services are. Default: nowhere.
-    pub fn resolve(mut self, resolve: impl Resolve) -> Self {
-        self.nodes.resolve = Box::new(resolve);
-        self
-    }
-
-    /// Which node to take. Default [`RoundRobin`].
-    pub fn select(mut self, select: impl Select) -> Self {
-        self.nodes.select = Box::new(select);
-        self
-    }
-
-    /// How long a node that could not be reached, or whose connection failed, is passed over
-    /// while there are others. Default 1 s.
-    pub const fn cool_down(mut self, time: Duration) -> Self {
-        self.nodes.cool_down = time;
-        self
-    }
-
-    /// How long a dial may take, within the deadline of the call. Default 5 s.
-    pub const fn dial_timeout(mut self, timeout: Duration) -> Self {
-        self.nodes.dial_timeout = timeout;
-        self
-    }
-
-    /// Calls go to this address, whatever their service, which they keep naming.
-    pub fn via_address(mut self, address: impl Into<Text>) -> Self {
-        self.nodes.via = Some(Via::Node(Node::new(address)));
-        self
-    }
-
-    /// Calls go to a node of this service, whatever their own, which they keep naming.
-    pub fn via_service(mut self, service: impl Into<Text>) -> Self {
-        self.nodes.via = Some(Via::Service(service.into()));
-        self
-    }
-
-    /// The limits of messages.
-    pub const fn exchange(mut self, config: ExchangeConfig) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// The client.
-    pub fn build(self) -> Client {
-        Client::from_channel(self.channel())
-    }
-
-    /// The client, with middleware around each attempt of a call; [`Client::layer`] puts it
-    /// around whole calls.
-    pub fn build_with_attempts<L>(self, layer: &L) -> Client<Retry<Layered<L::Service>>>
-    where
-        L: tower_layer::Layer<Wrap<Channel>>,
-        Layered<L::Service>: Calls,
-    {
-        let channel = self.channel();
-        let runtime = channel.runtime().clone();
-        let layered = Layered::new(layer.layer(Wrap::new(channel)));
-        Client::from_calls(Retry::new(layered, &runtime), &runtime)
-    }
-
-    fn channel(self) -> Channel {
-        let (runtime, cool_down) = (self.nodes.runtime.clone(), self.nodes.cool_down);
-        let target = Target::Many(Box::new(self.nodes));
-        Channel { shared: Arc::new(Shared { target, config: self.config, runtime, cool_down }) }
-    }
-}
-
-impl fmt::Debug for ClientBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder").field("config", &self.config).finish_non_exhaustive()
     }
 }
