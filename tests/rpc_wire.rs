@@ -229,16 +229,18 @@ fn an_answer_that_is_none_is_a_protocol_error() {
 }
 
 #[test]
-fn fragments_and_messages_of_one_byte_make_the_same_call() {
+fn fragments_of_every_size_make_the_same_call() {
     let mut world = World::new(7);
-    let tiny = ExchangeConfig::builder().fragment(1).build().unwrap();
-    let (near, far) = world.pair();
-    let server = trunkline::rpc::ServerBuilder::default().exchange(tiny);
-    let server = server.build(echo(&world.runtime), &world.runtime).unwrap();
-    world.runtime.spawn(server.serve(far));
-    let client = Client::with_limits(near, &world.runtime, tiny);
-    let said = world.sim.run(async move { say(&client, "in small pieces").await });
-    assert_eq!(said.unwrap(), "in small pieces");
+    for size in 1..=80 {
+        let tiny = ExchangeConfig::builder().fragment(size).build().unwrap();
+        let (near, far) = world.pair();
+        let server = trunkline::rpc::ServerBuilder::default().exchange(tiny);
+        let server = server.build(echo(&world.runtime), &world.runtime).unwrap();
+        world.runtime.spawn(server.serve(far));
+        let client = Client::with_limits(near, &world.runtime, tiny);
+        let said = world.sim.run(async move { say(&client, "in small pieces").await });
+        assert_eq!(said.unwrap(), "in small pieces", "{size} bytes");
+    }
 }
 
 #[test]
