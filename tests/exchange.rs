@@ -8,11 +8,11 @@ mod support;
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use exchanges::World;
-use futures::FutureExt;
-use support::{count, pattern};
+use futures::{FutureExt, StreamExt};
+use support::{Sim, count, pattern};
 use trunkline::{
     Dispatcher, Protocol, ResetCode, Session, SessionError,
-    exchange::{Code, Exchange, ExchangeConfig, ExchangeError, Kind, Malformed, Message},
+    exchange::{Code, Exchange, ExchangeConfig, ExchangeError, Kind, Malformed, Message, encode},
 };
 
 #[test]
@@ -348,6 +348,102 @@ fn either_end_may_wait_for_longer_than_the_close_timeout() {
             assert_eq!(hears.recv().await.unwrap().unwrap().body, "at last");
             assert_eq!(hears.recv().await, Ok(None));
         });
+    }
+}
+
+#[test]
+fn who_waits_for_a_cancel_hears_of_the_deadline() {
+    let mut world = World::new(30);
+    let (near, mut far) = world.pair_with(Some(Duration::from_secs(2)));
+    let told = world.sim.spawn(async move { far.cancelled().await });
+    world.sim.advance(Duration::from_millis(1_990));
+    assert!(!told.is_ready());
+    world.sim.advance(Duration::from_millis(20));
+    assert_eq!(told.take(), Some(ExchangeError::Timeout));
+    drop(near);
+}
+
+#[test]
+fn an_exchange_that_waits_for_a_stream_waits_no_longer_than_its_deadline() {
+    // spec.md §14.4.3
+    let mut sim = Sim::new(31);
+    let config = sim.config().max_outbound_streams(1).build().unwrap();
+    let (client, _server) = sim.pair_with(1 << 16, config.clone(), config);
+    let mut first = Exchange::open(&client, &ExchangeConfig::default());
+    let mut second = Exchange::open(&client, &ExchangeConfig::default());
+    second.set_deadline(sim.now() + Duration::from_secs(2)).unwrap();
+    let first = sim.run(async move {
+        first.send(Message::new(Kind::Request, "x")).await.unwrap();
+        first
+    });
+    let told = sim.spawn(async move { second.send(Message::new(Kind::Request, "y")).await });
+    sim.advance(Duration::from_millis(1_999));
+    assert!(!told.is_ready());
+    sim.advance(Duration::from_millis(2));
+    assert_eq!(told.take(), Some(Err(ExchangeError::Timeout)));
+    drop(first);
+}
+
+#[test]
+fn a_sender_without_room_hears_why_the_other_side_ended() {
+    let mut world = World::new(32);
+    let mut near = Exchange::open(&world.client, &ExchangeConfig::default());
+    let stuck = world
+        .sim
+        .spawn(async move { near.send(Message::new(Kind::Request, vec![0; 4_000_000])).await });
+    let mut streams = world.streams.take().unwrap();
+    let mut far = world.sim.run(async move { streams.next().await.unwrap() });
+    world.sim.settle();
+    assert!(!stuck.is_ready());
+    let mut why = Vec::new();
+    encode(&Message::new(Kind::Error, &b"\x03full"[..]), None, 100, &mut why);
+    world.sim.run(async move {
+        futures::AsyncWriteExt::write_all(&mut far, &why).await.unwrap();
+        far.reset(ResetCode::OVERLOADED);
+    });
+    world.sim.settle();
+    let said = ExchangeError::Remote { code: Code::Busy, message: "full".to_owned() };
+    assert_eq!(stuck.take(), Some(Err(said)));
+}
+
+#[test]
+fn a_sender_without_room_waits_no_longer_than_its_deadline() {
+    // spec.md §14.4.3
+    let mut world = World::new(33);
+    let client = world.client.clone();
+    let mut near = Exchange::open(&client, &ExchangeConfig::default());
+    near.set_deadline(world.sim.now() + Duration::from_secs(2)).unwrap();
+    let stuck = world
+        .sim
+        .spawn(async move { near.send(Message::new(Kind::Request, vec![0; 4_000_000])).await });
+    let server = world.server.clone();
+    let mut streams = world.streams.take().unwrap();
+    let mut other = world.sim.run(async move { streams.next().await.unwrap() });
+    world.sim.advance(Duration::from_millis(1_999));
+    assert!(!stuck.is_ready());
+    world.sim.advance(Duration::from_millis(2));
+    assert_eq!(stuck.take(), Some(Err(ExchangeError::Timeout)));
+    // The other side is told that it was the time.
+    let (_, error) = world.sim.run(async move { support::read_all(&mut other).await });
+    assert_eq!(error, Some(trunkline::StreamError::Reset(ResetCode::EXPIRED)));
+    drop(server);
+}
+
+#[test]
+fn an_opener_waits_for_a_response_and_for_nothing_behind_it() {
+    // spec.md §14.1.4
+    for (kind, cancelled) in [(Kind::Response, false), (Kind::Message, true)] {
+        let mut world = World::new(34);
+        let (mut near, mut far) = world.pair();
+        let mut far = world.sim.run(async move {
+            near.finish().await.unwrap();
+            far.send(Message::new(kind, "x")).await.unwrap();
+            near.recv_kind(kind).await.unwrap();
+            drop(near);
+            far
+        });
+        world.sim.settle();
+        assert_eq!(far.cancelled().now_or_never().is_some(), cancelled, "{kind:?}");
     }
 }
 

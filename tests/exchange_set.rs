@@ -14,7 +14,7 @@ use std::{
 
 use exchanges::{World, runtime};
 use futures::{FutureExt, StreamExt, future::join_all};
-use support::{Flag, Sim};
+use support::{ACK, Flag, PING, SYN, Sim, header};
 use trunkline::exchange::{
     Code, Event, ExchangeError, ExchangeSet, Health, Kind, Message, SetConfig,
 };
@@ -286,8 +286,113 @@ fn a_session_that_answers_no_pings_is_ended() {
     });
     sim.advance(Duration::from_secs(55));
     assert!(!failed.is_ready(), "four failures are not five");
-    sim.advance(Duration::from_secs(20));
+    // Pings after 10, 22, 34, 46 and 58 s, each waited for two.
+    sim.advance(Duration::from_secs(6));
     assert_eq!(failed.take().unwrap().code(), Code::Network);
+}
+
+#[test]
+fn an_answered_ping_makes_up_for_those_before() {
+    let mut sim = Sim::new(29);
+    let runtime = runtime(&mut sim);
+    let config = sim.config().keepalive(None).ping_timeout(Duration::from_secs(2)).build().unwrap();
+    let (client, mut raw) = sim.client_with_peer(config);
+    let health = Health { interval: Duration::from_secs(10), failures: 2 };
+    let set = SetConfig::default().health(Some(health));
+    let _set = ExchangeSet::new(client.clone(), &runtime, set).unwrap();
+    for round in 0..6 {
+        sim.advance(Duration::from_millis(10_500));
+        let asked = raw.receive().0;
+        let ping = asked.iter().find(|frame| frame.kind == PING && frame.flags == SYN);
+        if round % 2 == 1 {
+            raw.send(&header(PING, ACK, 0, ping.expect("a ping").length));
+        } else {
+            sim.advance(Duration::from_secs(2));
+        }
+        assert!(!client.is_closed(), "round {round}");
+        sim.settle();
+    }
+    sim.advance(Duration::from_secs(30));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn whoever_waits_for_anything_gets_the_sets_error() {
+    let mut world = World::new(26);
+    let (near, _far, mut inbound) = world.sets(SetConfig::default(), SetConfig::default());
+    let mut exchanges: Vec<_> = (0..3).map(|_| near.open(None).unwrap()).collect();
+    let (mut silent, mut stuck, mut watching) = {
+        let [c, b, a] = [exchanges.pop(), exchanges.pop(), exchanges.pop()].map(Option::unwrap);
+        (a, b, c)
+    };
+    let held = world.sim.run(async move {
+        let mut held = Vec::new();
+        for exchange in [&mut silent, &mut stuck, &mut watching] {
+            exchange.send(Message::new(Kind::Request, "x")).await.unwrap();
+            held.push(inbound.next().await.unwrap());
+        }
+        (silent, stuck, watching, held, inbound)
+    });
+    let (mut silent, mut stuck, mut watching, held, inbound) = held;
+    let stuck = world.sim.spawn(async move {
+        stuck.send(Message::new(Kind::Message, vec![0; 4_000_000])).await.unwrap_err()
+    });
+    let watching = world.sim.spawn(async move { watching.cancelled().await });
+    world.sim.settle();
+    assert!(!stuck.is_ready() && !watching.is_ready());
+    let expected = ExchangeError::Failed(Code::Unavailable);
+    near.fail_all(&expected);
+    world.sim.settle();
+    assert_eq!((stuck.take(), watching.take()), (Some(expected.clone()), Some(expected.clone())));
+    // Who looks later, and has lost the session too, hears of what came first.
+    world.client.abort(trunkline::GoAwayCode::INTERNAL_ERROR);
+    world.sim.settle();
+    let sent = silent.send(Message::new(Kind::Message, "y")).now_or_never();
+    assert_eq!(sent, Some(Err(expected)));
+    drop((held, inbound));
+}
+
+#[test]
+fn expiry_resets_the_stream_without_the_other_sides_help() {
+    let mut world = World::new(27);
+    let near = ExchangeSet::new(world.client.clone(), &world.runtime, SetConfig::default());
+    let near = near.unwrap();
+    let mut exchange = near.open(Some(world.sim.now() + Duration::from_secs(1))).unwrap();
+    let mut streams = world.streams.take().unwrap();
+    let (mut exchange, mut stream) = world.sim.run(async move {
+        exchange.send(Message::new(Kind::Request, "x")).await.unwrap();
+        (exchange, streams.next().await.unwrap())
+    });
+    world.sim.advance(Duration::from_millis(1_001));
+    let (_, error) = world.sim.run(async move { support::read_all(&mut stream).await });
+    assert_eq!(error, Some(trunkline::StreamError::Reset(trunkline::ResetCode::EXPIRED)));
+    // It expired once, whatever is set later.
+    assert_eq!((near.outbound.len(), near.outbound.stats().expired), (0, 1));
+    let other = near.open(None).unwrap();
+    exchange.set_deadline(world.sim.now() + Duration::from_secs(1)).unwrap();
+    world.sim.advance(Duration::from_secs(2));
+    assert_eq!((near.outbound.len(), near.outbound.stats().expired), (1, 1));
+    drop(exchange);
+    assert_eq!(near.outbound.len(), 1);
+    drop(other);
+    assert_eq!(near.outbound.len(), 0);
+}
+
+#[test]
+fn the_idle_time_starts_anew_with_each_exchange() {
+    let mut world = World::new(30);
+    let near = SetConfig::default().idle_timeout(Some(Duration::from_secs(60)));
+    let (near, _far, inbound) = world.sets(near, SetConfig::default());
+    for _ in 0..5 {
+        world.sim.advance(Duration::from_secs(50));
+        // Begun and over in one moment.
+        drop(near.open(None).unwrap());
+    }
+    world.sim.advance(Duration::from_secs(59));
+    assert!(!world.client.is_closed());
+    world.sim.advance(Duration::from_secs(5));
+    assert!(world.client.is_closed());
+    drop(inbound);
 }
 
 #[test]
