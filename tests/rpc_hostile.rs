@@ -333,7 +333,13 @@ fn a_caller_that_does_not_read_holds_up_its_own_answers() {
     // The answer itself, what is on its way, and what the peer's end has in its window.
     assert!(each < 3 << 20, "{each} bytes for an answer of 1 MiB that nobody reads");
     victim.is_well();
-    drop(streams);
+    // Nor do they stay beyond their deadline, where they have one.
+    let timed: Vec<_> = (0..50).map(|_| victim.open(&request("Slow.Large", Some(2_000)))).collect();
+    victim.world.sim.advance(Duration::from_millis(1_500));
+    assert_eq!(victim.server.stats().active, 100);
+    victim.world.sim.advance(Duration::from_secs(1));
+    assert_eq!(victim.server.stats().active, 50);
+    drop((streams, timed));
     victim.world.sim.advance(Duration::from_secs(5));
     assert_eq!(victim.server.stats().active, 0);
     victim.is_well();
@@ -545,6 +551,44 @@ fn a_server_that_refuses_everything_is_asked_so_often_and_no_more() {
     }
     let failed = call.take().unwrap();
     assert_eq!((asked, failed.code(), failed.retryable()), (6, Code::Busy, Retryable::Always));
+}
+
+#[test]
+fn a_request_that_is_a_stream_is_not_made_again() {
+    // spec.md §15.7.3
+    let _turn = beside();
+    let (mut world, client, mut raw) = lone_client(20);
+    let client = client.retries(5);
+    let call = world.sim.spawn(async move {
+        let call = client.request("A.B").idempotent().client_streaming::<Bytes, Bytes>();
+        let (mut sender, answer) = call.await?;
+        let _ = sender.send(&Bytes::from("one")).await;
+        let _ = sender.finish().await;
+        answer.await
+    });
+    world.sim.settle();
+    raw.send(&header(WINDOW, RST, 1, 3));
+    world.sim.advance(Duration::from_secs(60));
+    let failed = call.take().unwrap().unwrap_err();
+    assert_eq!((failed.code(), failed.retryable()), (Code::Busy, Retryable::Always));
+    let (frames, _) = raw.receive();
+    assert_eq!(frames.iter().filter(|frame| frame.flags & SYN != 0).count(), 1);
+}
+
+#[test]
+fn who_says_nonsense_hears_so_and_is_cut_off() {
+    // spec.md §15.5
+    let _turn = beside();
+    let mut victim = Victim::new(21);
+    for bytes in [&[9, 0, 0, 0, 0, 0, 0, 0][..], &message(Kind::Message, b"x")] {
+        let mut stream = victim.open(bytes);
+        let (said, error) =
+            victim.world.sim.run(async move { support::read_all(&mut stream).await });
+        assert_eq!(error, Some(StreamError::Reset(ResetCode::PROTOCOL_ERROR)));
+        let said = Decoder::new(100, false).decode(&mut said.into()).unwrap().unwrap();
+        assert_eq!(said.kind, Kind::Response);
+    }
+    victim.is_well();
 }
 
 #[test]

@@ -15,12 +15,14 @@ use std::{
 
 use bytes::Bytes;
 use calls::{World, chat, echo, say, sleep};
-use futures::{StreamExt, stream};
+use futures::{AsyncWriteExt, StreamExt, stream};
+use parking_lot::Mutex;
 use trunkline::{
     Dispatcher, Protocol,
+    exchange::{Kind, Message, encode},
     rpc::{
         Body, Client, Code, Connection, Metadata, Request, Response, Retryable, Router, Server,
-        ServerBuilder, Status, Trailers,
+        ServerBuilder, Status, Trailers, wire::RequestHead,
     },
 };
 
@@ -39,6 +41,7 @@ fn shutdown_waits_for_calls_that_run_and_refuses_others() {
     world.sim.advance(Duration::from_secs(1));
     let failed = world.sim.run(async move { client.retries_off("late").await });
     assert_eq!(failed.retryable(), Retryable::Always, "it reached no handler");
+    assert_eq!(failed.code(), Code::Network, "the session said so before it was asked");
     assert!(!done.is_ready() && !slow.is_ready());
     world.sim.advance(Duration::from_secs(205));
     assert_eq!(slow.take().unwrap().unwrap(), "done");
@@ -190,6 +193,125 @@ fn accepting_goes_on_after_errors_without_spinning() {
     });
     world.sim.settle();
     assert!(listening.is_ready(), "shutdown ends listening");
+}
+
+#[test]
+fn accepting_is_quick_again_after_a_success() {
+    let mut world = World::new(13);
+    let server = Server::new(echo(&world.runtime), &world.runtime);
+    let (_near, far) = world.pair();
+    let (tries, clock) = (Arc::new(Mutex::new(Vec::new())), world.runtime.clone());
+    let tried = tries.clone();
+    let mut session = Some(far);
+    world.sim.spawn(server.clone().listen(move || {
+        let mut tried = tried.lock();
+        tried.push(clock.now());
+        let next = if tried.len() == 40 { session.take() } else { None };
+        async move {
+            match next {
+                Some(session) => Ok((session, Connection::default())),
+                None => Err("no more descriptors"),
+            }
+        }
+    }));
+    world.sim.advance(Duration::from_secs(5));
+    let tries = tries.lock();
+    assert_eq!((tries[39] - tries[38]).as_millis(), 100);
+    assert!((tries[41] - tries[40]).as_millis() <= 1, "{:?}", tries[41] - tries[40]);
+}
+
+#[test]
+fn a_call_that_waited_while_the_server_shut_down_is_refused() {
+    // spec.md §15.7.4
+    let mut world = World::new(14);
+    let (near, far) = world.pair();
+    let mut dispatcher = Dispatcher::new(far.clone());
+    let calls = dispatcher.serve(Protocol::RPC, 16).unwrap();
+    world.runtime.spawn(dispatcher.run());
+    let server = Server::new(echo(&world.runtime), &world.runtime);
+    let serving = server.serve_streams(far, calls, Connection::default());
+    let client = Client::new(near, &world.runtime);
+    let call = world.sim.spawn(async move { client.retries_off("waits").await });
+    world.sim.settle();
+    // It waits for the server, which nobody polls yet.
+    let closing = server.clone();
+    let done = world.sim.spawn(async move { closing.shutdown(Duration::from_secs(10)).await });
+    world.sim.settle();
+    world.runtime.spawn(serving);
+    world.sim.advance(Duration::from_secs(60));
+    let failed = call.take().unwrap();
+    assert_eq!((failed.code(), failed.retryable()), (Code::Busy, Retryable::Always));
+    assert_eq!((server.stats().refused, server.stats().started), (1, 0));
+    assert!(done.is_ready());
+    // Nor is a session taken that comes later.
+    let (near, far) = world.pair();
+    world.runtime.spawn(server.serve(far));
+    world.sim.settle();
+    assert!(near.is_closed());
+    assert_eq!(server.stats().sessions, 0);
+}
+
+#[test]
+fn what_panics_while_it_is_dropped_harms_no_other_call() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("on purpose"));
+        }
+    }
+    let mut world = World::new(15);
+    let mut router = echo(&world.runtime);
+    router
+        .server_streaming("A.Bomb", |_, said: Bytes| async move {
+            let bomb = Bomb;
+            Ok(stream::iter([Ok(said)]).map(move |said| {
+                let _bomb = &bomb;
+                said
+            }))
+        })
+        .unwrap();
+    let (client, server) = world.serve(router);
+    world.sim.run(async move {
+        let call = client.request("A.Bomb");
+        let mut said = call.server_streaming::<_, Bytes>(&Bytes::from("x")).await.unwrap();
+        assert_eq!(said.next().await.unwrap().unwrap(), "x");
+        drop(said);
+        say(&client, "y").await.unwrap();
+    });
+    world.sim.settle();
+    assert_eq!(server.stats().active, 0);
+}
+
+#[test]
+fn a_request_that_came_in_pieces_may_stream_for_long() {
+    let mut world = World::new(16);
+    let (near, far) = world.pair();
+    let server = Server::new(echo(&world.runtime), &world.runtime);
+    world.runtime.spawn(server.serve(far));
+    let mut request = Vec::new();
+    let head = RequestHead { streaming: true, method: "Echo.Chat".into(), ..Default::default() };
+    head.encode(&mut request).unwrap();
+    let mut bytes = Vec::new();
+    encode(&Message::new(Kind::Request, request), None, 1 << 20, &mut bytes);
+    let later = bytes.split_off(5);
+    let stream = world.sim.run(async move {
+        let mut stream = Dispatcher::open(&near, Protocol::RPC).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        support::pause(50).await;
+        stream.write_all(&later).await.unwrap();
+        stream
+    });
+    world.sim.advance(Duration::from_secs(60));
+    assert_eq!(server.stats().active, 1);
+    let heard = world.sim.run(async move {
+        let mut stream = stream;
+        let mut last = Vec::new();
+        encode(&Message::new(Kind::Message, "late"), None, 100, &mut last);
+        stream.write_all(&last).await.unwrap();
+        stream.close().await.unwrap();
+        support::read_all(&mut stream).await
+    });
+    assert!(heard.1.is_none() && heard.0.windows(4).any(|part| part == b"late"), "{heard:?}");
 }
 
 #[test]

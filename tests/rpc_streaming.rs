@@ -18,7 +18,13 @@ use std::{
 use bytes::Bytes;
 use calls::{World, echo, say, sleep};
 use futures::{FutureExt, Stream, StreamExt, stream};
-use trunkline::rpc::{Body, Code, Context, Receiver, Request, Router, Status, codec::Raw};
+use trunkline::{
+    exchange::ExchangeConfig,
+    rpc::{
+        Body, Client, Code, Context, Receiver, Request, Response, Retryable, Router, Server,
+        Status, codec::Raw,
+    },
+};
 
 type Messages = Receiver<Bytes, Raw>;
 
@@ -321,6 +327,133 @@ fn a_handler_that_reads_is_told_that_the_caller_gave_up_like_any_other() {
     assert_eq!(told.load(Ordering::SeqCst), 2);
     let stats = server.stats();
     assert_eq!((stats.cancelled, stats.failed, stats.active), (2, 0, 0));
+}
+
+#[test]
+fn a_handler_that_is_held_up_is_told_that_the_caller_gave_up() {
+    // spec.md §15.6.3
+    let mut world = World::new(18);
+    let told = Arc::new(AtomicUsize::new(0));
+    let (tasks, count) = (world.runtime.clone(), told.clone());
+    let mut router = Router::bytes();
+    router
+        .server_streaming("A.Flood", move |ctx: Context, _: Bytes| {
+            let count = count.clone();
+            tasks.spawn(async move {
+                ctx.cancelled().await;
+                count.fetch_add(1, Ordering::SeqCst);
+            });
+            async move { Ok(flood(Arc::default())) }
+        })
+        .unwrap();
+    let (client, server) = world.serve(router);
+    let messages = world.sim.run(async move {
+        let call = client.request("A.Flood");
+        call.server_streaming::<Bytes, Bytes>(&Bytes::new()).await.unwrap()
+    });
+    world.sim.advance(Duration::from_secs(1));
+    assert_eq!((told.load(Ordering::SeqCst), server.stats().active), (0, 1));
+    drop(messages);
+    world.sim.settle();
+    assert_eq!((told.load(Ordering::SeqCst), server.stats().active), (1, 0));
+}
+
+#[test]
+fn a_message_beyond_the_maximum_is_not_sent_and_the_call_goes_on() {
+    let mut world = World::new(19);
+    let (near, far) = world.pair();
+    let server = Server::new(router(&Arc::default()), &world.runtime);
+    world.runtime.spawn(server.serve(far));
+    let small = ExchangeConfig::builder().max_message(1_000).build().unwrap();
+    let client = Client::with_limits(near, &world.runtime, small);
+    world.sim.run(async move {
+        let call = client.request("S.Sum").client_streaming::<Bytes, Bytes>();
+        let (mut sender, answer) = call.await.unwrap();
+        sender.send(&Bytes::from(vec![1; 1_000])).await.unwrap();
+        let failed = sender.send(&Bytes::from(vec![1; 1_001])).await.unwrap_err();
+        assert_eq!((failed.code(), failed.retryable()), (Code::BadRequest, Retryable::Never));
+        sender.send(&Bytes::from("x")).await.unwrap();
+        sender.finish().await.unwrap();
+        assert_eq!(answer.await.unwrap().message, "1001");
+    });
+}
+
+#[test]
+fn a_deadline_that_passed_comes_before_messages_that_wait() {
+    // spec.md §14.3.2
+    let (mut world, client, _) = world(20);
+    let mut answers = world.sim.run(async move {
+        let call = client.request("S.Count").timeout(Some(Duration::from_secs(2)));
+        call.server_streaming::<Bytes, Bytes>(&Bytes::from("10")).await.unwrap()
+    });
+    assert_eq!(answers.next().now_or_never().unwrap().unwrap().unwrap(), "0");
+    world.sim.advance(Duration::from_secs(3));
+    let late = answers.next().now_or_never().unwrap().unwrap().unwrap_err();
+    assert_eq!(late.code(), Code::Timeout);
+    assert!(answers.next().now_or_never().unwrap().is_none());
+}
+
+#[test]
+fn a_sender_learns_that_a_conversation_is_over() {
+    let mut world = World::new(21);
+    let mut router = Router::bytes();
+    router
+        .bidirectional("A.Short", |_, messages: Messages| async move { Ok(messages.take(1)) })
+        .unwrap();
+    let (client, _) = world.serve(router);
+    world.sim.run(async move {
+        let call = client.request("A.Short").bidirectional::<Bytes, Bytes>();
+        let (mut sender, mut answers) = call.await.unwrap();
+        sender.send(&Bytes::from("x")).await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap(), "x");
+        assert!(answers.next().await.is_none());
+        // More than any window holds: it would wait for ever.
+        let mut sent = 0;
+        while sender.send(&Bytes::from(vec![1; 100_000])).await.is_ok() {
+            sent += 1;
+        }
+        assert!(sent < 50);
+    });
+}
+
+#[test]
+fn middleware_that_reads_a_request_sees_whether_it_was_finished() {
+    let mut world = World::new(22);
+    let (client, _) = world.serve(router(&Arc::default()));
+    let seen = Arc::new(AtomicUsize::new(0));
+    let reads = seen.clone();
+    let layer = tower::layer::layer_fn(move |_| {
+        let seen = reads.clone();
+        tower::service_fn(move |mut request: Request| {
+            let seen = seen.clone();
+            async move {
+                while let Some(message) = request.body.next().await {
+                    message?;
+                    seen.fetch_add(1, Ordering::SeqCst);
+                }
+                Ok::<_, Status>(Response::new(Body::single("read")))
+            }
+        })
+    });
+    let client = client.layer(&layer);
+    world.sim.run(async move {
+        for finish in [true, false] {
+            let call = client.request("S.Sum").client_streaming::<Bytes, Bytes>();
+            let (mut sender, answer) = call.await.unwrap();
+            let send = async {
+                for _ in 0..3 {
+                    sender.send(&Bytes::from("x")).await.unwrap();
+                }
+                if finish { sender.finish().await.unwrap() } else { drop(sender) }
+            };
+            let (answer, ()) = futures::join!(answer, send);
+            match finish {
+                true => assert_eq!(answer.unwrap().message, "read"),
+                false => assert_eq!(answer.unwrap_err().code(), Code::Cancelled),
+            }
+        }
+    });
+    assert_eq!(seen.load(Ordering::SeqCst), 6);
 }
 
 #[test]
