@@ -710,16 +710,34 @@ fn times_beyond_the_clock_mean_forever() {
 }
 
 #[test]
+fn every_code_says_whether_a_call_may_be_repeated() {
+    // spec.md §15.7
+    for number in 1..=255 {
+        let code = Code::from_number(number);
+        let expected = match code {
+            Code::Busy | Code::Network | Code::Unavailable => Retryable::IfIdempotent,
+            _ => Retryable::Never,
+        };
+        assert_eq!(Status::new(code, "").retryable(), expected, "{code}");
+    }
+}
+
+#[test]
 fn bad_registrations_leave_the_router_usable() {
     let mut router = echo(&World::new(21).runtime);
     let before = router.endpoints().count();
     let same = |_: Context, said: Bytes| async move { Ok(said) };
-    for name in ["", "x", ".x", "x."] {
+    let long = format!("A.{}", "b".repeat(254));
+    for name in ["", "x", ".x", "x.", &long] {
+        let name = name.to_owned();
         let failed = router.unary(name, same).map(drop);
-        assert!(matches!(failed, Err(RegisterError::BadName(_))), "{name}");
+        assert!(matches!(&failed, Err(RegisterError::BadName(_))), "{failed:?}");
     }
     let failed = router.unary("Echo.Say", same).map(drop);
     assert_eq!(failed, Err(RegisterError::Duplicate("Echo.Say".into())));
+    let failed = router.merge(&echo(&World::new(21).runtime)).map(drop);
+    assert!(matches!(failed, Err(RegisterError::Duplicate(_))), "{failed:?}");
+    assert_eq!(router.endpoints().count(), before);
     router.unary("Echo.Other", same).unwrap();
     assert_eq!(router.endpoints().count(), before + 1);
 }

@@ -85,6 +85,14 @@ impl Net {
             .unwrap()
             .unary("Echo.Say", |_, said: Bytes| async move { Ok(said) })
             .unwrap()
+            .unary("A.Network", |_, _: Bytes| async move {
+                Err::<Bytes, _>(Status::new(Code::Network, "of somebody else"))
+            })
+            .unwrap()
+            .server_streaming("A.Ones", |_, _: Bytes| async move {
+                Ok(futures::stream::repeat_with(|| Ok(Bytes::from("1"))))
+            })
+            .unwrap()
             .unary("Echo.Never", |_, _: Bytes| std::future::pending::<Result<Bytes, Status>>())
             .unwrap()
             .unary("A.Busy", move |_, until: Bytes| {
@@ -233,7 +241,8 @@ fn a_session_that_ends_as_soon_as_it_is_there_is_not_kept() {
 #[test]
 fn a_session_that_died_is_dialled_again() {
     let (mut world, net) = world(2, &["a"]);
-    let client = net.client().resolve(Fixed::new(["a"])).build();
+    // That is no further attempt: nothing was sent.
+    let client = net.client().resolve(Fixed::new(["a"])).build().retries(0);
     let calls = client.clone();
     world.sim.run(async move { say(&calls, "x").await }).unwrap();
     net.remove("a");
@@ -336,6 +345,144 @@ fn a_failed_node_cools_down_and_returns() {
         places
     });
     assert_eq!(places.len(), 2, "and taken again");
+}
+
+#[test]
+fn a_node_cools_down_when_its_connection_fails_and_not_when_it_says_so() {
+    let (mut world, net) = world(24, &["a", "b"]);
+    let client = net.client().resolve(Fixed::new(["a", "b"])).cool_down(Duration::from_secs(5));
+    let client = client.build().retries(0);
+    let places = |world: &mut World, client: &Client| {
+        let client = client.clone();
+        world.sim.run(async move {
+            let mut places = String::new();
+            for _ in 0..4 {
+                places += &place(&client).await.unwrap();
+            }
+            places
+        })
+    };
+    assert_eq!(places(&mut world, &client), "abab");
+    // A handler at "a" that could not reach someone else.
+    let calls = client.clone();
+    let failed = world.sim.run(async move {
+        let call = calls.request("A.Network").filter(|node| node.address == "a");
+        call.call::<_, Bytes>(&Bytes::new()).await.unwrap_err()
+    });
+    assert_eq!((failed.code(), failed.is_remote()), (Code::Network, true));
+    let both = places(&mut world, &client);
+    assert!(both == "abab" || both == "baba", "{both}");
+    // Its connection breaks in the middle of a call.
+    let calls = client.clone();
+    let slow = world.sim.spawn(async move {
+        let call = calls.request("A.Slow").filter(|node| node.address == "a");
+        call.call::<_, Bytes>(&Bytes::new()).await.unwrap_err()
+    });
+    world.sim.settle();
+    net.remove("a");
+    net.add("a");
+    world.sim.settle();
+    assert_eq!(slow.take().unwrap().code(), Code::Network);
+    assert_eq!(places(&mut world, &client), "bbbb");
+    world.sim.advance(Duration::from_secs(6));
+    assert!(places(&mut world, &client).contains('a'));
+}
+
+#[test]
+fn where_all_nodes_failed_the_one_that_failed_first_is_tried() {
+    let (mut world, net) = world(25, &[]);
+    let client = net.client().resolve(Fixed::new(["a", "b"])).cool_down(Duration::from_secs(100));
+    let client = client.build().retries(0);
+    for _ in 0..4 {
+        let calls = client.clone();
+        world.sim.run(async move { place(&calls).await.unwrap_err() });
+        world.sim.advance(Duration::from_secs(1));
+    }
+    assert_eq!(net.inner.lock().dials.concat(), "abab");
+    // One that is reached again has not failed.
+    net.add("a");
+    for _ in 0..3 {
+        let calls = client.clone();
+        assert_eq!(world.sim.run(async move { place(&calls).await.unwrap() }), "a");
+    }
+    assert_eq!(net.inner.lock().dials.concat(), "ababa");
+}
+
+#[test]
+fn least_pending_counts_streams_until_they_are_let_go() {
+    let (mut world, net) = world(26, &["a", "b"]);
+    let client = net.client().resolve(Fixed::new(["a", "b"])).select(LeastPending::default());
+    let client = client.build();
+    let calls = client.clone();
+    let held = world.sim.run(async move {
+        let call = calls.request("A.Ones").filter(|node| node.address == "a");
+        call.server_streaming::<_, Bytes>(&Bytes::new()).await.unwrap()
+    });
+    let calls = client.clone();
+    let places = world.sim.run(async move {
+        let mut places = String::new();
+        for _ in 0..4 {
+            places += &place(&calls).await.unwrap();
+        }
+        places
+    });
+    assert_eq!(places, "bbbb");
+    drop(held);
+    let places = world.sim.run(async move {
+        let mut places = HashSet::new();
+        for _ in 0..4 {
+            places.insert(place(&client).await.unwrap());
+        }
+        places
+    });
+    assert_eq!(places.len(), 2);
+}
+
+#[test]
+fn resolving_takes_no_longer_than_the_deadline() {
+    // spec.md §15.6.4
+    struct Never;
+    impl Resolve for Never {
+        fn resolve(&self, _: &str) -> BoxFuture<'_, Result<Arc<[Node]>, BoxError>> {
+            std::future::pending().boxed()
+        }
+    }
+    let (mut world, net) = world(27, &[]);
+    let client = net.client().resolve(Never).build().timeout(Some(Duration::from_secs(2)));
+    let start = world.sim.now();
+    let failed = world.sim.run_for(Duration::from_secs(9), async move { say(&client, "x").await });
+    assert_eq!(failed.unwrap_err().code(), Code::Timeout);
+    assert_eq!((world.sim.now() - start).as_secs(), 2);
+}
+
+#[test]
+fn a_cache_remembers_so_many_services_and_no_more() {
+    // spec.md §15.9
+    let mut world = World::new(28);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let resolve = Ask(move |_: &str| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(vec!["a"])
+    });
+    let cached = Arc::new(Cached::new(resolve, Duration::from_secs(60), &world.runtime));
+    let ask = |world: &mut World, services: std::ops::Range<usize>| {
+        let (before, cached) = (asked.load(Ordering::SeqCst), cached.clone());
+        world.sim.run(async move {
+            for service in services {
+                cached.resolve(&service.to_string()).await.unwrap();
+            }
+        });
+        asked.load(Ordering::SeqCst) - before
+    };
+    assert_eq!(ask(&mut world, 0..1_025), 1_025);
+    assert_eq!(ask(&mut world, 0..1_024), 0);
+    assert_eq!(ask(&mut world, 1_024..1_026), 2);
+    assert_eq!(ask(&mut world, 1_024..1_026), 2);
+    // Those that are forgotten anyway make room.
+    world.sim.advance(Duration::from_secs(61));
+    assert_eq!(ask(&mut world, 1_024..1_026), 2);
+    assert_eq!(ask(&mut world, 1_024..1_026), 0);
 }
 
 #[test]
