@@ -383,7 +383,6 @@ impl Exchange {
                     ExchangeError::of_stream(error, self.reader.is_untouched(), sent)
                 }
             }
-            Poll::Pending if self.is_expired() => ExchangeError::Timeout,
             Poll::Pending => {
                 // Only now does it need a deadline of its own: mostly there is room at once.
                 let Some(at) = self.deadline else { return self.wait_for_room() };
@@ -454,10 +453,9 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let complete = self.finished && self.outgoing.is_none() && self.answered;
         // A close is silent, also when it was for one direction only: then the other side would
         // not learn that nobody listens.
-        if !complete {
+        if !self.finished || !self.answered {
             self.reset_link(ResetCode::CANCELLED);
         }
     }

@@ -50,7 +50,7 @@ impl Exchanges {
             entries: HashMap::new(),
             live: 0,
             deadlines: DeadlineQueue::new(),
-            closed: None,
+            closed: false,
             keeper: None,
             last_change: 0,
             stats: SetStats::default(),
@@ -77,12 +77,12 @@ impl Exchanges {
         self.table.drained.until(|| self.table.state.lock().entries.is_empty()).await;
     }
 
-    /// Ends all exchanges with an error, and lets no more in. The first error wins, for every
-    /// exchange and the set; what an exchange received before is still read.
+    /// Ends all exchanges with an error, and lets no more in. For every exchange the first error
+    /// wins; what it received before is still read.
     pub fn fail_all(&self, error: &ExchangeError) {
         let signals: Vec<_> = {
             let mut state = self.table.state.lock();
-            state.closed.get_or_insert_with(|| error.clone());
+            state.closed = true;
             state.entries.values().map(|entry| entry.signal.clone()).collect()
         };
         for signal in signals {
@@ -92,7 +92,7 @@ impl Exchanges {
 
     /// Lets no more exchanges in; those that are there go on.
     pub fn close(&self) {
-        self.table.state.lock().closed.get_or_insert(ExchangeError::SetClosed);
+        self.table.state.lock().closed = true;
     }
 
     /// Counters.
@@ -104,10 +104,10 @@ impl Exchanges {
         let signal = Arc::new(Signal::default());
         let number = {
             let mut state = self.table.state.lock();
-            let refused = match &state.closed {
-                Some(_) => Some(ExchangeError::SetClosed),
-                None if state.entries.len() >= self.table.limit => Some(ExchangeError::SetFull),
-                None => None,
+            let refused = match state.closed {
+                true => Some(ExchangeError::SetClosed),
+                false if state.entries.len() >= self.table.limit => Some(ExchangeError::SetFull),
+                false => None,
             };
             if let Some(error) = refused {
                 state.stats.turned_away += 1;
@@ -179,7 +179,7 @@ struct State {
     /// Entries that have not expired.
     live: usize,
     deadlines: DeadlineQueue<(u64, Instant)>,
-    closed: Option<ExchangeError>,
+    closed: bool,
     keeper: Option<Waker>,
     last_change: u64,
     stats: SetStats,
