@@ -354,7 +354,7 @@ fn calls_share_a_session_with_other_protocols() {
     let client = Client::new(near.clone(), &world.runtime);
     world.sim.run(async move {
         let mut plain = Dispatcher::open(&near, Protocol::RAW).await.unwrap();
-        futures::AsyncWriteExt::close(&mut plain).await.unwrap();
+        AsyncWriteExt::close(&mut plain).await.unwrap();
         assert_eq!(say(&client, "beside").await.unwrap(), "beside");
         assert!(raw.next().await.is_some());
     });
