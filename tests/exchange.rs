@@ -106,6 +106,32 @@ fn the_time_to_live_travels_and_shrinks() {
 }
 
 #[test]
+fn of_two_deadlines_of_an_acceptor_the_earlier_holds() {
+    // spec.md §14.4.1
+    for (own, expected) in [(10_000, 1_000), (300, 300)] {
+        let mut world = World::new(35);
+        let mut near = Exchange::open(&world.client, &ExchangeConfig::default());
+        let start = world.sim.now();
+        near.set_deadline(start + Duration::from_secs(1)).unwrap();
+        let near = world.sim.run(async move {
+            near.send(Message::new(Kind::Request, "ask")).await.unwrap();
+            near.send(Message::new(Kind::Message, "more")).await.unwrap();
+            near
+        });
+        let mut far = world.accept();
+        far.set_deadline(start + Duration::from_millis(own)).unwrap();
+        let far = world.sim.run(async move {
+            far.recv_kind(Kind::Request).await.unwrap();
+            far.recv_kind(Kind::Message).await.unwrap();
+            far
+        });
+        let held = far.deadline().unwrap() - start;
+        assert!(held.as_millis().abs_diff(expected) <= 10, "{held:?}");
+        drop(near);
+    }
+}
+
+#[test]
 fn half_a_millisecond_is_too_little_to_send_anything() {
     let mut world = World::new(7);
     let mut near = Exchange::open(&world.client, &ExchangeConfig::default());

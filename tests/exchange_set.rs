@@ -353,6 +353,40 @@ fn whoever_waits_for_anything_gets_the_sets_error() {
 }
 
 #[test]
+fn nothing_is_sent_once_a_set_has_failed() {
+    let mut sim = Sim::new(32);
+    let runtime = runtime(&mut sim);
+    let config = sim.config().max_outbound_streams(1).build().unwrap();
+    let (client, server) = sim.pair_with(1 << 16, config.clone(), config);
+    let set = ExchangeSet::new(client.clone(), &runtime, SetConfig::default()).unwrap();
+    let mut exchanges = [(); 3].map(|()| set.open(None).unwrap()).into_iter();
+    let (mut open, mut waits, mut idle) =
+        (exchanges.next().unwrap(), exchanges.next().unwrap(), exchanges.next().unwrap());
+    let open = sim.run(async move {
+        open.send(Message::new(Kind::Request, "x")).await.unwrap();
+        open
+    });
+    // There is one stream, and it is taken.
+    let waits = sim.spawn(async move { waits.send(Message::new(Kind::Request, "y")).await });
+    sim.settle();
+    assert!(!waits.is_ready());
+    let expected = ExchangeError::Failed(Code::Unavailable);
+    set.fail_all(&expected);
+    sim.settle();
+    assert_eq!(waits.take(), Some(Err(expected.clone())));
+    let received = server.stats().frames_received;
+    let mut open = open;
+    for exchange in [&mut open, &mut idle] {
+        let late = exchange.send(Message::new(Kind::Message, "z")).now_or_never();
+        assert_eq!(late, Some(Err(expected.clone())));
+        assert_eq!(exchange.finish().now_or_never(), Some(Err(expected.clone())));
+    }
+    sim.settle();
+    // No more than the reset of the one that was open.
+    assert!(server.stats().frames_received <= received + 1);
+}
+
+#[test]
 fn expiry_resets_the_stream_without_the_other_sides_help() {
     let mut world = World::new(27);
     let near = ExchangeSet::new(world.client.clone(), &world.runtime, SetConfig::default());

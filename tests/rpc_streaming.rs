@@ -92,7 +92,7 @@ fn flood(yielded: Arc<AtomicUsize>) -> impl Stream<Item = Result<Bytes, Status>>
     })
 }
 
-fn world(seed: u64) -> (World, trunkline::rpc::Client, Arc<AtomicUsize>) {
+fn world(seed: u64) -> (World, Client, Arc<AtomicUsize>) {
     let mut world = World::new(seed);
     let yielded = Arc::new(AtomicUsize::new(0));
     let mut router = router(&yielded);

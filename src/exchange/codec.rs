@@ -135,6 +135,10 @@ impl Decoder {
         self.ttl
     }
 
+    pub(super) const fn take_ttl(&mut self) -> Option<u32> {
+        self.ttl.take()
+    }
+
     /// Whether the end may come here: no message has begun to arrive.
     pub const fn at_boundary(&self) -> bool {
         self.filled == 0 && self.fragment.is_none() && self.kind.is_none()

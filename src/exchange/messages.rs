@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -91,7 +92,8 @@ impl Exchange {
     }
 
     /// The opener's deadline, which travels with the first message as a time to live: set it
-    /// before. `at` is on the clock of the session's timer.
+    /// before. One of the acceptor's own holds where it is earlier. `at` is on the clock of the
+    /// session's timer.
     ///
     /// # Errors
     ///
@@ -333,12 +335,17 @@ impl Exchange {
 
     /// Opens the stream if that is still to do, with as much of the message as fits.
     async fn start(&mut self, outgoing: &mut Outgoing) -> Result<(), ExchangeError> {
-        let Link::Unopened(session) = &self.link else { return Ok(()) };
-        let until = self.deadline.zip(self.clock.clone());
-        let opening = open(session, outgoing, self.deadline);
-        let opened = match until {
-            None => opening.await,
-            Some((at, clock)) => within(opening, at, &clock).await?,
+        let opened = {
+            let Link::Unopened(session) = &self.link else { return Ok(()) };
+            let mut opening = pin!(open(session, outgoing, self.deadline));
+            let opening = std::future::poll_fn(|cx| match opening.as_mut().poll(cx) {
+                Poll::Pending => self.poll_set(cx).map_or(Poll::Pending, |e| Poll::Ready(Err(e))),
+                opened => opened,
+            });
+            match self.deadline.zip(self.clock.as_ref()) {
+                None => opening.await,
+                Some((at, clock)) => within(opening, at, clock).await?,
+            }
         };
         match opened {
             Ok(stream) => {
@@ -350,6 +357,13 @@ impl Exchange {
         }
     }
 
+    /// What the set says to who sends, now or when it does.
+    fn poll_set(&self, cx: &Context<'_>) -> Option<ExchangeError> {
+        let ticket = self.ticket.as_ref()?;
+        ticket.register_writer(cx);
+        ticket.failure()
+    }
+
     /// Stages what an earlier send left behind.
     async fn settle(&mut self) -> Result<(), ExchangeError> {
         std::future::poll_fn(|cx| self.poll_settle(cx)).await
@@ -359,12 +373,12 @@ impl Exchange {
         if let Some(failure) = &self.failure {
             return Poll::Ready(Err(failure.clone()));
         }
+        if let Some(failure) = self.poll_set(cx) {
+            return Poll::Ready(Err(self.end(failure)));
+        }
         let (Some(outgoing), Link::Open(stream)) = (&mut self.outgoing, &mut self.link) else {
             return Poll::Ready(Ok(()));
         };
-        if let Some(ticket) = &self.ticket {
-            ticket.register_writer(cx);
-        }
         let staged = outgoing.poll(stream, cx);
         let error = match staged {
             Poll::Ready(Ok(())) => {
@@ -385,25 +399,15 @@ impl Exchange {
             }
             Poll::Pending => {
                 // Only now does it need a deadline of its own: mostly there is room at once.
-                let Some(at) = self.deadline else { return self.wait_for_room() };
-                let Link::Open(stream) = &mut self.link else { return Poll::Pending };
-                if !self.write_armed {
+                if let (Some(at), false) = (self.deadline, self.write_armed) {
                     self.write_armed = true;
                     let _ = stream.set_write_deadline(Some(at));
                     cx.waker().wake_by_ref();
                 }
-                return self.wait_for_room();
+                return Poll::Pending;
             }
         };
-        let said = self.ticket.as_ref().and_then(Ticket::failure);
-        Poll::Ready(Err(self.end(said.unwrap_or(error))))
-    }
-
-    fn wait_for_room(&mut self) -> Poll<Result<(), ExchangeError>> {
-        match self.ticket.as_ref().and_then(Ticket::failure) {
-            Some(failure) => Poll::Ready(Err(self.end(failure))),
-            None => Poll::Pending,
-        }
+        Poll::Ready(Err(self.end(error)))
     }
 
     fn is_expired(&self) -> bool {
@@ -413,11 +417,11 @@ impl Exchange {
 
     /// A deadline that came with the first message counts from now.
     fn take_ttl(&mut self) {
-        if self.role == Role::Opener || self.deadline.is_some() {
+        let (Some(ttl), Some(clock)) = (self.reader.take_ttl(), &self.clock) else { return };
+        let at = clock.now() + Duration::from_millis(ttl.into());
+        if self.deadline.is_some_and(|own| own <= at) {
             return;
         }
-        let (Some(ttl), Some(clock)) = (self.reader.ttl(), &self.clock) else { return };
-        let at = clock.now() + Duration::from_millis(ttl.into());
         self.deadline = Some(at);
         if let Some(ticket) = &self.ticket {
             ticket.set_deadline(at);

@@ -84,9 +84,9 @@ impl Reader {
         self.untouched
     }
 
-    /// The time to live that came with the first message, in milliseconds.
-    pub(crate) const fn ttl(&self) -> Option<u32> {
-        self.decoder.ttl()
+    /// The time to live that came with the first message, in milliseconds; once.
+    pub(crate) const fn take_ttl(&mut self) -> Option<u32> {
+        self.decoder.take_ttl()
     }
 
     pub(crate) fn poll_next(

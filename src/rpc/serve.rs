@@ -49,7 +49,8 @@ pub(crate) async fn serve_call<S>(
             return out.reset(ResetCode::PROTOCOL_ERROR);
         }
     };
-    let deadline = reader.ttl().map(|ttl| shared.runtime.now() + Duration::from_millis(ttl.into()));
+    let deadline =
+        reader.take_ttl().map(|ttl| shared.runtime.now() + Duration::from_millis(ttl.into()));
     let context = Context::new(connection, deadline, shared.state.clone());
     let request = request_of(body, stream, reader, &context);
     let (mut out, request) = match request {
