@@ -24,8 +24,8 @@ use parking_lot::Mutex;
 use trunkline::{
     GoAwayCode, Session,
     rpc::{
-        Attempt, BoxError, Cached, Client, ClientBuilder, Code, Context, Fixed, LeastPending, Node,
-        Random, Resolve, Retryable, RoundRobin, Router, Server, Status,
+        Attempt, BoxError, Cached, Candidate, Client, ClientBuilder, Code, Context, Fixed,
+        LeastPending, Node, Random, Resolve, Retryable, RoundRobin, Router, Server, Status,
     },
     runtime::Runtime,
     transport::memory,
@@ -392,20 +392,25 @@ fn a_node_cools_down_when_its_connection_fails_and_not_when_it_says_so() {
 fn where_all_nodes_failed_the_one_that_failed_first_is_tried() {
     let (mut world, net) = world(25, &[]);
     let client = net.client().resolve(Fixed::new(["a", "b"])).cool_down(Duration::from_secs(100));
-    let client = client.build().retries(0);
-    for _ in 0..4 {
+    let client = client.select(|_: &[Candidate<'_>]| 0).build().retries(0);
+    for _ in 0..5 {
         let calls = client.clone();
         world.sim.run(async move { place(&calls).await.unwrap_err() });
         world.sim.advance(Duration::from_secs(1));
     }
-    assert_eq!(net.inner.lock().dials.concat(), "abab");
-    // One that is reached again has not failed.
+    assert_eq!(net.inner.lock().dials.concat(), "ababa");
+    // One that is reached again has not failed, though the other one is next.
     net.add("a");
+    let calls = client.clone();
+    world.sim.run(async move {
+        let call = calls.request("A.Where").filter(|node| node.address == "a");
+        call.call::<_, Bytes>(&Bytes::new()).await.unwrap()
+    });
     for _ in 0..3 {
         let calls = client.clone();
         assert_eq!(world.sim.run(async move { place(&calls).await.unwrap() }), "a");
     }
-    assert_eq!(net.inner.lock().dials.concat(), "ababa");
+    assert_eq!(net.inner.lock().dials.concat(), "ababaa");
 }
 
 #[test]
