@@ -218,20 +218,13 @@ fn poll_response(
     left: &mut Option<Outgoing>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Option<Message>, ExchangeError>> {
-    let mut failed = None;
-    if let (Some(outgoing), Half::Whole(stream)) = (left.as_mut(), &mut *half) {
-        match outgoing.poll(stream, cx) {
-            Poll::Ready(Ok(())) => *left = None,
-            Poll::Ready(Err(error)) => failed = Some((error, stream.id().is_some())),
-            Poll::Pending => {}
-        }
+    if let (Some(outgoing), Half::Whole(stream)) = (left.as_mut(), &mut *half)
+        && outgoing.poll(stream, cx).is_ready()
+    {
+        // What ends writing early ends reading too, behind what arrived.
+        *left = None;
     }
-    match (reader.poll_next(half, cx), failed) {
-        (Poll::Pending, Some((error, sent))) => {
-            Poll::Ready(Err(ExchangeError::of_stream(error, false, sent)))
-        }
-        (found, _) => found,
-    }
+    reader.poll_next(half, cx)
 }
 
 /// The stream of a call: dropped before the answer, it cancels the call.

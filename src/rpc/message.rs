@@ -57,7 +57,8 @@ impl Request {
         Self { method: method.into(), body, ..Self::default() }
     }
 
-    /// Who calls, on the side of the server.
+    /// Who calls, on the side of the server. The method and the metadata are here, in the request,
+    /// until a handler of a [`Router`](super::Router) has them.
     pub const fn context(&self) -> Option<&Context> {
         self.context.as_ref()
     }
