@@ -457,6 +457,26 @@ fn middleware_that_reads_a_request_sees_whether_it_was_finished() {
 }
 
 #[test]
+fn a_stream_of_middleware_is_not_asked_beyond_its_end() {
+    let mut world = World::new(23);
+    let (client, _) = world.serve(router(&Arc::default()));
+    let layer = tower::layer::layer_fn(|_| {
+        tower::service_fn(|_: Request| async move {
+            let mut said = vec![None, Some(Ok(Bytes::from("one")))];
+            let items = stream::poll_fn(move |_| Poll::Ready(said.pop().expect("not ended")));
+            Ok::<_, Status>(Response::new(Body::stream(items)))
+        })
+    });
+    let client = client.layer(&layer);
+    world.sim.run(async move {
+        let call = client.request("S.Count");
+        let mut items = call.server_streaming::<Bytes, Bytes>(&Bytes::new()).await.unwrap();
+        assert_eq!(items.next().await.unwrap().unwrap(), "one");
+        assert!(items.next().await.is_none() && items.next().await.is_none());
+    });
+}
+
+#[test]
 fn deadlines_hold_for_streams_too() {
     let (mut world, client, _) = world(9);
     let start = world.sim.now();
