@@ -26,6 +26,7 @@ mod event;
 mod id;
 mod link;
 mod mailbox;
+mod parting;
 mod peer;
 mod queue;
 #[cfg(feature = "rpc")]
@@ -61,6 +62,15 @@ pub struct AckReport {
     pub pending: usize,
 }
 
+impl AckReport {
+    fn add(&mut self, id: PeerId, answer: Result<(), SendError>) {
+        match answer {
+            Ok(()) => self.succeeded.push(id),
+            Err(error) => self.failed.push((id, error)),
+        }
+    }
+}
+
 /// Counters of a store, and what it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -71,6 +81,8 @@ pub struct PeerStats {
     pub handshakes: usize,
     /// Dials under way.
     pub dials: usize,
+    /// Sessions that are being closed.
+    pub closing: usize,
     /// Peers with a queue for messages.
     pub queues: usize,
     /// Messages that [`Policy::Drop`] dropped.

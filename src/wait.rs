@@ -80,7 +80,7 @@ impl WaitList {
     }
 
     /// Whether the one with this key waits.
-    #[cfg(feature = "sp")]
+    #[cfg(any(feature = "sp", feature = "peers"))]
     pub(crate) fn contains(&self, key: u64) -> bool {
         self.waiting.contains_key(&key)
     }

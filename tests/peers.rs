@@ -327,8 +327,12 @@ async fn a_peer_with_another_identity_than_before_is_refused() {
     assert!(matches!(next(&mut events).await, PeerEvent::Connected(_)));
     let refused = ann("key 2").connect("memory://bob").await.unwrap_err();
     assert!(matches!(refused, ConnectError::Refused { code: RefusalCode::NotVerified, .. }));
-    let changed =
-        PeerEvent::IdentityChanged { id: id("ann"), before: "key 1".into(), now: "key 2".into() };
+    let changed = PeerEvent::IdentityChanged {
+        id: id("ann"),
+        before: "key 1".into(),
+        now: "key 2".into(),
+        accepted: false,
+    };
     assert_eq!(next(&mut events).await, changed);
     assert_eq!((bob.len(), first.len()), (1, 1));
 }

@@ -71,8 +71,9 @@ impl Inner {
             }
             state.handshakes += 1;
         }
-        let me = self.clone();
+        let admitted = Admitted { inner: self.clone() };
         self.runtime.spawn(async move {
+            let me = &admitted.inner;
             let welcomed = {
                 let welcoming = std::pin::pin!(me.welcome(connection));
                 match select(welcoming, me.closing.clone()).await {
@@ -80,7 +81,6 @@ impl Inner {
                     Either::Right(_) => Err(ConnectError::Closed),
                 }
             };
-            me.state.lock().handshakes -= 1;
             if let Err(error) = welcomed {
                 log::debug!("no peer: {error}");
             }
@@ -143,7 +143,7 @@ impl Inner {
 
     /// A hello has come in: the session takes its place, or does not.
     fn received(
-        &self,
+        self: &Arc<Self>,
         hello: Bytes,
         remote: Ends,
         session: &Session,
@@ -173,8 +173,20 @@ impl Inner {
             // Known when it is entered.
             answered_after: 0,
         };
-        let live = Live { session: session.clone(), info, address: None };
+        let incarnation = theirs.incarnation;
+        let live = Live { session: session.clone(), info, incarnation, address: None };
         self.enter(Arc::new(live), facts, true)
+    }
+}
+
+/// A place among the handshakes, given back also where the code of a user panics.
+struct Admitted {
+    inner: Arc<Inner>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.inner.state.lock().handshakes -= 1;
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Config, ConfigError};
+use crate::{Config, ConfigError, config::FOREVER};
 
 /// The limits and times of a [`PeerStore`](super::PeerStore) (`spec.md §16.5`).
 ///
@@ -115,7 +115,12 @@ impl PeerConfigBuilder {
     ///
     /// [`ConfigError`] naming the first value that is out of its range.
     pub fn build(self) -> Result<PeerConfig, ConfigError> {
-        let c = self.config;
+        let mut c = self.config;
+        let reconnect = c.reconnect.iter_mut().flat_map(|(min, max)| [min, max]);
+        let times = [&mut c.handshake_timeout, &mut c.dial_timeout, &mut c.close_timeout];
+        for time in times.into_iter().chain(reconnect) {
+            *time = (*time).min(FOREVER);
+        }
         let checks = [
             ("token", c.token.len() <= 32 << 10, "at most 32768"),
             ("sessions_per_peer", c.sessions_per_peer >= 1, "at least 1"),

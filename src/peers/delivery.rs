@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use super::{
@@ -25,14 +25,15 @@ impl Inner {
         if state.table.get(id).is_none() {
             return Err((SendError::Disconnected, outgoing));
         }
-        let mailbox = state.mailboxes.entry(id.clone()).or_default();
-        if !mailbox.has_room(self.config.out_queue) {
+        let mailbox = state.mailbox(id);
+        // Those who wait were here before.
+        if !mailbox.room.may_look(None) || !mailbox.has_room(self.config.out_queue) {
             return Err((SendError::Full, outgoing));
         }
         mailbox.push(outgoing);
         let sleepers = state.sleepers(id);
         drop(state);
-        sleepers.into_iter().for_each(std::task::Waker::wake);
+        sleepers.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
@@ -42,7 +43,7 @@ impl Inner {
         id: &PeerId,
         outgoing: Outgoing,
     ) -> Result<(), SendError> {
-        let mut place = Place { inner: self, id, key: None };
+        let mut place = Place { inner: self, id, mailbox: 0, key: None };
         let mut outgoing = Some(outgoing);
         std::future::poll_fn(|cx| place.poll(&mut outgoing, cx)).await
     }
@@ -54,25 +55,27 @@ impl Inner {
         generation: u64,
         cx: &Context<'_>,
     ) -> NextBatch {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let id = &live.info.id;
         let best = state.table.get(id).is_some_and(|best| Arc::ptr_eq(best, live));
         let there = best || state.table.all(id).any(|(number, _)| number == generation);
         if !there {
             return Poll::Ready(None);
         }
-        let mailbox = state.mailboxes.entry(id.clone()).or_default();
+        state.mailbox(id);
+        let Some(mailbox) = state.mailboxes.get_mut(id) else { return Poll::Ready(None) };
         if best {
-            let batch = mailbox.take(generation);
+            let batch = mailbox.take(generation, &mut state.last_number);
             if !batch.frames.is_empty() {
-                let waiting = mailbox.room.take();
-                drop(state);
-                waiting.for_each(std::task::Waker::wake);
+                let waiting = mailbox.wake(self.config.out_queue);
+                drop(guard);
+                waiting.into_iter().for_each(Waker::wake);
                 return Poll::Ready(Some(batch));
             }
         }
         let replaced = mailbox.sleeping.insert(generation, cx.waker().clone());
-        drop(state);
+        drop(guard);
         drop(replaced);
         Poll::Pending
     }
@@ -88,18 +91,23 @@ impl Inner {
         }
     }
 
-    /// Tells the peer what became of its message, if it is still there.
-    pub(super) fn acknowledge(&self, id: &PeerId, number: u64, error: Option<String>) {
+    /// Tells the peer what became of its message, if the life that sent it is still there.
+    pub(super) fn acknowledge(
+        &self,
+        id: &PeerId,
+        incarnation: u64,
+        number: u64,
+        error: Option<String>,
+    ) {
         let error = error.map(shorten);
         let mut state = self.state.lock();
-        if state.table.get(id).is_none() {
+        if state.table.incarnation(id) != Some(incarnation) {
             return;
         }
-        let mailbox = state.mailboxes.entry(id.clone()).or_default();
-        mailbox.owe(Frame::Ack { number, error });
+        state.mailbox(id).owe(Frame::Ack { number, error });
         let sleepers = state.sleepers(id);
         drop(state);
-        sleepers.into_iter().for_each(std::task::Waker::wake);
+        sleepers.into_iter().for_each(Waker::wake);
     }
 
     /// Whether a peer wants acks and does not read them.
@@ -124,6 +132,8 @@ impl Inner {
 struct Place<'a> {
     inner: &'a Inner,
     id: &'a PeerId,
+    /// The mailbox at which it waits: a later one is another line.
+    mailbox: u64,
     key: Option<u64>,
 }
 
@@ -133,30 +143,30 @@ impl Place<'_> {
         outgoing: &mut Option<Outgoing>,
         cx: &Context<'_>,
     ) -> Poll<Result<(), SendError>> {
-        let Some(message) = outgoing.take() else { return Poll::Ready(Ok(())) };
-        match self.inner.enqueue(self.id, message) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err((SendError::Full, message)) => {
-                *outgoing = Some(message);
-                self.wait(cx)
-            }
-            Err((error, _)) => Poll::Ready(Err(error)),
-        }
-    }
-
-    fn wait(&mut self, cx: &Context<'_>) -> Poll<Result<(), SendError>> {
         let mut state = self.inner.state.lock();
+        if state.table.get(self.id).is_none() {
+            return Poll::Ready(Err(SendError::Disconnected));
+        }
         let limit = self.inner.config.out_queue;
-        let mailbox = state.mailboxes.get_mut(self.id);
-        let Some(mailbox) = mailbox.filter(|mailbox| !mailbox.has_room(limit)) else {
-            // There is room by now, or nobody to send to.
-            cx.waker().wake_by_ref();
+        let mailbox = state.mailbox(self.id);
+        if mailbox.number != self.mailbox {
+            (self.mailbox, self.key) = (mailbox.number, None);
+        }
+        let waits = self.key.is_some_and(|key| mailbox.room.contains(key));
+        if waits || !mailbox.room.may_look(self.key) || !mailbox.has_room(limit) {
+            let replaced = mailbox.room.register(&mut self.key, cx.waker());
+            drop(state);
+            drop(replaced);
             return Poll::Pending;
-        };
-        let replaced = mailbox.room.register(&mut self.key, cx.waker());
+        }
+        self.key = None;
+        if let Some(outgoing) = outgoing.take() {
+            mailbox.push(outgoing);
+        }
+        let sleepers = state.sleepers(self.id);
         drop(state);
-        drop(replaced);
-        Poll::Pending
+        sleepers.into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -165,8 +175,18 @@ impl Drop for Place<'_> {
         let Some(key) = self.key else { return };
         let mut state = self.inner.state.lock();
         let Some(mailbox) = state.mailboxes.get_mut(self.id) else { return };
-        let waker = mailbox.room.remove(key);
+        if mailbox.number != self.mailbox {
+            return;
+        }
+        let mine = mailbox.room.remove(key);
+        let mut next = Vec::new();
+        if mine.is_none() {
+            // Woken, and goes away: the room is for the next.
+            mailbox.room.decline();
+            next = mailbox.wake(self.inner.config.out_queue);
+        }
         drop(state);
-        drop(waker);
+        drop(mine);
+        next.into_iter().for_each(Waker::wake);
     }
 }

@@ -1,16 +1,21 @@
 //! Reaching peers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures::{
     AsyncWriteExt, FutureExt,
-    future::{Either, select},
+    future::{Either, Shared, WeakShared, select},
 };
 
 use super::{
     ConnectError, PeerId, PeerInfo,
     sessions::Guard,
-    store::{Inner, Live, Target},
+    store::{Dial, Inner, Known, Live, State, Target},
     table::Facts,
     verify::Claim,
     wire::{Answer, Hello, read_framed},
@@ -27,73 +32,100 @@ impl Inner {
     pub(super) async fn get(&self, id: &PeerId) -> Result<(), ConnectError> {
         let target = {
             let state = self.state.lock();
+            if state.open.is_none() {
+                return Err(ConnectError::Closed);
+            }
             if state.table.get(id).is_some() {
                 return Ok(());
             }
-            let known = state.known.get(id).and_then(|known| known.address.clone());
+            let known = state.known.get(id).and_then(|known| known.addresses.first().cloned());
             let address = known.ok_or(ConnectError::UnknownPeer)?;
             Target { address, expected: Some(id.clone()) }
         };
-        match self.dial(target).await {
-            Ok(_) => Ok(()),
-            // It came to us while we did not reach it.
-            Err(_) if self.state.lock().table.get(id).is_some() => Ok(()),
-            Err(error) => Err(error),
+        self.dial_or_arrival(target, id).await.map(drop)
+    }
+
+    /// Whoever is at an address: whom we know to be there, or whom we reach.
+    pub(super) async fn get_at(&self, address: Address) -> Result<PeerId, ConnectError> {
+        let known = {
+            let state = self.state.lock();
+            if state.open.is_none() {
+                return Err(ConnectError::Closed);
+            }
+            let at = |known: &Known| known.addresses.contains(&address);
+            let there = state.known.iter().filter(|(_, known)| at(known));
+            let there = there.map(|(id, _)| (id.clone(), state.table.get(id).is_some()));
+            there.max_by_key(|(_, live)| *live)
+        };
+        let target = Target { address, expected: None };
+        match known {
+            Some((id, true)) => Ok(id),
+            Some((id, false)) => self.dial_or_arrival(target, &id).await,
+            None => self.dial(target).await,
         }
     }
 
-    /// Whom we reached at this address, if the session lives.
-    pub(super) fn live_at(&self, address: &Address) -> Option<PeerId> {
-        let state = self.state.lock();
-        let there = state.table.iter().find(|(_, live)| live.address.as_ref() == Some(address));
-        there.map(|(_, live)| live.info.id.clone())
+    /// A peer that comes in is as good as one that is reached, and may be sooner.
+    async fn dial_or_arrival(&self, target: Target, id: &PeerId) -> Result<PeerId, ConnectError> {
+        let mut arrival = Arrival { inner: self, id, key: None };
+        let arrival = std::future::poll_fn(|cx| arrival.poll(cx));
+        match select(pin!(self.dial(target)), pin!(arrival)).await {
+            Either::Left((Err(_), _)) if self.state.lock().table.get(id).is_some() => {
+                Ok(id.clone())
+            }
+            Either::Left((reached, _)) => reached,
+            Either::Right(((), _)) => Ok(id.clone()),
+        }
     }
 
     /// One dial for everyone who wants the same.
     pub(super) async fn dial(&self, target: Target) -> Result<PeerId, ConnectError> {
-        let dial = {
-            let mut state = self.state.lock();
-            if state.open.is_none() {
-                return Err(ConnectError::Closed);
-            }
-            match state.dials.get(&target).and_then(|dial| dial.upgrade()) {
-                Some(dial) => dial,
-                None => {
-                    let me = self.myself.upgrade().ok_or(ConnectError::Closed)?;
-                    let closing = self.closing.clone();
-                    let aim = target.clone();
-                    let attempt = async move {
-                        let attempt = std::pin::pin!(me.attempt(&aim));
-                        match select(attempt, closing).await {
-                            Either::Left((reached, _)) => reached,
-                            Either::Right(_) => Err(ConnectError::Closed),
-                        }
-                    };
-                    let dial = attempt.boxed().shared();
-                    if let Some(weak) = dial.downgrade() {
-                        state.dials.retain(|_, dial| dial.upgrade().is_some());
-                        state.dials.insert(target.clone(), weak);
-                    }
-                    dial
-                }
-            }
-        };
+        let dial = self.join_dial(&target)?;
         let reached = dial.clone().await;
+        let there;
         let mut state = self.state.lock();
-        if state
-            .dials
-            .get(&target)
-            .and_then(|there| there.upgrade())
-            .is_some_and(|it| it.ptr_eq(&dial))
-        {
+        there = state.dials.get(&target).and_then(WeakShared::upgrade);
+        if there.as_ref().is_some_and(|there| there.ptr_eq(&dial)) {
             state.dials.remove(&target);
         }
         reached
     }
 
+    fn join_dial(&self, target: &Target) -> Result<Shared<Dial>, ConnectError> {
+        let me = self.myself.upgrade().ok_or(ConnectError::Closed)?;
+        // The last handle of a dial must not be let go of under the lock.
+        let mut others = Vec::new();
+        let mut state = self.state.lock();
+        if state.open.is_none() {
+            return Err(ConnectError::Closed);
+        }
+        if let Some(dial) = state.dials.get(target).and_then(WeakShared::upgrade) {
+            return Ok(dial);
+        }
+        let (closing, aim) = (self.closing.clone(), target.clone());
+        let attempt = async move {
+            match select(pin!(me.attempt(&aim)), closing).await {
+                Either::Left((reached, _)) => reached,
+                Either::Right(_) => Err(ConnectError::Closed),
+            }
+        };
+        let dial = attempt.boxed().shared();
+        if let Some(weak) = dial.downgrade() {
+            state.dials.retain(|_, dial| dial.upgrade().map(|dial| others.push(dial)).is_some());
+            state.dials.insert(target.clone(), weak);
+        }
+        Ok(dial)
+    }
+
     async fn attempt(self: &Arc<Self>, target: &Target) -> Result<PeerId, ConnectError> {
         let number = {
             let mut state = self.state.lock();
+            // It may have come since it was looked for; from here on it counts as simultaneous.
+            if let Some(id) = &target.expected
+                && state.table.get(id).is_some()
+            {
+                return Ok(id.clone());
+            }
             state.begun += 1;
             state.begun
         };
@@ -148,8 +180,14 @@ impl Inner {
             dialled: true,
             since: self.runtime.now(),
         };
-        let live = Live { session: guard.keep(), info, address: Some(target.address.clone()) };
+        let live = Live {
+            session: guard.session.clone(),
+            info,
+            incarnation: theirs.incarnation,
+            address: Some(target.address.clone()),
+        };
         let entered = self.enter(Arc::new(live), facts, false)?;
+        guard.keep();
         self.start(entered, stream);
         Ok(theirs.id)
     }
@@ -176,7 +214,7 @@ impl Inner {
                     let mut state = self.state.lock();
                     let known = state.remember(&id, self.config.max_peers);
                     known.keep = true;
-                    known.address = Some(address.clone());
+                    known.found_at(address.clone());
                     if state.table.get(&id).is_some() {
                         return;
                     }
@@ -201,19 +239,66 @@ impl Inner {
         loop {
             let pause = self.runtime.now() + backoff.next_wait();
             select(self.runtime.sleep_until(pause), self.closing.clone()).await;
-            let done = {
-                let state = self.state.lock();
-                let kept = state.known.get(id).is_some_and(|known| known.keep);
-                state.open.is_none() || !kept || state.table.get(id).is_some()
-            };
-            if done {
+            if self.is_back(id) {
                 return;
             }
-            match self.dial(target.clone()).await {
-                Ok(_) | Err(ConnectError::Closed) => return,
-                Err(error) => log::debug!("peer {id} is not back: {error}"),
+            if let Err(error) = self.dial(target.clone()).await {
+                log::debug!("peer {id} is not back: {error}");
+            }
+            // It may be gone again.
+            if self.is_back(id) {
+                return;
             }
         }
+    }
+
+    /// Whether a peer need not be dialled again; then nobody does.
+    fn is_back(&self, id: &PeerId) -> bool {
+        let mut state = self.state.lock();
+        let there = state.open.is_none() || state.table.get(id).is_some();
+        let Some(known) = state.known.get_mut(id) else { return true };
+        known.dialled_again = !there && known.keep;
+        !known.dialled_again
+    }
+}
+
+/// A place among those who wait for a peer to come.
+struct Arrival<'a> {
+    inner: &'a Inner,
+    id: &'a PeerId,
+    key: Option<u64>,
+}
+
+impl Arrival<'_> {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.inner.state.lock();
+        if state.table.get(self.id).is_some() {
+            return Poll::Ready(());
+        }
+        let State { arrivals, arrivals_made, .. } = &mut *state;
+        let key = *self.key.get_or_insert_with(|| {
+            *arrivals_made += 1;
+            *arrivals_made
+        });
+        let waiting = arrivals.entry(self.id.clone()).or_default();
+        let replaced = waiting.insert(key, cx.waker().clone());
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        let mut state = self.inner.state.lock();
+        let Some(waiting) = state.arrivals.get_mut(self.id) else { return };
+        let mine = waiting.remove(&key);
+        if waiting.is_empty() {
+            state.arrivals.remove(self.id);
+        }
+        drop(state);
+        drop(mine);
     }
 }
 

@@ -42,13 +42,15 @@ pub enum PeerEvent {
         /// How the session ended.
         error: SessionError,
     },
-    /// The peer came with another identity than before, and was refused.
+    /// The peer came with another identity than before.
     IdentityChanged {
         /// Which peer.
         id: PeerId,
         /// What it was before.
         before: Bytes,
-        /// What it would be now.
+        /// What it says now.
         now: Bytes,
+        /// Whether [`Verify`](super::Verify) took that; else it was refused.
+        accepted: bool,
     },
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{
-    AsyncWriteExt, FutureExt,
+    AsyncWriteExt,
     future::{Either, select},
 };
 
@@ -20,13 +20,14 @@ use super::{
     wire::{Decoder, Frame},
 };
 use crate::{
-    GoAwayCode,
+    GoAwayCode, SessionError, StreamError,
     session::Dispatcher,
     stream::{ReadHalf, Stream, WriteHalf},
 };
 
 /// Serves a session until it ends, and then takes it out of the store.
 pub(super) async fn run(inner: Arc<Inner>, live: Arc<Live>, generation: u64, stream: Stream) {
+    let mut leaving = Leaving { inner: &inner, live: &live, generation, done: false };
     let mut dispatcher = Dispatcher::new(live.session.clone());
     let peer = Peer::new(inner.clone(), live.info.id.clone());
     inner.serve_sockets(&peer, &mut dispatcher);
@@ -42,40 +43,61 @@ pub(super) async fn run(inner: Arc<Inner>, live: Arc<Live>, generation: u64, str
         match select(reading, writing).await {
             // The other side sends no more: it is about to close, and so are we.
             Either::Left((Ok(()), writing)) => {
-                inner.left(&live, generation, Ok(()));
+                if inner.left(&live, generation, Ok(())) {
+                    inner.part(&live);
+                }
                 writing.await
             }
             Either::Left((Err(error), _)) => Err(error),
             Either::Right((Err(error), _)) => Err(error),
-            // Another session has taken our place: what still comes is for us.
+            // We have left the table, and are being closed: what still comes is for us.
             Either::Right((Ok(()), reading)) => reading.await,
         }
     };
-    let first = match select(pin!(messages), pin!(live.session.closed())).await {
-        Either::Left((messages, _)) => Some(messages),
+    let broken = match select(pin!(messages), pin!(live.session.closed())).await {
+        Either::Left((messages, _)) => messages.err(),
         Either::Right(_) => None,
     };
-    let ended = match first {
-        Some(Ok(())) => live.session.closed().now_or_never().unwrap_or(Ok(())),
-        Some(Err(Broken::Malformed)) => {
-            log::debug!("peer {}: what came is no message", live.info.id);
-            live.session.abort(GoAwayCode::PROTOCOL_ERROR);
-            live.session.closed().await
-        }
-        Some(Err(Broken::Io)) | None => live.session.closed().await,
-    };
+    if let Some(Broken::Rule) = broken {
+        log::debug!("peer {}: what came breaks a rule", live.info.id);
+        live.session.abort(GoAwayCode::PROTOCOL_ERROR);
+    }
+    let ended = live.session.closed().await;
     inner.left(&live, generation, ended);
-    inner.close_session(&live.session).await;
+    leaving.done = true;
+}
+
+/// Where the code of a subscriber panics, the session must not stay there with nobody to serve it.
+struct Leaving<'a> {
+    inner: &'a Inner,
+    live: &'a Live,
+    generation: u64,
+    done: bool,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.live.session.abort(GoAwayCode::INTERNAL_ERROR);
+            let ended = Err(SessionError::Aborted(GoAwayCode::INTERNAL_ERROR));
+            self.inner.left(self.live, self.generation, ended);
+        }
+    }
 }
 
 enum Broken {
-    Io,
-    Malformed,
+    /// The session ended, or is about to.
+    Session,
+    Rule,
 }
 
 impl From<io::Error> for Broken {
-    fn from(_: io::Error) -> Self {
-        Self::Io
+    fn from(error: io::Error) -> Self {
+        match StreamError::of(&error) {
+            Some(StreamError::Session(_)) => Self::Session,
+            // The stream of messages alone is over, which no peer does.
+            _ => Self::Rule,
+        }
     }
 }
 
@@ -83,11 +105,11 @@ async fn reading(inner: &Arc<Inner>, live: &Live, mut read: ReadHalf) -> Result<
     let mut decoder = Decoder::new(inner.config.max_message);
     while let Some(chunk) = read.read_chunk(READ).await? {
         decoder.feed(&chunk);
-        while let Some(frame) = decoder.next().map_err(|_| Broken::Malformed)? {
+        while let Some(frame) = decoder.next().map_err(|_| Broken::Rule)? {
             take(inner, live, frame).await?;
         }
     }
-    if decoder.is_partial() { Err(Broken::Malformed) } else { Ok(()) }
+    if decoder.is_partial() { Err(Broken::Rule) } else { Ok(()) }
 }
 
 async fn take(inner: &Arc<Inner>, live: &Live, frame: Frame) -> Result<(), Broken> {
@@ -95,7 +117,7 @@ async fn take(inner: &Arc<Inner>, live: &Live, frame: Frame) -> Result<(), Broke
     match frame {
         Frame::Ack { number, error } => inner.answered(id, number, error),
         Frame::Message { number, body } => {
-            let ack = number.map(|number| Ack::new(inner, id.clone(), number));
+            let ack = number.map(|number| Ack::new(inner, id.clone(), live.incarnation, number));
             let message = Message { from: id.clone(), body, ack };
             for (feed, filter) in inner.subscribers() {
                 if !filter(&message) {
@@ -109,7 +131,7 @@ async fn take(inner: &Arc<Inner>, live: &Live, frame: Frame) -> Result<(), Broke
             }
         }
     }
-    if inner.owes_too_much(id) { Err(Broken::Malformed) } else { Ok(()) }
+    if inner.owes_too_much(id) { Err(Broken::Rule) } else { Ok(()) }
 }
 
 async fn writing(

@@ -24,7 +24,8 @@ pub(super) struct Mailbox {
     unanswered: HashMap<u64, (u64, Told)>,
     /// How many of them someone waited for, when that was looked at last.
     awaited: usize,
-    last_number: u64,
+    /// Which mailbox this is, among all that the peer had.
+    pub(super) number: u64,
     /// The sessions' tasks that sleep.
     pub(super) sleeping: HashMap<u64, Waker>,
     /// Who waits for a place in the queue.
@@ -46,8 +47,18 @@ pub(super) struct Batch {
 }
 
 impl Mailbox {
+    pub(super) fn new(number: u64) -> Self {
+        Self { number, ..Self::default() }
+    }
+
     pub(super) fn has_room(&self, limit: usize) -> bool {
         self.queue.len() < limit
+    }
+
+    /// Those for whom there is room now, to be woken.
+    pub(super) fn wake(&mut self, limit: usize) -> Vec<Waker> {
+        let room = limit.saturating_sub(self.queue.len());
+        (0..room).map_while(|_| self.room.pop()).collect()
     }
 
     pub(super) fn push(&mut self, outgoing: Outgoing) {
@@ -63,15 +74,21 @@ impl Mailbox {
         self.owed.len() > MAX_OWED
     }
 
-    /// Everything that waits, for the session of this generation.
-    pub(super) fn take(&mut self, generation: u64) -> Batch {
+    /// The acks were for a life of the peer that is over.
+    pub(super) fn owe_nothing(&mut self) {
+        self.owed.clear();
+    }
+
+    /// Everything that waits, for the session of this generation. The numbers of messages go on
+    /// from one session to the next, for an answer may come on either.
+    pub(super) fn take(&mut self, generation: u64, last_number: &mut u64) -> Batch {
         let mut frames: Vec<_> = self.owed.drain(..).collect();
         let mut told = Vec::new();
         self.sweep();
         for outgoing in self.queue.drain(..) {
             let number = outgoing.wants_ack.then(|| {
-                self.last_number += 1;
-                self.last_number
+                *last_number += 1;
+                *last_number
             });
             frames.push(Frame::Message { number, body: outgoing.body });
             match number {

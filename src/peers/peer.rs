@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{FutureExt, channel::oneshot, future::BoxFuture};
 
 use super::{ConnectError, PeerId, PeerInfo, SendError, mailbox::Outgoing, store::Inner};
-use crate::{Session, exchange::within, sync::Mutex};
+use crate::{Session, config::FOREVER, exchange::within, sync::Mutex};
 
 /// A peer: cheap to clone, and good for as long as the store is, with a session or without.
 #[derive(Clone)]
@@ -86,7 +86,7 @@ impl Peer {
         body: impl Into<Bytes>,
         timeout: Duration,
     ) -> Result<(), SendError> {
-        let until = self.inner.runtime.now() + timeout;
+        let until = self.inner.runtime.now() + timeout.min(FOREVER);
         let fate = self.submit(body.into(), Policy::Wait, true);
         let clock = self.inner.runtime.clock();
         within(fate, until, clock).await.unwrap_or(Err(SendError::TimedOut))
@@ -177,13 +177,15 @@ pub struct Ack {
 struct Owed {
     inner: Weak<Inner>,
     to: PeerId,
+    /// Which life of the peer asked.
+    incarnation: u64,
     number: Mutex<Option<u64>>,
 }
 
 impl Ack {
-    pub(super) fn new(inner: &Arc<Inner>, to: PeerId, number: u64) -> Self {
-        let inner = Arc::downgrade(inner);
-        Self { owed: Arc::new(Owed { inner, to, number: Mutex::new(Some(number)) }) }
+    pub(super) fn new(inner: &Arc<Inner>, to: PeerId, incarnation: u64, number: u64) -> Self {
+        let (inner, number) = (Arc::downgrade(inner), Mutex::new(Some(number)));
+        Self { owed: Arc::new(Owed { inner, to, incarnation, number }) }
     }
 
     /// It went well.
@@ -201,7 +203,7 @@ impl Owed {
     fn pay(&self, error: Option<String>) {
         let number = self.number.lock().take();
         if let (Some(number), Some(inner)) = (number, self.inner.upgrade()) {
-            inner.acknowledge(&self.to, number, error);
+            inner.acknowledge(&self.to, self.incarnation, number, error);
         }
     }
 }

@@ -127,33 +127,38 @@ impl<T> Feed<T> {
     /// Puts something in, unless there is no room and the queue says to wait: then it is given
     /// back. A full queue that does not wait loses something.
     pub(super) fn offer(&self, item: T) -> Result<(), T> {
-        let Some(shared) = self.shared.upgrade() else { return Ok(()) };
+        let mut put = self.put(item);
+        put.refused.take().map_or(Ok(()), Err)
+    }
+
+    /// As [`offer`](Self::offer), where the caller holds a lock: what comes of it is to be dropped
+    /// after that.
+    pub(super) fn put(&self, item: T) -> Put<T> {
+        let mut put = Put { refused: None, lost: None, reader: None, queue: None };
+        let Some(shared) = self.shared.upgrade() else {
+            put.lost = Some(item);
+            return put;
+        };
         let mut queue = shared.lock();
+        let full = queue.items.len() >= queue.limit;
         if queue.ended {
-            return Ok(());
-        }
-        let mut gone = None;
-        if queue.items.len() >= queue.limit {
-            match queue.overflow {
-                Overflow::Wait => return Err(item),
-                Overflow::DropNewest => {
-                    queue.lost += 1;
-                    return Ok(());
-                }
-                Overflow::DropOldest => {
-                    queue.lost += 1;
-                    gone = queue.items.pop_front();
-                }
+            put.lost = Some(item);
+        } else if full && queue.overflow == Overflow::Wait {
+            put.refused = Some(item);
+        } else if full && queue.overflow == Overflow::DropNewest {
+            queue.lost += 1;
+            put.lost = Some(item);
+        } else {
+            if full {
+                queue.lost += 1;
+                put.lost = queue.items.pop_front();
             }
+            queue.items.push_back(item);
+            put.reader = queue.reader.take();
         }
-        queue.items.push_back(item);
-        let reader = queue.reader.take();
         drop(queue);
-        drop(gone);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-        Ok(())
+        put.queue = Some(shared);
+        put
     }
 
     /// Waits until [`offer`](Self::offer) is worth another try.
@@ -171,6 +176,24 @@ impl<T> Feed<T> {
             queue.reader.take()
         };
         if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+/// What came of putting something in: dropped outside of every lock, for it wakes the reader and
+/// lets go of what was lost.
+#[must_use]
+pub(super) struct Put<T> {
+    refused: Option<T>,
+    lost: Option<T>,
+    reader: Option<Waker>,
+    queue: Option<Arc<Mutex<Items<T>>>>,
+}
+
+impl<T> Drop for Put<T> {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.take() {
             reader.wake();
         }
     }

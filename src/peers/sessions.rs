@@ -2,16 +2,15 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
+    task::Waker,
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures::{AsyncWriteExt, FutureExt, future::join_all};
+use futures::{AsyncWriteExt, FutureExt, future::WeakShared};
 
 use super::{
-    ConnectError, PeerEvent, PeerId, PeerStats, SendError, link,
-    mailbox::Told,
-    queue::Feed,
+    ConnectError, PeerEvent, PeerStats, SendError, link,
     store::{Inner, Live, Target},
     table::{Entered, Facts},
     verify::Claim,
@@ -28,22 +27,24 @@ impl Inner {
             return Err(ConnectError::OtherPeer(claim.id.clone()));
         }
         let identity = self.verify.verify(claim).map_err(ConnectError::NotVerified)?;
-        let (before, feeds) = {
-            let mut state = self.state.lock();
-            let known = state.known.get(&claim.id).and_then(|known| known.identity.clone());
-            let Some(before) = known.filter(|before| *before != identity) else {
-                return Ok(identity);
-            };
-            (before, state.events())
+        let known = self.state.lock().known.get(&claim.id).and_then(|it| it.identity.clone());
+        let Some(before) = known.filter(|before| *before != identity) else {
+            return Ok(identity);
         };
-        let event = PeerEvent::IdentityChanged { id: claim.id.clone(), before, now: identity };
-        tell(&feeds, &event);
-        Err(ConnectError::NotVerified("another identity than before".to_owned()))
+        let judged = self.verify.identity_changed(claim, &before, &identity);
+        let event = PeerEvent::IdentityChanged {
+            id: claim.id.clone(),
+            before,
+            now: identity.clone(),
+            accepted: judged.is_ok(),
+        };
+        drop(self.state.lock().tell(&event));
+        judged.map(|()| identity).map_err(ConnectError::NotVerified)
     }
 
     /// Puts a session into the table, in the place of those that are worse.
     pub(super) fn enter(
-        &self,
+        self: &Arc<Self>,
         live: Arc<Live>,
         mut facts: Facts,
         accepted: bool,
@@ -60,24 +61,33 @@ impl Inner {
         if accepted {
             facts.answered_after = state.begun;
         }
+        let before = state.table.incarnation(&id);
         let Entered { generation, losers } = state.table.enter(&id, facts, live.clone());
+        if before != state.table.incarnation(&id)
+            && let Some(mailbox) = state.mailboxes.get_mut(&id)
+        {
+            mailbox.owe_nothing();
+        }
         let keep = self.config.reconnect.is_some();
         let known = state.remember(&id, self.config.max_peers);
         known.identity = Some(live.info.identity.clone());
         if let Some(address) = &live.address {
-            known.address = Some(address.clone());
+            known.found_at(address.clone());
             known.keep |= keep;
         }
-        let sleepers = state.sleepers(&id);
-        let feeds = if generation.is_some() { state.events() } else { Vec::new() };
-        drop(state);
-        sleepers.into_iter().for_each(std::task::Waker::wake);
+        let woken: Vec<_> = state.sleepers(&id).into_iter().chain(state.arrived(&id)).collect();
         let info = live.info.clone();
-        let event = if was_there { PeerEvent::Replaced(info) } else { PeerEvent::Connected(info) };
-        tell(&feeds, &event);
+        let told = match generation {
+            Some(_) if !was_there => state.tell(&PeerEvent::Connected(info)),
+            Some(_) if !losers.is_empty() => state.tell(&PeerEvent::Replaced(info)),
+            _ => Vec::new(),
+        };
+        drop(state);
+        drop(told);
+        woken.into_iter().for_each(Waker::wake);
         for loser in losers.into_iter().filter(|loser| !Arc::ptr_eq(loser, &live)) {
             log::debug!("peer {id}: a session has lost its place");
-            self.close_in_background(&loser.session);
+            self.part(&loser);
         }
         Ok(Started { live, generation, answered_after: facts.answered_after })
     }
@@ -90,102 +100,55 @@ impl Inner {
                 self.runtime.spawn(link::run(self.clone(), live, generation, stream));
             }
             None => {
-                let me = self.clone();
+                self.part(&live);
                 self.runtime.spawn(async move {
                     let mut stream = stream;
                     stream.close().await.ok();
-                    me.close_session(&live.session).await;
                 });
             }
         }
     }
 
-    /// A session has ended. One that took its place stays where it is.
-    pub(super) fn left(&self, live: &Live, generation: u64, ended: Result<(), SessionError>) {
+    /// A session has ended. One that took its place stays where it is. Whether it was there.
+    pub(super) fn left(
+        &self,
+        live: &Live,
+        generation: u64,
+        ended: Result<(), SessionError>,
+    ) -> bool {
         let id = &live.info.id;
         let mut state = self.state.lock();
-        let mut told = Vec::new();
-        let sleepers = state.sleepers(id);
+        let mut fates = Vec::new();
+        let mut woken = state.sleepers(id);
         if let Some(mailbox) = state.mailboxes.get_mut(id) {
-            told.extend(mailbox.lose(generation).into_iter().map(|told| (told, SendError::Lost)));
+            fates.extend(mailbox.lose(generation).into_iter().map(|told| (told, SendError::Lost)));
         }
         let left = state.table.leave(id, generation);
-        let last = left.is_some_and(|left| left.last);
         let mut again = None;
-        let mut waiting = Vec::new();
-        let mut feeds = Vec::new();
-        if last {
+        let mut told = Vec::new();
+        if left.as_ref().is_some_and(|left| left.last) {
             if let Some(mut mailbox) = state.mailboxes.remove(id) {
                 let given_up = mailbox.give_up().into_iter();
-                told.extend(given_up.map(|told| (told, SendError::Disconnected)));
-                waiting.extend(mailbox.room.take());
+                fates.extend(given_up.map(|told| (told, SendError::Disconnected)));
+                woken.extend(mailbox.room.take());
             }
-            feeds = state.events();
-            let known = state.known.get(id).filter(|known| known.keep && state.open.is_some());
-            again = known.and_then(|known| known.address.clone());
+            told = state.tell(&match ended {
+                Err(error) => PeerEvent::PresumedDead { id: id.clone(), error },
+                Ok(()) => PeerEvent::Disconnected(id.clone()),
+            });
+            again = state.wants_again(id);
         }
         drop(state);
-        sleepers.into_iter().chain(waiting).for_each(std::task::Waker::wake);
-        resolve(told);
-        let event = match ended {
-            Err(error) => PeerEvent::PresumedDead { id: id.clone(), error },
-            Ok(()) => PeerEvent::Disconnected(id.clone()),
-        };
-        tell(&feeds, &event);
+        drop(told);
+        woken.into_iter().for_each(Waker::wake);
+        for (fate, error) in fates {
+            let _ = fate.send(Err(error));
+        }
         if let (Some(address), Some(me)) = (again, self.myself.upgrade()) {
             let target = Target { address, expected: Some(id.clone()) };
-            self.runtime.spawn(async move { me.dial_again(target).await });
+            self.runtime.spawn(me.dial_again(target));
         }
-    }
-
-    /// Closes a session in good order, or hard after the close timeout.
-    pub(super) async fn close_session(&self, session: &Session) {
-        let until = self.runtime.now() + self.config.close_timeout;
-        if within(session.close(), until, self.runtime.clock()).await.is_err() {
-            session.abort(GoAwayCode::NORMAL);
-        }
-    }
-
-    fn close_in_background(&self, session: &Session) {
-        let Some(me) = self.myself.upgrade() else { return };
-        let session = session.clone();
-        self.runtime.spawn(async move { me.close_session(&session).await });
-    }
-
-    pub(super) async fn disconnect(&self, id: &PeerId) {
-        let sessions: Vec<_> = {
-            let mut state = self.state.lock();
-            if let Some(known) = state.known.get_mut(id) {
-                known.keep = false;
-            }
-            state.table.all(id).map(|(generation, live)| (generation, live.clone())).collect()
-        };
-        self.close_all(sessions).await;
-    }
-
-    pub(super) async fn shutdown(&self) {
-        let (open, sessions, subscribers, feeds) = {
-            let mut state = self.state.lock();
-            let open = state.open.take();
-            let sessions = state.table.iter();
-            let sessions = sessions.map(|(generation, live)| (generation, live.clone())).collect();
-            let subscribers = std::mem::take(&mut state.subscribers);
-            (open, sessions, subscribers, state.events())
-        };
-        // Everything that is under way hears of it.
-        drop(open);
-        self.close_all(sessions).await;
-        subscribers.iter().for_each(|(feed, _)| feed.end());
-        feeds.iter().for_each(Feed::end);
-    }
-
-    /// All at once: those that do not answer cost one close timeout together.
-    async fn close_all(&self, sessions: Vec<(u64, Arc<Live>)>) {
-        // Their tasks finish the streams of messages when they are no longer in the table.
-        for (generation, live) in &sessions {
-            self.left(live, *generation, Ok(()));
-        }
-        join_all(sessions.iter().map(|(_, live)| self.close_session(&live.session))).await;
+        left.is_some()
     }
 
     /// The sessions live on the clock of the store, unless they were given one.
@@ -224,11 +187,15 @@ impl Inner {
     }
 
     pub(super) fn stats(&self) -> PeerStats {
+        // The last handle of a dial must not be let go of under the lock.
+        let dials: Vec<_>;
         let state = self.state.lock();
+        dials = state.dials.values().filter_map(WeakShared::upgrade).collect();
         PeerStats {
             sessions: state.table.iter().count(),
+            closing: state.partings.len(),
             handshakes: state.handshakes,
-            dials: state.dials.values().filter(|dial| dial.upgrade().is_some()).count(),
+            dials: dials.len(),
             queues: state.mailboxes.len(),
             dropped: self.dropped.load(Ordering::Relaxed),
         }
@@ -264,18 +231,5 @@ impl Drop for Guard {
         if !self.kept {
             self.session.abort(GoAwayCode::NORMAL);
         }
-    }
-}
-
-/// Outside of the lock: dropping what a full queue loses may run code of the user's.
-fn tell(feeds: &[Feed<PeerEvent>], event: &PeerEvent) {
-    for feed in feeds {
-        let _ = feed.offer(event.clone());
-    }
-}
-
-fn resolve(told: Vec<(Told, SendError)>) {
-    for (told, error) in told {
-        let _ = told.send(Err(error));
     }
 }

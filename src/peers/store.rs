@@ -1,7 +1,7 @@
 //! The store: who is connected, and the ways to become so.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Weak, atomic::AtomicU64},
     task::Waker,
@@ -11,14 +11,19 @@ use std::{
 use bytes::Bytes;
 use futures::{
     FutureExt, StreamExt,
-    channel::{mpsc, oneshot},
+    channel::oneshot,
     future::{BoxFuture, Shared, WeakShared},
     stream::FuturesUnordered,
 };
 
 use super::{
     AckReport, ConnectError, Message, Overflow, Peer, PeerConfig, PeerEvent, PeerId, PeerInfo,
-    PeerStats, Queue, Verify, mailbox::Mailbox, queue::Feed, table::Table, verify::Trusting,
+    PeerStats, Queue, Verify,
+    mailbox::Mailbox,
+    parting::Partings,
+    queue::{Feed, Put},
+    table::Table,
+    verify::Trusting,
 };
 use crate::{
     Session,
@@ -105,23 +110,35 @@ pub(super) struct Inner {
 pub(super) struct State {
     pub(super) table: Table<Arc<Live>>,
     pub(super) mailboxes: HashMap<PeerId, Mailbox>,
+    mailboxes_made: u64,
+    /// Numbers the messages that want an ack.
+    pub(super) last_number: u64,
     pub(super) known: HashMap<PeerId, Known>,
     pub(super) dials: HashMap<Target, WeakShared<Dial>>,
     /// Dials begun so far.
     pub(super) begun: u64,
     pub(super) handshakes: usize,
+    /// Sessions that have left the table and are not over yet.
+    pub(super) partings: Partings,
+    /// Who waits for a peer to come.
+    pub(super) arrivals: HashMap<PeerId, BTreeMap<u64, Waker>>,
+    pub(super) arrivals_made: u64,
     pub(super) subscribers: Vec<(Feed<Message>, Arc<Filter>)>,
-    events: Vec<Feed<PeerEvent>>,
+    pub(super) events: Vec<Feed<PeerEvent>>,
     /// Where the streams of sockets go, and how many may wait.
-    pub(super) sockets: Option<(mpsc::Sender<Connection>, usize)>,
+    pub(super) sockets: Option<(Feed<Connection>, usize)>,
     /// Gone once the store shuts down.
     pub(super) open: Option<oneshot::Sender<()>>,
+    /// Resolves when the shutdown is done.
+    pub(super) ended: Option<Shared<oneshot::Receiver<()>>>,
 }
 
 /// A session after its handshake.
 pub(super) struct Live {
     pub(super) session: Session,
     pub(super) info: PeerInfo,
+    /// Which life of the peer this is.
+    pub(super) incarnation: u64,
     /// Where we dialled.
     pub(super) address: Option<Address>,
 }
@@ -129,10 +146,13 @@ pub(super) struct Live {
 /// What is remembered of a peer between sessions.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    pub(super) address: Option<Address>,
+    /// Where it was last found, and where it was before.
+    pub(super) addresses: Vec<Address>,
     pub(super) identity: Option<Bytes>,
     /// Whether it is dialled again when it is lost.
     pub(super) keep: bool,
+    /// Whether there is a task that does it.
+    pub(super) dialled_again: bool,
 }
 
 /// What is dialled: an address, and who should be there.
@@ -175,7 +195,7 @@ impl PeerStore {
     pub fn add_address(&self, id: &PeerId, address: &str) -> Result<(), ConnectError> {
         let address = parse(address)?;
         let mut state = self.inner.state.lock();
-        state.remember(id, self.inner.config.max_peers).address = Some(address);
+        state.remember(id, self.inner.config.max_peers).found_at(address);
         Ok(())
     }
 
@@ -206,10 +226,7 @@ impl PeerStore {
     /// As [`get`](Self::get).
     pub async fn connect(&self, address: &str) -> Result<Peer, ConnectError> {
         let address = parse(address)?;
-        if let Some(id) = self.inner.live_at(&address) {
-            return Ok(self.peer(&id));
-        }
-        let id = self.inner.dial(Target { address, expected: None }).await?;
+        let id = self.inner.get_at(address).await?;
         Ok(self.peer(&id))
     }
 
@@ -286,10 +303,13 @@ impl PeerStore {
             })
             .collect();
         let mut report = AckReport::default();
+        // Everyone is sent to, even where few acks or none are enough.
+        while let Some(Some((id, answer))) = answers.next().now_or_never() {
+            report.add(id, answer);
+        }
         while report.succeeded.len() < min {
             match answers.next().await {
-                Some((id, Ok(()))) => report.succeeded.push(id),
-                Some((id, Err(error))) => report.failed.push((id, error)),
+                Some((id, answer)) => report.add(id, answer),
                 None => break,
             }
         }
@@ -355,12 +375,18 @@ impl PeerStoreBuilder {
             mailboxes: HashMap::new(),
             known: HashMap::new(),
             dials: HashMap::new(),
+            mailboxes_made: 0,
+            last_number: 0,
             begun: 0,
             handshakes: 0,
+            partings: Partings::default(),
+            arrivals: HashMap::new(),
+            arrivals_made: 0,
             subscribers: Vec::new(),
             events: Vec::new(),
             sockets: None,
             open: Some(open),
+            ended: None,
         };
         let inner = Arc::new_cyclic(|myself| Inner {
             me: self.me,
@@ -379,23 +405,62 @@ impl PeerStoreBuilder {
     }
 }
 
+impl Known {
+    pub(super) fn found_at(&mut self, address: Address) {
+        self.addresses.retain(|it| *it != address);
+        self.addresses.insert(0, address);
+        self.addresses.truncate(MAX_ADDRESSES);
+    }
+}
+
 impl State {
-    /// What is remembered of a peer. Those without a session make room for others.
+    /// What is remembered of a peer. Those without a session make room for others: first those
+    /// who came by themselves, and never those that are to be dialled again.
     pub(super) fn remember(&mut self, id: &PeerId, max_peers: usize) -> &mut Known {
-        if !self.known.contains_key(id) && self.known.len() >= REMEMBERED * max_peers {
-            let connected: std::collections::HashSet<_> = self.table.ids().cloned().collect();
-            if let Some(stranger) = self.known.keys().find(|id| !connected.contains(*id)).cloned() {
-                self.known.remove(&stranger);
+        let most = max_peers.saturating_mul(REMEMBERED);
+        if !self.known.contains_key(id) && self.known.len() >= most {
+            let table = &self.table;
+            let strangers = self.known.iter();
+            let strangers = strangers.filter(|(id, it)| !it.keep && table.get(id).is_none());
+            let first = strangers.min_by_key(|(_, it)| !it.addresses.is_empty());
+            if let Some(id) = first.map(|(id, _)| id.clone()) {
+                self.known.remove(&id);
             }
         }
         self.known.entry(id.clone()).or_default()
     }
 
-    /// Tells everyone who listens. To be called without anything that must not wait: feeds are
-    /// offered outside of the lock.
-    pub(super) fn events(&mut self) -> Vec<Feed<PeerEvent>> {
+    /// Tells everyone who listens, in the order in which things happen. What is returned is to be
+    /// dropped outside of the lock.
+    #[must_use]
+    pub(super) fn tell(&mut self, event: &PeerEvent) -> Vec<Put<PeerEvent>> {
         self.events.retain(|feed| !feed.is_over());
-        self.events.clone()
+        self.events.iter().map(|feed| feed.put(event.clone())).collect()
+    }
+
+    /// The messages to a peer with a session.
+    pub(super) fn mailbox(&mut self, id: &PeerId) -> &mut Mailbox {
+        let made = &mut self.mailboxes_made;
+        self.mailboxes.entry(id.clone()).or_insert_with(|| {
+            *made += 1;
+            Mailbox::new(*made)
+        })
+    }
+
+    /// Those who wait for this peer, to be woken outside of the lock.
+    pub(super) fn arrived(&mut self, id: &PeerId) -> impl Iterator<Item = Waker> + use<> {
+        self.arrivals.remove(id).into_iter().flat_map(BTreeMap::into_values)
+    }
+
+    /// Where to dial a peer that was lost, if nobody does yet.
+    pub(super) fn wants_again(&mut self, id: &PeerId) -> Option<Address> {
+        let known = self.known.get_mut(id)?;
+        if self.open.is_none() || !known.keep || known.dialled_again {
+            return None;
+        }
+        let address = known.addresses.first().cloned()?;
+        known.dialled_again = true;
+        Some(address)
     }
 
     /// The tasks of a peer's sessions, to be woken outside of the lock.
@@ -429,6 +494,9 @@ impl fmt::Debug for Inner {
         f.debug_struct("Inner").field("me", &self.me).finish_non_exhaustive()
     }
 }
+
+/// Addresses remembered of one peer.
+const MAX_ADDRESSES: usize = 4;
 
 /// How many peers are remembered for each that may have a session.
 const REMEMBERED: usize = 4;

@@ -2,7 +2,7 @@
 //!
 //! Both ends of a session judge by the same facts, so they keep the same one (`spec.md §16.3`).
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap};
 
 use super::PeerId;
 
@@ -12,8 +12,18 @@ pub(crate) struct Table<T> {
     me: PeerId,
     /// Sessions kept with one peer.
     most: usize,
-    peers: HashMap<PeerId, Vec<Entry<T>>>,
+    peers: HashMap<PeerId, Sessions<T>>,
     last: u64,
+}
+
+/// The sessions with one peer, the best first; there is one at least.
+#[derive(Debug)]
+struct Sessions<T> {
+    /// Which life of the peer they belong to.
+    incarnation: u64,
+    entries: Vec<Entry<T>>,
+    /// The highest numbers of dials seen, as many as sessions are kept: the peer's, and ours.
+    dials: [Vec<u64>; 2],
 }
 
 /// What both ends know of a session after its handshake.
@@ -54,13 +64,22 @@ impl<T> Table<T> {
     pub(crate) fn enter(&mut self, id: &PeerId, facts: Facts, item: T) -> Entered<T> {
         self.last += 1;
         let generation = self.last;
-        let entries = self.peers.entry(id.clone()).or_default();
-        // Another life of the same peer: what was before is gone, whether noticed or not.
-        let gone = entries.extract_if(.., |it| it.facts.incarnation != facts.incarnation);
-        let mut losers: Vec<_> = gone.map(|entry| entry.item).collect();
+        let fresh = || Sessions::new(facts.incarnation);
+        let sessions = self.peers.entry(id.clone()).or_insert_with(fresh);
+        let mut losers = Vec::new();
+        if sessions.incarnation != facts.incarnation {
+            // Another life of the same peer: what was before is gone, whether noticed or not.
+            let before = std::mem::replace(sessions, fresh());
+            losers.extend(before.entries.into_iter().map(|entry| entry.item));
+        }
+        if sessions.is_overtaken(facts, self.most) {
+            losers.push(item);
+            return Entered { generation: None, losers };
+        }
+        let entries = &mut sessions.entries;
         // Dialled by one who knew of the other: then that is dead for him.
         while entries.len() >= self.most
-            && let Some(at) = entries.iter().position(|entry| facts.is_after(&entry.facts))
+            && let Some(at) = entries.iter().rposition(|entry| facts.is_after(&entry.facts))
         {
             losers.push(entries.remove(at).item);
         }
@@ -75,7 +94,7 @@ impl<T> Table<T> {
     /// A session ended: it is taken out, and never one that came after it. Whether it was there,
     /// and it was the last.
     pub(crate) fn leave(&mut self, id: &PeerId, generation: u64) -> Option<Left<T>> {
-        let entries = self.peers.get_mut(id)?;
+        let entries = &mut self.peers.get_mut(id)?.entries;
         let at = entries.iter().position(|entry| entry.generation == generation)?;
         let item = entries.remove(at).item;
         let last = entries.is_empty();
@@ -87,26 +106,45 @@ impl<T> Table<T> {
 
     /// The session to use: the first in rank.
     pub(crate) fn get(&self, id: &PeerId) -> Option<&T> {
-        self.peers.get(id)?.first().map(|entry| &entry.item)
+        self.peers.get(id)?.entries.first().map(|entry| &entry.item)
     }
 
     /// All sessions with a peer, and their numbers.
     pub(crate) fn all(&self, id: &PeerId) -> impl Iterator<Item = (u64, &T)> {
-        self.peers.get(id).into_iter().flatten().map(|entry| (entry.generation, &entry.item))
+        let entries = self.peers.get(id).into_iter().flat_map(|sessions| &sessions.entries);
+        entries.map(|entry| (entry.generation, &entry.item))
     }
 
     /// Every session, and its number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
-        self.peers.values().flatten().map(|entry| (entry.generation, &entry.item))
+        let entries = self.peers.values().flat_map(|sessions| &sessions.entries);
+        entries.map(|entry| (entry.generation, &entry.item))
+    }
+
+    /// Which life of the peer its sessions belong to.
+    pub(crate) fn incarnation(&self, id: &PeerId) -> Option<u64> {
+        Some(self.peers.get(id)?.incarnation)
     }
 
     /// Peers with a session.
     pub(crate) fn len(&self) -> usize {
         self.peers.len()
     }
+}
 
-    pub(crate) fn ids(&self) -> impl Iterator<Item = &PeerId> {
-        self.peers.keys()
+impl<T> Sessions<T> {
+    const fn new(incarnation: u64) -> Self {
+        Self { incarnation, entries: Vec::new(), dials: [Vec::new(), Vec::new()] }
+    }
+
+    /// Whether as many later dials of the same dialler as may be kept were here before this one,
+    /// which was under way for longer.
+    fn is_overtaken(&mut self, facts: Facts, most: usize) -> bool {
+        let dials = &mut self.dials[usize::from(facts.dialled)];
+        let at = dials.partition_point(|dial| *dial > facts.dial);
+        dials.insert(at, facts.dial);
+        dials.truncate(most);
+        at >= most
     }
 }
 
@@ -130,7 +168,7 @@ impl Facts {
     }
 
     /// Lower is better, and the same on both ends.
-    const fn rank(&self, we_are_smaller: bool) -> (bool, u64) {
-        (self.dialled != we_are_smaller, self.dial)
+    const fn rank(&self, we_are_smaller: bool) -> (bool, Reverse<u64>) {
+        (self.dialled != we_are_smaller, Reverse(self.dial))
     }
 }

@@ -2,9 +2,9 @@
 
 use std::{fmt, io};
 
-use futures::{FutureExt, StreamExt, channel::mpsc};
+use futures::{FutureExt, StreamExt};
 
-use super::{Peer, PeerStore, store::Inner};
+use super::{Overflow, Peer, PeerStore, Queue, store::Inner};
 use crate::{
     session::{Dispatcher, Protocol},
     sync::Mutex,
@@ -21,7 +21,7 @@ use crate::{
 /// peers. Made by [`PeerStore::transport`].
 pub struct PeerTransport {
     store: PeerStore,
-    streams: Mutex<Option<mpsc::Receiver<Connection>>>,
+    streams: Mutex<Option<Queue<Connection>>>,
 }
 
 impl PeerStore {
@@ -64,8 +64,8 @@ impl PeerStore {
     /// ```
     #[must_use]
     pub fn transport(&self, queue: usize) -> PeerTransport {
-        let (sender, streams) = mpsc::channel(queue);
-        self.inner.state.lock().sockets = Some((sender, queue.max(1)));
+        let (streams, feed) = Queue::new(queue, Overflow::DropNewest);
+        self.inner.state.lock().sockets = Some((feed, queue.max(1)));
         PeerTransport { store: self.clone(), streams: Mutex::new(Some(streams)) }
     }
 }
@@ -115,7 +115,7 @@ impl Connector for Dial {
 
 struct Streams {
     address: Address,
-    streams: mpsc::Receiver<Connection>,
+    streams: Queue<Connection>,
 }
 
 impl Acceptor for Streams {
@@ -139,16 +139,17 @@ impl Inner {
     /// Streams for sockets go to the transport, if there is one.
     pub(super) fn serve_sockets(&self, peer: &Peer, dispatcher: &mut Dispatcher) {
         let sockets = self.state.lock().sockets.clone();
-        let Some((mut sender, queue)) = sockets else { return };
+        let Some((feed, queue)) = sockets else { return };
         let Ok(mut streams) = dispatcher.serve(Protocol::SP, queue) else { return };
         let remote = peer.info().and_then(|info| info.remote_addr);
         self.runtime.spawn(async move {
             while let Some(stream) = streams.next().await {
                 let connection = Connection::new(stream).remote(remote.clone());
-                // What there is no room for is dropped, which resets it.
-                if sender.try_send(connection).is_err() && sender.is_closed() {
+                if feed.is_over() {
                     return;
                 }
+                // What there is no room for is dropped, which resets it.
+                let _ = feed.offer(connection);
             }
         });
     }

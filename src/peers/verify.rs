@@ -27,12 +27,24 @@ pub struct Claim {
 /// Judges a handshake. A closure is one; by default everyone is who they say.
 pub trait Verify: Send + Sync + 'static {
     /// The verified identity, in whatever form the application likes: it is shown in
-    /// [`PeerInfo`](super::PeerInfo), and a peer that comes back with another is refused.
+    /// [`PeerInfo`](super::PeerInfo), and for a peer that comes back with another there is
+    /// [`identity_changed`](Self::identity_changed).
     ///
     /// # Errors
     ///
     /// Why the peer is refused; it is told.
     fn verify(&self, claim: &Claim) -> Result<Bytes, String>;
+
+    /// Called after [`verify`](Self::verify) where the identity is another than it was the last
+    /// time. Refuses by default.
+    ///
+    /// # Errors
+    ///
+    /// Why the peer is refused; it is told.
+    fn identity_changed(&self, claim: &Claim, before: &Bytes, now: &Bytes) -> Result<(), String> {
+        let _ = (claim, before, now);
+        Err("another identity than before".to_owned())
+    }
 }
 
 impl<F> Verify for F

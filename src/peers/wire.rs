@@ -83,6 +83,7 @@ impl Answer {
     pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
         match bytes.try_get_u8().map_err(|_| Malformed)? {
             0 => Hello::parse(bytes).map(Self::Welcome),
+            _ if bytes.len() > MAX_WORDS => Err(Malformed),
             code => {
                 let words = String::from_utf8_lossy(&bytes).into_owned();
                 Ok(Self::Refused(RefusalCode::from_number(code), words))

@@ -1,0 +1,146 @@
+//! The ends of sessions: those that left the table, and are closed in good order.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures::{channel::oneshot, future::join_all};
+
+use super::{
+    PeerId,
+    store::{Inner, Live},
+};
+use crate::{GoAwayCode, Session, exchange::within};
+
+/// How many sessions are being closed, and with whom.
+#[derive(Debug, Default)]
+pub(super) struct Partings {
+    all: usize,
+    peers: HashMap<PeerId, usize>,
+    /// Told when there is none left.
+    none_left: Option<oneshot::Sender<()>>,
+}
+
+impl Partings {
+    pub(super) const fn len(&self) -> usize {
+        self.all
+    }
+
+    /// Whether there may be one more with this peer.
+    fn may_begin(&self, id: &PeerId, most: usize) -> bool {
+        self.all < most && self.peers.get(id).is_none_or(|with| *with < MAX_PARTINGS)
+    }
+
+    fn begin(&mut self, id: &PeerId) {
+        self.all += 1;
+        *self.peers.entry(id.clone()).or_default() += 1;
+    }
+
+    fn end(&mut self, id: &PeerId) {
+        self.all -= 1;
+        match self.peers.get_mut(id) {
+            Some(with) if *with > 1 => *with -= 1,
+            _ => drop(self.peers.remove(id)),
+        }
+        if self.all == 0 {
+            self.none_left = None;
+        }
+    }
+
+    /// Resolves when there is none left.
+    fn over(&mut self) -> oneshot::Receiver<()> {
+        let (sender, over) = oneshot::channel();
+        self.none_left = (self.all > 0).then_some(sender);
+        over
+    }
+}
+
+impl Inner {
+    /// Closes a session that has left the table because of its peer: in good order, unless there
+    /// are too many, which come and go faster than that; then at once.
+    pub(super) fn part(self: &Arc<Self>, live: &Live) {
+        let id = &live.info.id;
+        if self.state.lock().partings.may_begin(id, self.config.max_peers) {
+            drop(self.close_in_background(live));
+        } else {
+            log::debug!("peer {id}: too many sessions are being closed");
+            live.session.abort(GoAwayCode::NORMAL);
+        }
+    }
+
+    /// What is returned resolves when it is done.
+    fn close_in_background(self: &Arc<Self>, live: &Live) -> oneshot::Receiver<()> {
+        let (done, parted) = oneshot::channel();
+        let id = live.info.id.clone();
+        self.state.lock().partings.begin(&id);
+        let (me, session) = (self.clone(), live.session.clone());
+        self.runtime.spawn(async move {
+            me.close_session(&session).await;
+            me.state.lock().partings.end(&id);
+            drop(done);
+        });
+        parted
+    }
+
+    /// Closes a session in good order, or hard after the close timeout.
+    pub(super) async fn close_session(&self, session: &Session) {
+        let until = self.runtime.now() + self.config.close_timeout;
+        if within(session.close(), until, self.runtime.clock()).await.is_err() {
+            session.abort(GoAwayCode::NORMAL);
+        }
+    }
+
+    pub(super) async fn disconnect(self: &Arc<Self>, id: &PeerId) {
+        let sessions: Vec<_> = {
+            let mut state = self.state.lock();
+            if let Some(known) = state.known.get_mut(id) {
+                known.keep = false;
+            }
+            state.table.all(id).map(|(generation, live)| (generation, live.clone())).collect()
+        };
+        join_all(self.part_all(sessions)).await;
+    }
+
+    /// The first time everything begins to end; it goes on whether or not anyone waits for it.
+    pub(super) async fn shutdown(self: &Arc<Self>) {
+        let (done, ended) = oneshot::channel();
+        let ended = futures::FutureExt::shared(ended);
+        let (open, sessions) = {
+            let mut state = self.state.lock();
+            if let Some(ended) = state.ended.clone() {
+                drop(state);
+                ended.await.ok();
+                return;
+            }
+            state.ended = Some(ended.clone());
+            let sessions = state.table.iter();
+            let sessions = sessions.map(|(generation, live)| (generation, live.clone()));
+            let sessions: Vec<_> = sessions.collect();
+            (state.open.take(), sessions)
+        };
+        // Everything that is under way hears of it.
+        drop(open);
+        drop(self.part_all(sessions));
+        let me = self.clone();
+        self.runtime.spawn(async move {
+            let over = me.state.lock().partings.over();
+            over.await.ok();
+            let (subscribers, events) = {
+                let mut state = me.state.lock();
+                (std::mem::take(&mut state.subscribers), std::mem::take(&mut state.events))
+            };
+            subscribers.iter().for_each(|(feed, _)| feed.end());
+            events.iter().for_each(super::queue::Feed::end);
+            drop(done);
+        });
+        ended.await.ok();
+    }
+
+    /// All at once: those that do not answer cost one close timeout together.
+    fn part_all(self: &Arc<Self>, sessions: Vec<(u64, Arc<Live>)>) -> Vec<oneshot::Receiver<()>> {
+        // Their tasks finish the streams of messages when they are no longer in the table.
+        let ours = sessions.iter().filter(|(number, live)| self.left(live, *number, Ok(())));
+        ours.map(|(_, live)| self.close_in_background(live)).collect()
+    }
+}
+
+/// Sessions with one peer that are closed in good order at a time.
+const MAX_PARTINGS: usize = 8;
