@@ -2,10 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use futures::{channel::oneshot, future::join_all};
+use futures::{
+    FutureExt,
+    channel::oneshot,
+    future::{Shared, join_all},
+};
 
 use super::{
     PeerId,
+    queue::Feed,
     store::{Inner, Live},
 };
 use crate::{GoAwayCode, Session, exchange::within};
@@ -99,23 +104,23 @@ impl Inner {
         join_all(self.part_all(sessions)).await;
     }
 
-    /// The first time everything begins to end; it goes on whether or not anyone waits for it.
     pub(super) async fn shutdown(self: &Arc<Self>) {
+        self.begin_shutdown().await.ok();
+    }
+
+    /// The first time everything begins to end; it goes on whether or not anyone waits for it.
+    fn begin_shutdown(self: &Arc<Self>) -> Shared<oneshot::Receiver<()>> {
         let (done, ended) = oneshot::channel();
-        let ended = futures::FutureExt::shared(ended);
-        let (open, sessions) = {
-            let mut state = self.state.lock();
-            if let Some(ended) = state.ended.clone() {
-                drop(state);
-                ended.await.ok();
-                return;
-            }
-            state.ended = Some(ended.clone());
-            let sessions = state.table.iter();
-            let sessions = sessions.map(|(generation, live)| (generation, live.clone()));
-            let sessions: Vec<_> = sessions.collect();
-            (state.open.take(), sessions)
-        };
+        let ended = ended.shared();
+        let mut state = self.state.lock();
+        if let Some(ended) = &state.ended {
+            return ended.clone();
+        }
+        state.ended = Some(ended.clone());
+        let sessions = state.table.iter();
+        let sessions = sessions.map(|(generation, live)| (generation, live.clone())).collect();
+        let open = state.open.take();
+        drop(state);
         // Everything that is under way hears of it.
         drop(open);
         drop(self.part_all(sessions));
@@ -128,10 +133,10 @@ impl Inner {
                 (std::mem::take(&mut state.subscribers), std::mem::take(&mut state.events))
             };
             subscribers.iter().for_each(|(feed, _)| feed.end());
-            events.iter().for_each(super::queue::Feed::end);
+            events.iter().for_each(Feed::end);
             drop(done);
         });
-        ended.await.ok();
+        ended
     }
 
     /// All at once: those that do not answer cost one close timeout together.
