@@ -32,13 +32,14 @@ mod queue;
 #[cfg(feature = "rpc")]
 mod rpc;
 mod sessions;
+mod state;
 mod store;
 mod table;
 #[cfg(test)]
 mod tests;
 mod transport;
 mod verify;
-mod wire;
+pub mod wire;
 
 pub use config::{PeerConfig, PeerConfigBuilder};
 pub use error::{ConnectError, RefusalCode, SendError};

@@ -134,6 +134,18 @@ fn sp_holds_for_random_inputs() {
 }
 
 #[test]
+#[cfg(feature = "peers")]
+fn peers_replay_their_corpus() {
+    replay("peers", harness::peers);
+}
+
+#[test]
+#[cfg(feature = "peers")]
+fn peers_hold_for_random_inputs() {
+    random(50_000, 200, harness::peers);
+}
+
+#[test]
 fn header_holds_for_random_inputs() {
     random(20_000, 120, harness::header);
 }

@@ -18,6 +18,8 @@ mod monitor;
 mod naive;
 mod operations;
 mod pattern;
+#[cfg(feature = "peers")]
+mod peers;
 pub mod seeds;
 #[cfg(feature = "sp")]
 mod sp;
@@ -35,5 +37,7 @@ pub use hostile::{hostile, hostile_outcome};
 #[cfg(feature = "rpc")]
 pub use messages::messages;
 pub use operations::operations;
+#[cfg(feature = "peers")]
+pub use peers::peers;
 #[cfg(feature = "sp")]
 pub use sp::sp;

@@ -36,6 +36,7 @@ pub fn all() -> Vec<Seed> {
         exchanges::theirs(),
         exchanges::ours(),
         sp(),
+        peers(),
     ];
     groups.into_iter().flatten().collect()
 }
@@ -56,6 +57,38 @@ fn calls() -> Vec<Seed> {
         seed("heads", "request", b"\0\0\0\x08Echo.Say\0\0\0\x01\x01k\0\x01v"),
         seed("heads", "response", b"\x01\0\x09\0\x02no\0\0\0\0\0\0\0\0\0"),
         seed("heads", "promise", b"\x01\0\x09\0\0\xff\xff\xff\xff"),
+    ]
+}
+
+/// The worked examples of `spec.md §16.2`, `§16.4`, behind the bytes that choose, and what lies.
+fn peers() -> Vec<Seed> {
+    let seed = |name, bytes: &[&[u8]]| Seed {
+        target: "peers",
+        name,
+        bytes: bytes.concat(),
+        violates: None,
+    };
+    let hello = b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\x03annt";
+    let messages = b"\x01\0\0\0\0\0\0\x02hi\x01\x01\0\0\0\0\0\x02\0\0\0\0\0\0\0\x07hi";
+    let acks = b"\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x07\
+                 \x02\x01\0\0\0\0\0\x02\0\0\0\0\0\0\0\x07no";
+    vec![
+        seed("hello", &[&[2, 0], hello]),
+        seed("welcome", &[&[2, 0, 0], hello]),
+        seed("refused", &[&[2, 0], b"\x02no"]),
+        seed("refused-in-no-words", &[&[2, 0], b"\x4d\xff\xfe"]),
+        seed("refused-at-length", &[&[2, 0, 1], &[b'x'; 4_097]]),
+        seed("id-of-no-bytes", &[&[2, 0], &hello[..16], &[0]]),
+        seed("id-longer-than-all", &[&[2, 0], &hello[..16], b"\xffann"]),
+        seed("messages-and-acks", &[&[2, 3, 0, 7, 2], messages, acks]),
+        seed("ack-with-words-and-no-flag", &[&[2, 0], b"\x02\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x07x"]),
+        seed("message-of-a-byte-too-many", &[&[0, 0], messages]),
+        seed("message-of-a-gibibyte-then-little", &[&[3, 0], b"\x01\0\0\0\x40\0\0\0hi"]),
+        seed("message-of-more-than-a-gibibyte", &[&[3, 0], b"\x01\0\0\0\x40\0\0\x01"]),
+        seed("ack-of-many-words", &[&[2, 0], b"\x02\x01\0\0\0\0\x10\x01"]),
+        seed("unknown-kind", &[&[2, 0], messages, b"\x03\0\0\0\0\0\0\0"]),
+        seed("unknown-flag", &[&[2, 0], messages, b"\x01\x80\0\0\0\0\0\0"]),
+        seed("reserved-byte", &[&[2, 0], messages, b"\x01\0\0\x01\0\0\0\0"]),
     ]
 }
 

@@ -11,7 +11,8 @@ use futures::{
 use super::{
     ConnectError, PeerInfo, RefusalCode,
     sessions::{Guard, Started},
-    store::{Inner, Live},
+    state::Live,
+    store::Inner,
     table::Facts,
     verify::Claim,
     wire::{Answer, Hello, read_framed, shorten},

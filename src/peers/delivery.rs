@@ -10,7 +10,8 @@ use super::{
     link::NextBatch,
     mailbox::Outgoing,
     queue::Feed,
-    store::{Filter, Inner, Live},
+    state::{Filter, Live},
+    store::Inner,
     wire::{Frame, shorten},
 };
 

@@ -15,7 +15,8 @@ use futures::{
 use super::{
     ConnectError, PeerId, PeerInfo,
     sessions::Guard,
-    store::{Dial, Inner, Known, Live, State, Target},
+    state::{Dial, Known, Live, State, Target},
+    store::Inner,
     table::Facts,
     verify::Claim,
     wire::{Answer, Hello, read_framed},
@@ -24,6 +25,7 @@ use crate::{
     Backoff, Session,
     exchange::within,
     session::{Dispatcher, Protocol},
+    stream::Stream,
     transport::{Address, Connection, Settings},
 };
 
@@ -134,27 +136,7 @@ impl Inner {
         self.drive(driver);
         let guard = Guard::new(session);
         let remote = (connection.local, connection.remote, connection.evidence);
-        let hello = Hello {
-            incarnation: self.incarnation,
-            dials: number,
-            id: self.me.clone(),
-            token: self.config.token.clone(),
-        };
-        let handshake = async {
-            let mut stream = Dispatcher::open(&guard.session, Protocol::PEERS).await?;
-            stream.write_all(&hello.encode()).await?;
-            stream.flush().await?;
-            let answer = read_framed(&mut stream).await?;
-            Ok::<_, std::io::Error>((stream, answer))
-        };
-        let (stream, answer) =
-            self.in_time(handshake, self.config.handshake_timeout, &guard).await?;
-        let theirs = match Answer::decode(answer).map_err(|_| ConnectError::Malformed)? {
-            Answer::Welcome(hello) => hello,
-            Answer::Refused(code, message) => {
-                return Err(ConnectError::Refused { code, message });
-            }
-        };
+        let (stream, theirs) = self.introduce(number, &guard).await?;
         if target.expected.as_ref().is_some_and(|expected| *expected != theirs.id) {
             return Err(ConnectError::OtherPeer(theirs.id));
         }
@@ -190,6 +172,29 @@ impl Inner {
         guard.keep();
         self.start(entered, stream);
         Ok(theirs.id)
+    }
+
+    /// The handshake of the one who dials: who is there.
+    async fn introduce(&self, number: u64, guard: &Guard) -> Result<(Stream, Hello), ConnectError> {
+        let hello = Hello {
+            incarnation: self.incarnation,
+            dials: number,
+            id: self.me.clone(),
+            token: self.config.token.clone(),
+        };
+        let handshake = async {
+            let mut stream = Dispatcher::open(&guard.session, Protocol::PEERS).await?;
+            stream.write_all(&hello.encode()).await?;
+            stream.flush().await?;
+            let answer = read_framed(&mut stream).await?;
+            Ok::<_, std::io::Error>((stream, answer))
+        };
+        let patience = self.config.handshake_timeout;
+        let (stream, answer) = self.in_time(handshake, patience, guard).await?;
+        match Answer::decode(answer).map_err(|_| ConnectError::Malformed)? {
+            Answer::Welcome(hello) => Ok((stream, hello)),
+            Answer::Refused(code, message) => Err(ConnectError::Refused { code, message }),
+        }
     }
 
     async fn connection(&self, target: &Target) -> Result<Connection, ConnectError> {

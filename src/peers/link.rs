@@ -16,7 +16,8 @@ use futures::{
 use super::{
     Ack, Message, Peer,
     mailbox::Batch,
-    store::{Inner, Live},
+    state::Live,
+    store::Inner,
     wire::{Decoder, Frame},
 };
 use crate::{
@@ -105,7 +106,7 @@ async fn reading(inner: &Arc<Inner>, live: &Live, mut read: ReadHalf) -> Result<
     let mut decoder = Decoder::new(inner.config.max_message);
     while let Some(chunk) = read.read_chunk(READ).await? {
         decoder.feed(&chunk);
-        while let Some(frame) = decoder.next().map_err(|_| Broken::Rule)? {
+        while let Some(frame) = decoder.next_frame().map_err(|_| Broken::Rule)? {
             take(inner, live, frame).await?;
         }
     }

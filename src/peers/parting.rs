@@ -8,11 +8,7 @@ use futures::{
     future::{Shared, join_all},
 };
 
-use super::{
-    PeerId,
-    queue::Feed,
-    store::{Inner, Live},
-};
+use super::{PeerId, queue::Feed, state::Live, store::Inner};
 use crate::{GoAwayCode, Session, exchange::within};
 
 /// How many sessions are being closed, and with whom.

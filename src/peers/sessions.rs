@@ -11,7 +11,8 @@ use futures::{AsyncWriteExt, FutureExt, future::WeakShared};
 
 use super::{
     ConnectError, PeerEvent, PeerStats, SendError, link,
-    store::{Inner, Live, Target},
+    state::{Live, Target},
+    store::Inner,
     table::{Entered, Facts},
     verify::Claim,
 };

@@ -289,7 +289,7 @@ fn messages_survive_any_split() {
             let len = usize::from(cuts.next().unwrap()).clamp(1, rest.len());
             decoder.feed(&rest[..len]);
             rest = &rest[len..];
-            while let Some(frame) = decoder.next().unwrap() {
+            while let Some(frame) = decoder.next_frame().unwrap() {
                 read.push(frame);
             }
         }
@@ -311,7 +311,7 @@ fn what_is_no_message_is_refused_by_its_head() {
     ] {
         let mut decoder = Decoder::new(1 << 20);
         decoder.feed(&head);
-        assert!(decoder.next().is_err(), "{head:02x?}");
+        assert!(decoder.next_frame().is_err(), "{head:02x?}");
     }
 }
 
@@ -320,7 +320,7 @@ fn anything_is_understood_or_refused() {
     fn holds(bytes: Vec<u8>) -> bool {
         let mut decoder = Decoder::new(1 << 10);
         decoder.feed(&bytes);
-        while let Ok(Some(_)) = decoder.next() {}
+        while let Ok(Some(_)) = decoder.next_frame() {}
         let _ = Hello::decode(bytes.clone().into());
         let _ = Answer::decode(bytes.into());
         true

@@ -1,6 +1,7 @@
-//! The bytes of the first stream of a session between peers (`spec.md §16.2`, `§16.4`).
+//! The bytes of the first stream of a session between peers (`spec.md §16.2`, `§16.4`). For tools
+//! and fuzzing as much as for stores.
 
-use std::io;
+use std::{error::Error, fmt, io};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -9,31 +10,56 @@ use crate::stream::Stream;
 
 /// What each side says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hello {
-    pub(crate) incarnation: u64,
+pub struct Hello {
+    /// Which life of the store this is.
+    pub incarnation: u64,
     /// The dialler: the number of this dial. The other: how many dials it has begun.
-    pub(crate) dials: u64,
-    pub(crate) id: PeerId,
-    pub(crate) token: Bytes,
+    pub dials: u64,
+    /// Who it is.
+    pub id: PeerId,
+    /// What the other side may verify.
+    pub token: Bytes,
 }
 
 /// What the one who was dialled says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub enum Answer {
+    /// There is a session.
     Welcome(Hello),
+    /// There is none; why, and in words.
     Refused(RefusalCode, String),
 }
 
 /// What travels after the handshake, both ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Frame {
-    Message { number: Option<u64>, body: Bytes },
-    Ack { number: u64, error: Option<String> },
+pub enum Frame {
+    /// A message.
+    Message {
+        /// Where an ack is wanted: what it is to refer to.
+        number: Option<u64>,
+        /// What it says.
+        body: Bytes,
+    },
+    /// What became of a message.
+    Ack {
+        /// Which.
+        number: u64,
+        /// Why it failed, if it did.
+        error: Option<String>,
+    },
 }
 
 /// What arrived breaks a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub struct Malformed;
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what came is no message of a peer")
+    }
+}
+
+impl Error for Malformed {}
 
 impl Hello {
     /// The parts that follow the length.
@@ -56,18 +82,24 @@ impl Hello {
         Ok(Self { incarnation, dials, id, token: bytes })
     }
 
-    /// As the dialler sends it.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// As the dialler sends it, the length before it.
+    pub fn encode(&self) -> Vec<u8> {
         framed(|out| self.put(out))
     }
 
-    pub(crate) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
+    /// What follows the length.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`].
+    pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         Self::parse(bytes)
     }
 }
 
 impl Answer {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// As it is sent, the length before it.
+    pub fn encode(&self) -> Vec<u8> {
         framed(|out| match self {
             Self::Welcome(hello) => {
                 out.put_u8(0);
@@ -80,7 +112,12 @@ impl Answer {
         })
     }
 
-    pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
+    /// What follows the length.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`].
+    pub fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
         match bytes.try_get_u8().map_err(|_| Malformed)? {
             0 => Hello::parse(bytes).map(Self::Welcome),
             _ if bytes.len() > MAX_WORDS => Err(Malformed),
@@ -103,7 +140,7 @@ fn framed(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 
 impl Frame {
     /// The head, behind which a message's body goes.
-    pub(crate) fn head(&self) -> Vec<u8> {
+    pub fn head(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16);
         match self {
             Self::Message { number, body } => {
@@ -125,27 +162,38 @@ impl Frame {
 
 /// Turns what arrives into frames.
 #[derive(Debug)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     received: BytesMut,
     max_message: usize,
 }
 
 impl Decoder {
-    pub(crate) fn new(max_message: usize) -> Self {
+    /// Refuses messages of more bytes than this.
+    pub fn new(max_message: usize) -> Self {
         Self { received: BytesMut::new(), max_message }
     }
 
-    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+    /// Takes what arrived.
+    pub fn feed(&mut self, bytes: &[u8]) {
         self.received.extend_from_slice(bytes);
     }
 
     /// Whether part of a frame has arrived.
-    pub(crate) fn is_partial(&self) -> bool {
+    pub fn is_partial(&self) -> bool {
         !self.received.is_empty()
     }
 
+    /// Bytes of memory for what has arrived and is not understood yet.
+    pub fn capacity(&self) -> usize {
+        self.received.capacity()
+    }
+
     /// The next frame, once all of it has arrived.
-    pub(crate) fn next(&mut self) -> Result<Option<Frame>, Malformed> {
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`], as soon as its head has arrived.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, Malformed> {
         let Some(head) = self.received.first_chunk::<8>() else { return Ok(None) };
         let &[kind, flags, zero @ 0, another @ 0, a, b, c, d] = head else {
             return Err(Malformed);
@@ -175,7 +223,7 @@ impl Decoder {
 }
 
 /// Reads a length and as many bytes.
-pub(crate) async fn read_framed(stream: &mut Stream) -> io::Result<Bytes> {
+pub(super) async fn read_framed(stream: &mut Stream) -> io::Result<Bytes> {
     let mut received = BytesMut::new();
     loop {
         if let Some(len) = received.first_chunk().map(|len| usize::from(u16::from_be_bytes(*len)))

@@ -1,0 +1,178 @@
+//! What a store keeps under its lock.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    task::Waker,
+};
+
+use bytes::Bytes;
+use futures::{
+    channel::oneshot,
+    future::{BoxFuture, Shared, WeakShared},
+};
+
+use super::{
+    ConnectError, Message, PeerEvent, PeerId, PeerInfo,
+    mailbox::Mailbox,
+    parting::Partings,
+    queue::{Feed, Put},
+    table::Table,
+};
+use crate::{
+    Session,
+    transport::{Address, Connection},
+};
+
+/// What the lock protects.
+pub(super) struct State {
+    pub(super) table: Table<Arc<Live>>,
+    pub(super) mailboxes: HashMap<PeerId, Mailbox>,
+    mailboxes_made: u64,
+    /// Numbers the messages that want an ack.
+    pub(super) last_number: u64,
+    pub(super) known: HashMap<PeerId, Known>,
+    pub(super) dials: HashMap<Target, WeakShared<Dial>>,
+    /// Dials begun so far.
+    pub(super) begun: u64,
+    pub(super) handshakes: usize,
+    /// Sessions that have left the table and are not over yet.
+    pub(super) partings: Partings,
+    /// Who waits for a peer to come.
+    pub(super) arrivals: HashMap<PeerId, BTreeMap<u64, Waker>>,
+    pub(super) arrivals_made: u64,
+    pub(super) subscribers: Vec<(Feed<Message>, Arc<Filter>)>,
+    pub(super) events: Vec<Feed<PeerEvent>>,
+    /// Where the streams of sockets go, and how many may wait.
+    pub(super) sockets: Option<(Feed<Connection>, usize)>,
+    /// Gone once the store shuts down.
+    pub(super) open: Option<oneshot::Sender<()>>,
+    /// Resolves when the shutdown is done.
+    pub(super) ended: Option<Shared<oneshot::Receiver<()>>>,
+}
+
+/// A session after its handshake.
+pub(super) struct Live {
+    pub(super) session: Session,
+    pub(super) info: PeerInfo,
+    /// Which life of the peer this is.
+    pub(super) incarnation: u64,
+    /// Where we dialled.
+    pub(super) address: Option<Address>,
+}
+
+/// What is remembered of a peer between sessions.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// Where it was last found, and where it was before.
+    pub(super) addresses: Vec<Address>,
+    pub(super) identity: Option<Bytes>,
+    /// Whether it is dialled again when it is lost.
+    pub(super) keep: bool,
+    /// Whether there is a task that does it.
+    pub(super) dialled_again: bool,
+}
+
+/// What is dialled: an address, and who should be there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Target {
+    pub(super) address: Address,
+    pub(super) expected: Option<PeerId>,
+}
+
+pub(super) type Dial = BoxFuture<'static, Result<PeerId, ConnectError>>;
+
+/// Which messages a subscriber wants.
+pub(super) type Filter = dyn Fn(&Message) -> bool + Send + Sync;
+
+impl Known {
+    pub(super) fn found_at(&mut self, address: Address) {
+        self.addresses.retain(|it| *it != address);
+        self.addresses.insert(0, address);
+        self.addresses.truncate(MAX_ADDRESSES);
+    }
+}
+
+impl State {
+    pub(super) fn new(me: PeerId, sessions_per_peer: usize, open: oneshot::Sender<()>) -> Self {
+        Self {
+            table: Table::new(me, sessions_per_peer),
+            mailboxes: HashMap::new(),
+            known: HashMap::new(),
+            dials: HashMap::new(),
+            mailboxes_made: 0,
+            last_number: 0,
+            begun: 0,
+            handshakes: 0,
+            partings: Partings::default(),
+            arrivals: HashMap::new(),
+            arrivals_made: 0,
+            subscribers: Vec::new(),
+            events: Vec::new(),
+            sockets: None,
+            open: Some(open),
+            ended: None,
+        }
+    }
+
+    /// What is remembered of a peer. Those without a session make room for others: first those
+    /// who came by themselves, and never those that are to be dialled again.
+    pub(super) fn remember(&mut self, id: &PeerId, max_peers: usize) -> &mut Known {
+        let most = max_peers.saturating_mul(REMEMBERED);
+        if !self.known.contains_key(id) && self.known.len() >= most {
+            let table = &self.table;
+            let strangers = self.known.iter();
+            let strangers = strangers.filter(|(id, it)| !it.keep && table.get(id).is_none());
+            let first = strangers.min_by_key(|(_, it)| !it.addresses.is_empty());
+            if let Some(id) = first.map(|(id, _)| id.clone()) {
+                self.known.remove(&id);
+            }
+        }
+        self.known.entry(id.clone()).or_default()
+    }
+
+    /// Tells everyone who listens, in the order in which things happen. What is returned is to be
+    /// dropped outside of the lock.
+    #[must_use]
+    pub(super) fn tell(&mut self, event: &PeerEvent) -> Vec<Put<PeerEvent>> {
+        self.events.retain(|feed| !feed.is_over());
+        self.events.iter().map(|feed| feed.put(event.clone())).collect()
+    }
+
+    /// The messages to a peer with a session.
+    pub(super) fn mailbox(&mut self, id: &PeerId) -> &mut Mailbox {
+        let made = &mut self.mailboxes_made;
+        self.mailboxes.entry(id.clone()).or_insert_with(|| {
+            *made += 1;
+            Mailbox::new(*made)
+        })
+    }
+
+    /// Those who wait for this peer, to be woken outside of the lock.
+    pub(super) fn arrived(&mut self, id: &PeerId) -> impl Iterator<Item = Waker> + use<> {
+        self.arrivals.remove(id).into_iter().flat_map(BTreeMap::into_values)
+    }
+
+    /// Where to dial a peer that was lost, if nobody does yet.
+    pub(super) fn wants_again(&mut self, id: &PeerId) -> Option<Address> {
+        let known = self.known.get_mut(id)?;
+        if self.open.is_none() || !known.keep || known.dialled_again {
+            return None;
+        }
+        let address = known.addresses.first().cloned()?;
+        known.dialled_again = true;
+        Some(address)
+    }
+
+    /// The tasks of a peer's sessions, to be woken outside of the lock.
+    pub(super) fn sleepers(&mut self, id: &PeerId) -> Vec<Waker> {
+        let mailbox = self.mailboxes.get_mut(id);
+        mailbox.map_or_else(Vec::new, |mailbox| mailbox.sleeping.drain().map(|(_, w)| w).collect())
+    }
+}
+
+/// Addresses remembered of one peer.
+const MAX_ADDRESSES: usize = 4;
+
+/// How many peers are remembered for each that may have a session.
+const REMEMBERED: usize = 4;
