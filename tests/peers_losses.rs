@@ -129,7 +129,7 @@ async fn a_peer_with_two_addresses_is_dialled_once_at_each() {
     assert_eq!((net.dials(), net.open(), ann.len()), (2, 1, 1));
 }
 
-/// spec.md §16.4.1: an ack that comes late is not for another message.
+/// spec.md §16.4.6: an ack that comes late is not for another message.
 #[tokio::test(start_paused = true)]
 async fn an_ack_for_a_message_of_an_earlier_session_answers_no_other() {
     for restarted in [false, true] {
