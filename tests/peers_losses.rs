@@ -157,6 +157,48 @@ async fn an_ack_for_a_message_of_an_earlier_session_answers_no_other() {
     }
 }
 
+/// spec.md §16.4.6: nor is one that waits to be written.
+#[tokio::test(start_paused = true)]
+async fn an_ack_that_is_owed_to_an_earlier_life_is_not_sent_to_the_next() {
+    let net = Net::default();
+    let bob = net.store("bob").await;
+    let mut heard = bob.subscribe(|_| true, 16, Overflow::Wait);
+    let (first, mut stream) = net.peer("bob", "eve", 1).await;
+    let peer = bob.peer(&id("eve"));
+    // What waits for a peer that does not read, and behind it the ack.
+    let stuck = peer.send(vec![0; 1 << 20], Policy::Drop);
+    pause(ms(10)).await;
+    stream.write_all(b"\x01\x01\0\0\0\0\0\x01\0\0\0\0\0\0\0\x07?").await.unwrap();
+    next(&mut heard).await.ack.unwrap().succeed();
+    let (_second, mut reborn) = net.say("bob", &wires::hello(2, 1, "eve")).await;
+    assert_eq!(wires::answer(&mut reborn).await.unwrap()[0], 0);
+    peer.send("hi", Policy::Wait).await.unwrap();
+    let mut message = [0; 10];
+    soon(reborn.read_exact(&mut message)).await.unwrap();
+    assert_eq!(message, *b"\x01\0\0\0\0\0\0\x02hi");
+    assert_eq!(soon(stuck).await, Err(SendError::Lost));
+    soon(first.closed()).await.ok();
+}
+
+/// spec.md §16.4.4: whoever waits for an ack learns that the session is gone, though there is
+/// another.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_went_with_a_replaced_session_is_lost_with_it() {
+    let net = Net::default();
+    let bob = net.store("bob").await;
+    let (first, stream) = net.peer("bob", "eve", 1).await;
+    let peer = bob.peer(&id("eve"));
+    let asking = tokio::spawn(async move { peer.send_with_ack("?", secs(3_600)).await });
+    pause(ms(10)).await;
+    let _second = net.peer("bob", "eve", 2).await;
+    pause(ms(10)).await;
+    assert!(!asking.is_finished(), "it may still be answered");
+    drop(stream);
+    assert_eq!(soon(asking).await.unwrap(), Err(SendError::Lost));
+    soon(first.closed()).await.ok();
+    assert_eq!(bob.len(), 1);
+}
+
 /// spec.md §16.4.4: not as long as it waits behind others.
 #[tokio::test(start_paused = true)]
 async fn a_message_that_the_connection_has_not_taken_is_not_sent() {

@@ -159,12 +159,8 @@ impl Facts {
     /// Whether `self` was dialled after its dialler knew of `other`: then that is dead, whoever
     /// has not noticed yet.
     const fn is_after(&self, other: &Self) -> bool {
-        if self.dialled == other.dialled {
-            // The same dialler, which counts.
-            return self.dial > other.dial;
-        }
         // The one who dialled this answered the other, and had begun so many dials by then.
-        self.dial > other.answered_after
+        self.dialled != other.dialled && self.dial > other.answered_after
     }
 
     /// Lower is better, and the same on both ends.

@@ -209,6 +209,22 @@ fn another_life_of_the_peer_replaces_the_one_before() {
     assert_eq!(table.get(&id("b")), Some(&'y'));
 }
 
+/// `spec.md §16.3.5`: also when what overtook it has gone.
+#[test]
+fn a_dial_that_was_overtaken_is_not_kept() {
+    let mut table = Table::new(id("a"), 1);
+    let facts =
+        |dialled, dial, answered_after| Facts { incarnation: 1, dialled, dial, answered_after };
+    assert!(table.enter(&id("b"), facts(true, 2, 0), "ours").generation.is_some());
+    let theirs = table.enter(&id("b"), facts(false, 1, 2), "theirs");
+    assert_eq!((theirs.generation.is_some(), theirs.losers), (true, vec!["ours"]));
+    let late = table.enter(&id("b"), facts(true, 1, 1), "late");
+    assert_eq!((late.generation, late.losers), (None, vec!["late"]));
+    // A new life counts anew.
+    let reborn = Facts { incarnation: 2, ..facts(true, 1, 1) };
+    assert!(table.enter(&id("b"), reborn, "new").generation.is_some());
+}
+
 #[test]
 fn an_old_session_cannot_remove_its_successor() {
     let mut table = Table::new(id("a"), 1);
