@@ -44,8 +44,11 @@ const ROUNDS: usize = 10;
 #[derive(Debug)]
 struct Fragile {
     below: Arc<dyn Transport>,
-    budget: Arc<Mutex<Option<usize>>>,
+    budget: Budget,
 }
+
+/// How many bytes the next connection lets pass.
+type Budget = Arc<Mutex<Option<usize>>>;
 
 impl Transport for Fragile {
     fn connector(&self, address: &Address, settings: &Settings) -> io::Result<Box<dyn Connector>> {
@@ -338,13 +341,12 @@ fn count() -> usize {
 }
 
 /// Cut after a number of bytes that is another for each seed, or not at all.
-async fn cut_everywhere(below: impl Fn() -> Arc<dyn Transport>, scheme: &str, listen: &str) {
+async fn cut_everywhere(network: impl Fn(Budget) -> Transports, listen: &str) {
     let (mut good, mut failed) = (0, 0);
     for seed in 0..count() {
         let after = (seed * 40_503) % 65_536 % 14_000;
         let budget = Arc::new(Mutex::new((seed % 10 != 0).then_some(after)));
-        let network = Transports::none().with(scheme, Fragile { below: below(), budget });
-        let outcome = together(&network, listen).await;
+        let outcome = together(&network(budget), listen).await;
         assert!(seed % 10 != 0 || outcome.failed == 0, "without a cut {} failed", outcome.failed);
         good += outcome.good;
         failed += outcome.failed;
@@ -355,19 +357,29 @@ async fn cut_everywhere(below: impl Fn() -> Arc<dyn Transport>, scheme: &str, li
 
 #[tokio::test(start_paused = true)]
 async fn everything_shares_a_session_and_survives_its_end_in_memory() {
-    cut_everywhere(|| Arc::new(memory::Memory::default()), "memory", "memory://bob").await;
+    let network = |budget| Transports::none().with("memory", fragile_memory(budget));
+    cut_everywhere(network, "memory://bob").await;
 }
 
-/// Who is who is taken from the certificates, which must be signed by one authority.
+fn fragile_memory(budget: Budget) -> Fragile {
+    Fragile { below: Arc::new(memory::Memory::default()), budget }
+}
+
+/// Who is who is taken from the certificates, which must be signed by one authority. The cut is
+/// below TLS, between any two bytes of a record.
 #[tokio::test(start_paused = true)]
 async fn everything_shares_a_session_and_survives_its_end_over_tls() {
     let authority = tls::Authority::new();
-    cut_everywhere(|| Arc::new(authority.transport()), "tls", "tls://bob").await;
+    let network =
+        |budget| Transports::none().with("tls", authority.over(Arc::new(fragile_memory(budget))));
+    cut_everywhere(network, "tls://bob").await;
 }
 
 #[tokio::test]
 async fn everything_shares_a_session_and_survives_its_end_over_tcp() {
-    cut_everywhere(|| Arc::new(tcp::Tcp), "tcp", "tcp://127.0.0.1:0").await;
+    let network =
+        |budget| Transports::none().with("tcp", Fragile { below: Arc::new(tcp::Tcp), budget });
+    cut_everywhere(network, "tcp://127.0.0.1:0").await;
 }
 
 /// spec.md §16.2.3: the certificate of "ann" makes nobody "eve".

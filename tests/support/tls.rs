@@ -70,14 +70,18 @@ impl Authority {
     }
 
     pub fn transport(&self) -> Tls {
-        let below = Arc::new(memory::Memory::default());
+        self.over(Arc::new(memory::Memory::default()))
+    }
+
+    /// TLS over another transport.
+    pub fn over(&self, below: Arc<dyn Transport>) -> Tls {
         Tls { below, client: self.client.clone(), server: self.server.clone() }
     }
 }
 
 #[derive(Clone)]
 pub struct Tls {
-    below: Arc<memory::Memory>,
+    below: Arc<dyn Transport>,
     client: TlsConnector,
     server: TlsAcceptor,
 }
