@@ -303,12 +303,13 @@ async fn a_peer_that_finishes_and_reads_no_more_is_closed_in_time() {
 /// spec.md §16.5: as many of its old sessions as have a name.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_replaces_its_session_in_a_loop_keeps_few() {
-    for another_life in [false, true] {
+    for (another_life, backwards) in [(false, false), (true, false), (false, true)] {
         let net = Net::default();
         let (bob, mut witness) = bob(&net).await;
         let mut sessions = Vec::new();
         for dial in 1..=200 {
             let incarnation = if another_life { dial } else { 1 };
+            let dial = if backwards { 1_000 - dial } else { dial };
             let (session, mut stream) = net.say("bob", &hello(incarnation, dial, "eve")).await;
             assert_eq!(answer(&mut stream).await.unwrap()[0], 0);
             sessions.push((session, stream));
@@ -379,6 +380,26 @@ async fn strangers_make_the_store_forget_strangers_only() {
     until(|| bob.len() == 1 && cat.len() == 1).await;
     let _dan = net.store("dan").await;
     bob.get(&id("dan")).await.unwrap();
+}
+
+/// spec.md §16.2.3: nor those who are there.
+#[tokio::test(start_paused = true)]
+async fn strangers_make_nobody_forget_who_a_peer_is_that_is_there() {
+    let net = Net::default();
+    let verify = |claim: &Claim| Ok(claim.token.clone());
+    let config = PeerConfig::builder().max_peers(2).build().unwrap();
+    let bob = net.builder("bob").verify(verify).config(config).build();
+    bob.listen(&at("bob")).await.unwrap();
+    let ann = net.configured("ann", |config| config.token("ann's".into())).await;
+    ann.connect(&at("bob")).await.unwrap();
+    for number in 0..200 {
+        let (session, stream) = net.peer("bob", &format!("eve {number}"), 1).await;
+        session.abort(GoAwayCode::NORMAL);
+        drop(stream);
+        until(|| bob.len() == 1).await;
+    }
+    let (_session, mut stream) = net.say("bob", &hello(1, 1, "ann")).await;
+    assert_eq!(answer(&mut stream).await.unwrap()[0], 1);
 }
 
 /// spec.md §16.5: one task dials again, however often a peer comes and goes.

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, future::join_all};
 use trunkline::{
     GoAwayCode,
-    peers::{Claim, Overflow, PeerEvent, PeerStore, Policy, Queue, SendError, Verify},
+    peers::{
+        Claim, ConnectError, Overflow, Peer, PeerEvent, PeerStore, Policy, Queue, SendError,
+        Sending, Verify,
+    },
 };
 use wires::{Net, at, id, ms, next, pause, secs, soon, until};
 
@@ -243,6 +246,66 @@ async fn those_who_wait_for_a_place_are_served_in_their_order() {
     assert_eq!(peer.send("now", Policy::Drop).await, Ok(()));
 }
 
+/// The same, to the letter: whoever was woken and has not looked yet comes first; and whoever goes
+/// away then leaves nothing behind.
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_offered_is_nobody_elses() {
+    for goes_away in [false, true] {
+        let net = Net::default();
+        let (ann, bob) = (net.store("ann").await, net.store("bob").await);
+        let mut heard = bob.subscribe(|_| true, 1_000, Overflow::Wait);
+        let peer = ann.connect(&at("bob")).await.unwrap();
+        let full = fill(&net, &peer).await;
+        let mut waiting = peer.send("waiting", Policy::Wait);
+        assert_eq!((&mut waiting).now_or_never(), None);
+        net.unmute("ann", "bob");
+        assert!(soon(join_all(full)).await.iter().all(Result::is_ok));
+        assert_eq!(peer.send("later", Policy::Drop).await, Err(SendError::Full));
+        if !goes_away {
+            soon(waiting).await.unwrap();
+            while next(&mut heard).await.body != "waiting" {}
+        } else {
+            drop(waiting);
+        }
+        soon(peer.send("now", Policy::Drop)).await.unwrap();
+    }
+}
+
+/// One message is being written and does not get on, and twenty wait.
+async fn fill(net: &Net, peer: &Peer) -> Vec<Sending> {
+    net.mute("ann", "bob");
+    let first = peer.send("first", Policy::Drop);
+    pause(ms(10)).await;
+    let twenty = (0..20).map(|_| peer.send("full", Policy::Drop));
+    let full: Vec<_> = std::iter::once(first).chain(twenty).collect();
+    assert_eq!(peer.send("more", Policy::Drop).await, Err(SendError::Full));
+    full
+}
+
+/// Whoever waits in the line of an earlier session takes nobody's place in this one's.
+#[tokio::test(start_paused = true)]
+async fn a_place_in_an_earlier_line_is_none_in_this_one() {
+    let net = Net::default();
+    let (ann, bob) = (net.store("ann").await, net.store("bob").await);
+    let _heard = bob.subscribe(|_| true, 1_000, Overflow::Wait);
+    let peer = ann.connect(&at("bob")).await.unwrap();
+    let lost = fill(&net, &peer).await;
+    let mut early = peer.send("early", Policy::Wait);
+    assert_eq!((&mut early).now_or_never(), None);
+    net.unmute("ann", "bob");
+    net.cut("ann", "bob");
+    assert!(soon(join_all(lost)).await.iter().all(Result::is_err));
+    let peer = ann.connect(&at("bob")).await.unwrap();
+    let full = fill(&net, &peer).await;
+    let late = tokio::spawn(peer.send("late", Policy::Wait));
+    pause(ms(10)).await;
+    assert_eq!((&mut early).now_or_never(), None);
+    net.unmute("ann", "bob");
+    assert!(soon(join_all(full)).await.iter().all(Result::is_ok));
+    soon(late).await.unwrap().unwrap();
+    soon(early).await.unwrap();
+}
+
 /// spec.md §16.4.4: a place in the line of a session that is over is none in the next.
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_when_a_session_is_lost_come_to_an_end() {
@@ -363,7 +426,7 @@ async fn a_shutdown_at_any_moment_of_a_dial_leaves_nothing() {
         }
         soon(ann.shutdown()).await;
         let dialled = soon(dial).await.unwrap();
-        assert!(matches!(dialled, Ok(()) | Err(trunkline::peers::ConnectError::Closed)));
+        assert!(matches!(dialled, Ok(()) | Err(ConnectError::Closed)));
         until(|| bob.stats() == Default::default()).await;
         assert_eq!(ann.stats(), Default::default());
         until(|| net.open() == 0).await;
@@ -393,11 +456,21 @@ async fn a_second_shutdown_waits_for_the_first_and_the_first_needs_nobody_to_wai
     let bob = net.store("bob").await;
     let (session, stream) = net.peer("bob", "mute", 1).await;
     let before = tokio::time::Instant::now();
-    let (first, second) = (bob.clone(), bob.clone());
-    let first = tokio::spawn(async move { first.shutdown().await });
+    let shutdown = || {
+        let bob = bob.clone();
+        tokio::spawn(async move { bob.shutdown().await })
+    };
+    let mut heard = bob.subscribe(|_| true, 1, Overflow::Wait);
+    let heard = tokio::spawn(async move { futures::StreamExt::next(&mut heard).await.is_none() });
+    let (first, second) = (shutdown(), shutdown());
     pause(ms(1)).await;
     first.abort();
-    soon(second.shutdown()).await;
+    let third = shutdown();
+    pause(secs(1)).await;
+    assert!(!second.is_finished() && !third.is_finished());
+    soon(third).await.unwrap();
+    soon(second).await.unwrap();
+    assert!(soon(heard).await.unwrap());
     assert_eq!(before.elapsed().as_secs(), 5, "it does not answer the close");
     assert_eq!(bob.stats(), Default::default());
     drop((session, stream));
@@ -415,6 +488,44 @@ async fn a_disconnect_that_nobody_waits_for_goes_on() {
     assert_eq!(bob.stats(), Default::default());
     assert!(soon(session.closed()).await.is_ok() || session.is_closed());
     drop(stream);
+}
+
+/// A shutdown that comes while a handshake is being judged.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_ready_after_the_shutdown_is_none() {
+    let net = Net::default();
+    let cat = net.store("cat").await;
+    let store: Arc<std::sync::OnceLock<PeerStore>> = Arc::default();
+    let ending = store.clone();
+    let verify = move |_: &Claim| {
+        let ending = ending.get().unwrap().clone();
+        assert_eq!(ending.shutdown().now_or_never(), None);
+        Ok(Bytes::new())
+    };
+    let ann = net.builder("ann").verify(verify).build();
+    store.set(ann.clone()).unwrap();
+    assert_eq!(ann.connect(&at("cat")).await.unwrap_err(), ConnectError::Closed);
+    soon(ann.shutdown()).await;
+    assert_eq!(ann.stats(), Default::default());
+    until(|| cat.is_empty() && net.open() == 0).await;
+}
+
+/// spec.md §16.1.1: an address belongs to whoever was found there last.
+#[tokio::test(start_paused = true)]
+async fn a_peer_at_the_address_of_another_is_not_dialled_twice() {
+    let net = Net::default();
+    let ann = net.store("ann").await;
+    for name in ["bob", "cat", "dan", "eve"] {
+        let store = net.builder(name).build();
+        store.listen(&at("place")).await.unwrap();
+        let dials = net.dials();
+        for _ in 0..3 {
+            assert_eq!(ann.connect(&at("place")).await.unwrap().id(), &id(name));
+        }
+        assert_eq!(net.dials(), dials + 1);
+        store.shutdown().await;
+        until(|| ann.is_empty()).await;
+    }
 }
 
 /// One more session beside another takes no place.

@@ -10,6 +10,7 @@ use futures::channel::oneshot;
 use super::{
     PeerId, RefusalCode,
     mailbox::{Mailbox, Outgoing},
+    state::State,
     table::{Facts, Table},
     wire::{Answer, Decoder, Frame, Hello},
 };
@@ -245,6 +246,12 @@ fn several_sessions_per_peer_are_kept_if_so_asked() {
     assert!(table.enter(&id("b"), facts(2), 2).losers.is_empty());
     assert_eq!(table.enter(&id("b"), facts(3), 3).losers, [1]);
     assert_eq!((table.all(&id("b")).count(), table.len()), (2, 1));
+    // Whatever the other side had begun meanwhile.
+    let mut table = Table::new(id("a"), 2);
+    let facts = |dial, answered_after| Facts { answered_after, ..facts(dial) };
+    table.enter(&id("b"), facts(1, 9), 1);
+    table.enter(&id("b"), facts(2, 0), 2);
+    assert_eq!(table.enter(&id("b"), facts(3, 0), 3).losers, [1]);
 }
 
 /// `spec.md §16.2`, the worked example.
@@ -342,6 +349,26 @@ fn anything_is_understood_or_refused() {
         true
     }
     quickcheck::quickcheck(holds as fn(Vec<u8>) -> bool);
+}
+
+/// `spec.md §16.5`: those who come by themselves are forgotten first, and only when there are many.
+#[test]
+fn few_peers_are_remembered() {
+    let mut state = State::new(id("me"), 1, oneshot::channel().0);
+    state.remember(&id("kept"), 2).keep = true;
+    let address = crate::transport::Address::parse("memory://found").unwrap();
+    state.remember(&id("found"), 2).found_at(address.clone());
+    for number in 0..1_000 {
+        state.remember(&PeerId::new(format!("stranger {number}")).unwrap(), 2);
+        assert!(state.known.len() <= 8);
+    }
+    assert_eq!(state.known.len(), 8);
+    assert!(state.known.contains_key(&id("found")));
+    for number in 0..1_000 {
+        let dialled = PeerId::new(format!("dialled {number}")).unwrap();
+        state.remember(&dialled, 2).found_at(address.clone());
+    }
+    assert!(state.known.len() == 8 && state.known.contains_key(&id("kept")));
 }
 
 /// A peer that never answers costs no more than those who still wait for it.
