@@ -271,6 +271,33 @@ async fn a_place_that_is_offered_is_nobody_elses() {
     }
 }
 
+/// Whoever looks again without having been woken is not served before its turn.
+#[tokio::test(start_paused = true)]
+async fn those_who_look_too_early_keep_their_place() {
+    let net = Net::default();
+    let (ann, bob) =
+        (net.configured("ann", |config| config.out_queue(1)).await, net.store("bob").await);
+    let mut heard = bob.subscribe(|_| true, 1_000, Overflow::Wait);
+    let peer = ann.connect(&at("bob")).await.unwrap();
+    net.mute("ann", "bob");
+    let sent = peer.send("first", Policy::Drop);
+    pause(ms(10)).await;
+    let queued = peer.send("second", Policy::Drop);
+    let mut waiting = ["third", "fourth"].map(|body| peer.send(body, Policy::Wait));
+    assert!(waiting.iter_mut().all(|it| it.now_or_never().is_none()));
+    net.unmute("ann", "bob");
+    soon(sent).await.unwrap();
+    soon(queued).await.unwrap();
+    let [third, fourth] = &mut waiting;
+    assert_eq!(fourth.now_or_never(), None);
+    assert_eq!(third.now_or_never(), None);
+    soon(third).await.unwrap();
+    soon(fourth).await.unwrap();
+    for body in ["first", "second", "third", "fourth"] {
+        assert_eq!(next(&mut heard).await.body, body);
+    }
+}
+
 /// One message is being written and does not get on, and twenty wait.
 async fn fill(net: &Net, peer: &Peer) -> Vec<Sending> {
     net.mute("ann", "bob");
