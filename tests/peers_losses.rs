@@ -570,6 +570,28 @@ async fn a_further_session_replaces_none() {
     assert_eq!(bob.stats().sessions, 2);
 }
 
+/// spec.md §16.4.4: in order, for they go on one of them.
+#[tokio::test(start_paused = true)]
+async fn messages_to_a_peer_with_several_sessions_go_on_one() {
+    let net = Net::default();
+    let bob = net.configured("bob", |config| config.sessions_per_peer(3)).await;
+    let mut sessions = Vec::new();
+    for dial in 1..=3 {
+        sessions.push(net.peer("bob", "ann", dial).await);
+    }
+    pause(ms(10)).await;
+    for number in 0..20 {
+        bob.peer(&id("ann")).send(vec![number], Policy::Wait).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    for (_, stream) in &mut sessions {
+        let mut bytes = [0; 20 * 9];
+        seen.push(stream.read_exact(&mut bytes).now_or_never().is_some());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [false, false, true]);
+}
+
 /// In the order in which things happen, whatever the threads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn events_come_in_order() {
