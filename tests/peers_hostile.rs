@@ -592,6 +592,9 @@ async fn streams_that_no_socket_accepts_do_not_pile_up() {
         pause(ms(1)).await;
         kept.push((session, stream, streams));
     }
+    // The newest are refused.
+    let (_, _, streams) = kept.last_mut().unwrap();
+    assert!(matches!(streams[0].end().await, StreamError::Reset(_)));
     let address = Address::parse("peer://all").unwrap();
     let mut acceptor = transport.bind(&address, &settings()).await.unwrap();
     let mut accepted = Vec::new();
