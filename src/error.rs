@@ -243,6 +243,12 @@ impl std::error::Error for OpenError {
     }
 }
 
+impl From<SessionError> for OpenError {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
+    }
+}
+
 impl From<OpenError> for io::Error {
     fn from(error: OpenError) -> Self {
         let kind = match error {
@@ -322,6 +328,12 @@ impl std::error::Error for PingError {
     }
 }
 
+impl From<SessionError> for PingError {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
+    }
+}
+
 /// Why reading from or writing to a stream failed. It sits inside the [`io::Error`]:
 ///
 /// ```
@@ -393,6 +405,12 @@ impl std::error::Error for StreamError {
             Self::Session(cause) => Some(cause),
             _ => None,
         }
+    }
+}
+
+impl From<SessionError> for StreamError {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
     }
 }
 

@@ -108,6 +108,7 @@ pub use session::{
 };
 pub use stream::{ReadHalf, ReuniteError, Stream, WriteHalf};
 
-#[cfg(doctest)]
+/// The programs of README; they need every layer.
+#[cfg(all(doctest, feature = "json", feature = "peers", feature = "sp", feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -221,6 +221,11 @@ impl Core {
         }
     }
 
+    /// Which end this is.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
     fn insert(&mut self, state: State, marks: Marks) -> Slot {
         let mut limit = INITIAL_WINDOW;
         let extra = (self.limits.stream_window - INITIAL_WINDOW) as usize;

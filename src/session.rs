@@ -16,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::io::{AsyncRead, AsyncWrite};
+use futures::{
+    io::{AsyncRead, AsyncWrite},
+    stream::FusedStream,
+};
 
 use self::shared::{List, Shared, State};
 use crate::{
@@ -111,6 +114,11 @@ impl Session {
         let core = Core::new(role, &config, now);
         let shared = Arc::new(Shared::new(core, config.timer));
         Self { handle: Arc::new(Handle { shared }) }
+    }
+
+    /// Which end this is.
+    pub fn role(&self) -> Role {
+        self.handle.shared.with(|state| state.core.role())
     }
 
     /// Opens a stream. Nothing is sent yet: SYN goes out with the first data, or by itself
@@ -325,6 +333,12 @@ impl futures::Stream for Incoming {
         let this = &mut *self;
         let shared = &this.session.handle.shared;
         shared.poll_wait(List::Accept, &mut this.key, cx, |state| accept(shared, state))
+    }
+}
+
+impl FusedStream for Incoming {
+    fn is_terminated(&self) -> bool {
+        self.session.handle.shared.with(|state| state.core.accepts_no_more())
     }
 }
 

@@ -229,6 +229,7 @@ impl fmt::Debug for Connection {
 
 /// How SP messages are framed on a connection (`spec.md §13.3`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Framing {
     /// A length, then the message.
     #[default]

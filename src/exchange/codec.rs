@@ -9,6 +9,7 @@ use crate::recycle::Memory;
 
 /// What a message is (`spec.md §14.2.3`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// Asks for something.
     Request = 1,

@@ -7,6 +7,7 @@ use crate::{OpenError, ResetCode, SessionError, StreamError};
 
 /// A class of failure: a number on the wire (`spec.md §14.5`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Code {
     /// The deadline passed.
     Timeout,
@@ -232,6 +233,18 @@ impl Error for ExchangeError {
             Self::Malformed(cause) => Some(cause),
             _ => None,
         }
+    }
+}
+
+impl From<OpenError> for ExchangeError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl From<Malformed> for ExchangeError {
+    fn from(error: Malformed) -> Self {
+        Self::Malformed(error)
     }
 }
 

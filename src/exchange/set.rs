@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
+use futures::{StreamExt, stream::FusedStream};
 
 use super::{
     Exchange, ExchangeConfig, ExchangeError,
@@ -248,5 +248,11 @@ impl futures::Stream for Inbound {
                 return Poll::Ready(Some(exchange));
             }
         }
+    }
+}
+
+impl FusedStream for Inbound {
+    fn is_terminated(&self) -> bool {
+        self.streams.is_terminated()
     }
 }

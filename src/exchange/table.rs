@@ -16,6 +16,7 @@ use crate::{ResetCode, proto::deadline::DeadlineQueue, stream::Remote, wait::Wai
 
 /// What happened to an exchange of a set; the number tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Event {
     /// It joined the set.
     Added(u64),

@@ -1,6 +1,9 @@
 //! The 12 bytes in front of every frame, as a pure function over `[u8; 12]`.
 
-use std::fmt;
+use std::{
+    fmt,
+    ops::{BitOr, BitOrAssign},
+};
 
 /// The length of an encoded [`Header`], in bytes.
 pub const HEADER_LEN: usize = 12;
@@ -131,10 +134,24 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
-    /// Both sets of bits.
+    /// Both sets of bits, as `|`, in constants too.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+}
+
+impl BitOr for Flags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        self.with(other)
+    }
+}
+
+impl BitOrAssign for Flags {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = self.with(other);
     }
 }
 

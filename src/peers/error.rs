@@ -65,8 +65,15 @@ impl Error for ConnectError {
     }
 }
 
+impl From<SessionError> for ConnectError {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
+    }
+}
+
 /// Why a peer refused a handshake: a number on the wire (`spec.md §16.2`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RefusalCode {
     /// It was not satisfied with who we say we are.
     NotVerified,

@@ -23,6 +23,7 @@ pub struct Peer {
 
 /// What happens to a message where the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Policy {
     /// It is not sent: [`SendError::Full`]. Counted in [`PeerStats`](super::PeerStats).
     Drop,

@@ -11,6 +11,7 @@ use crate::{sync::Mutex, wait::WaitList};
 
 /// What happens to what comes when a subscriber's queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Overflow {
     /// The oldest gives way, and is counted as lost.
     DropOldest,
@@ -103,6 +104,13 @@ impl<T> futures::Stream for Queue<T> {
         drop(queue);
         drop(replaced);
         Poll::Pending
+    }
+}
+
+impl<T> futures::stream::FusedStream for Queue<T> {
+    fn is_terminated(&self) -> bool {
+        let queue = self.shared.lock();
+        queue.ended && queue.items.is_empty()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream::FusedStream};
 
 use super::{
     Body, Metadata, Response, Status, Text, Trailers,
@@ -128,6 +128,12 @@ impl<T, K: Decode<T> + Unpin> Stream for Receiver<T, K> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll_message(cx)
+    }
+}
+
+impl<T, K: Decode<T> + Unpin> FusedStream for Receiver<T, K> {
+    fn is_terminated(&self) -> bool {
+        matches!(self.source, Source::Ended)
     }
 }
 

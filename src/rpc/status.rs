@@ -30,6 +30,7 @@ pub struct Status {
 
 /// Whether a call that failed may be made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Retryable {
     /// It certainly reached no handler.
     Always,

@@ -13,7 +13,7 @@ use futures::{
     AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt,
     channel::mpsc,
     future::{Either, select},
-    stream::FuturesUnordered,
+    stream::{FusedStream, FuturesUnordered},
 };
 
 use super::Session;
@@ -212,6 +212,12 @@ impl futures::Stream for Streams {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
         self.receiver.poll_next_unpin(cx)
+    }
+}
+
+impl FusedStream for Streams {
+    fn is_terminated(&self) -> bool {
+        self.receiver.is_terminated()
     }
 }
 

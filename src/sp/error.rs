@@ -105,6 +105,18 @@ impl std::error::Error for RequestError {
     }
 }
 
+impl From<RecvError> for RequestError {
+    fn from(error: RecvError) -> Self {
+        Self::Recv(error)
+    }
+}
+
+impl From<SendError> for RequestError {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
 /// A message that was not sent, and why.
 #[derive(Debug)]
 pub struct SendMessageError {
@@ -187,6 +199,12 @@ pub enum PipeError {
     Dropped,
 }
 
+impl From<HeaderError> for HandshakeError {
+    fn from(error: HeaderError) -> Self {
+        Self::Header(error)
+    }
+}
+
 impl fmt::Display for PipeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -219,6 +237,12 @@ pub enum EndpointError {
     Closed,
 }
 
+impl From<MessageError> for PipeError {
+    fn from(error: MessageError) -> Self {
+        Self::Message(error)
+    }
+}
+
 impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -237,6 +261,12 @@ impl std::error::Error for EndpointError {
             Self::Invalid(error) => Some(error),
             Self::Closed => None,
         }
+    }
+}
+
+impl From<AddressError> for EndpointError {
+    fn from(error: AddressError) -> Self {
+        Self::Address(error)
     }
 }
 
@@ -283,6 +313,18 @@ impl std::error::Error for DialError {
             Self::Pipe(error) => Some(error),
             Self::InUse | Self::Closed | Self::TimedOut => None,
         }
+    }
+}
+
+impl From<PipeError> for DialError {
+    fn from(error: PipeError) -> Self {
+        Self::Pipe(error)
+    }
+}
+
+impl From<HandshakeError> for DialError {
+    fn from(error: HandshakeError) -> Self {
+        Self::Handshake(error)
     }
 }
 
@@ -335,6 +377,7 @@ impl From<EndpointError> for ListenError {
 
 /// The socket has as many contexts as it may, or is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ContextError {
     /// `max_contexts` is reached.
     TooMany,

@@ -88,6 +88,13 @@ impl futures::Stream for PipeEvents {
     }
 }
 
+impl futures::stream::FusedStream for PipeEvents {
+    fn is_terminated(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.ended && queue.events.is_empty()
+    }
+}
+
 impl fmt::Debug for PipeEvents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PipeEvents").field("lost", &self.lost()).finish_non_exhaustive()
