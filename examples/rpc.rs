@@ -16,6 +16,7 @@ use std::{
     env,
     error::Error,
     io,
+    process::ExitCode,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -48,20 +49,34 @@ struct Said {
     lines: usize,
 }
 
+const USAGE: &str = "\
+usage: rpc serve ADDR           a room, until Ctrl-C
+       rpc say ADDR WHO TEXT    says one line
+       rpc tail ADDR            prints what is said, from the last lines on
+       rpc chat ADDR WHO        both: what you type goes to the room
+       rpc health ADDR          asks the server how it is";
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match args[..] {
+    let done = match args[..] {
         ["serve", addr] => serve(addr).await,
         ["say", addr, who, text] => say(addr, who, text).await,
         ["tail", addr] => tail(addr).await,
         ["chat", addr, who] => chat(addr, who).await,
         ["health", addr] => health(addr).await,
-        _ => Err(
-            "usage: rpc serve ADDR | say ADDR WHO TEXT | tail ADDR | chat ADDR WHO | health ADDR"
-                .into(),
-        ),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rpc: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

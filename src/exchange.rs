@@ -5,13 +5,26 @@
 //! and dropping it before its end cancels it on both sides. Flow control, fairness and half close
 //! are the stream's, so a slow reader stalls nobody but itself.
 //!
+//! | You want | Look at |
+//! |---|---|
+//! | to ask, or to answer | [`Exchange::open`], [`Exchange::accept`] |
+//! | a limit in time, for both sides | [`Exchange::set_deadline`], [`Exchange::time_left`] |
+//! | to know that the other side gave up | [`Exchange::cancelled`] |
+//! | what went wrong, and whether it reached anyone | [`ExchangeError`], [`Code`] |
+//! | to count, drain and end the exchanges of a session | [`ExchangeSet`] |
+//! | the largest message | [`ExchangeConfig`] |
+//! | the bytes | [`Decoder`], [`encode`] |
+//!
+//! # A whole program
+//!
 //! ```
 //! use futures::{StreamExt, executor::block_on, future};
 //! use trunkline::{Config, Dispatcher, Protocol, Session};
 //! use trunkline::exchange::{Exchange, ExchangeConfig, Kind, Message};
-//! # let (left, right) = trunkline::transport::memory::duplex(4096);
-//! # let (client, driver) = Session::client(left, Config::default());
-//! # let (server, peer_driver) = Session::server(right, Config::default());
+//!
+//! let (left, right) = trunkline::transport::memory::duplex(4096); // or two ends of a TCP connection
+//! let (client, driver) = Session::client(left, Config::default());
+//! let (server, peer_driver) = Session::server(right, Config::default());
 //!
 //! let config = ExchangeConfig::default();
 //! let mut dispatcher = Dispatcher::new(server.clone());
@@ -30,12 +43,11 @@
 //!     client.close().await?;
 //!     Ok::<(), Box<dyn std::error::Error>>(())
 //! };
-//! # let (done, ..) = block_on(future::join4(work, dispatcher.run(), driver, peer_driver));
-//! # done?;
+//! // A real program spawns the dispatcher and the drivers on its runtime.
+//! let (done, ..) = block_on(future::join4(work, dispatcher.run(), driver, peer_driver));
+//! done?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-//!
-//! [`ExchangeSet`] keeps the exchanges of a session together, to count, drain and end them.
 
 mod codec;
 mod config;

@@ -46,6 +46,30 @@
 //! spawn the driver; streams implement tokio's traits too. Name what you import: after
 //! `use trunkline::*` the name `tokio` would mean that module.
 //!
+//! # The layers, and when to use which
+//!
+//! ```text
+//!     rpc     peers
+//!       └──┬────┘                 sp
+//!       exchange                   │  (over any connection, and over
+//!          └────────┬──────────────┘   streams of shared sessions)
+//!   Dispatcher · Session · Stream
+//!                 │
+//!               frame
+//! ```
+//!
+//! Take the highest layer that fits; each one gives access to those below. Everything above the
+//! session is a feature, and can share one session with the rest.
+//!
+//! | Layer | Take it when | A whole program |
+//! |---|---|---|
+//! | [`Session`], [`Stream`] | there is one connection, and you want many byte streams | [above](#in-five-minutes); `examples/tour.rs`, `echo.rs`, `tunnel.rs` |
+//! | [`Dispatcher`] | several protocols share a session | [`Dispatcher`] |
+//! | [`exchange`] | you design a protocol of messages: requests, answers, series of either | [there][exchange program] |
+//! | [`rpc`] | you want to call functions by name, with statuses, retries, several servers | [there][rpc program]; `examples/rpc.rs` |
+//! | [`peers`] | every program is both client and server, and who dials is a matter of chance | [there][peers program]; `examples/mesh.rs` |
+//! | [`sp`] | the other side speaks nanomsg, nng or mangos; or one request gets one reply, whoever answers | [there][sp program]; `examples/reqrep.rs` |
+//!
 //! # Where things are
 //!
 //! | You want | Look at |
@@ -53,17 +77,42 @@
 //! | streams over a connection | [`Session`], [`Stream`], [`ReadHalf`], [`WriteHalf`] |
 //! | limits and times, each by name | [`Config`] |
 //! | why something ended | [`SessionError`], [`StreamError`], [`Violation`], [`ResetCode`] |
-//! | several protocols on one session | [`Dispatcher`] |
+//! | counters, and what a session holds | [`Session::stats`], [`Stats`] |
 //! | the bytes on the wire, for tools and fuzzing | [`frame`], and `spec.md` in the repository |
-//! | your runtime's clock, or a clock for tests | [`runtime`] |
+//! | your runtime's tasks and clock, or a clock for tests | [`runtime`] |
 //! | connections by address, or within a process | [`transport`] |
-//! | messages instead of bytes | `exchange`, with the feature of that name |
-//! | remote procedure calls | `rpc`, with the feature of that name |
-//! | one session per peer, whoever dialled | `peers`, with the feature of that name |
-//! | request/reply with nanomsg, nng and mangos | `sp`, with the feature of that name |
 //!
 //! Rules are cited by their number in `spec.md`, which ships with the crate.
 //!
+//! # Features
+//!
+//! None is on by default; each adds items and changes nothing that is there without it.
+//!
+//! | Feature | Adds |
+//! |---|---|
+//! | `tokio` | tokio's IO traits on streams, `trunkline::tokio`, the transports `tcp://` and `ipc://` |
+//! | `exchange` | [`exchange`]: messages on streams |
+//! | `rpc` | [`rpc`]: remote procedure calls; `json` and `protobuf` add codecs |
+//! | `peers` | [`peers`]: one session per peer |
+//! | `sp` | [`sp`]: request/reply sockets |
+//! | `full` | all of them |
+//!
+#![cfg_attr(feature = "exchange", doc = "[`exchange`]: mod@exchange")]
+#![cfg_attr(feature = "exchange", doc = "[exchange program]: mod@exchange#a-whole-program")]
+#![cfg_attr(not(feature = "exchange"), doc = "[`exchange`]: #features")]
+#![cfg_attr(not(feature = "exchange"), doc = "[exchange program]: #features")]
+#![cfg_attr(feature = "rpc", doc = "[`rpc`]: mod@rpc")]
+#![cfg_attr(feature = "rpc", doc = "[rpc program]: mod@rpc#a-whole-program")]
+#![cfg_attr(not(feature = "rpc"), doc = "[`rpc`]: #features")]
+#![cfg_attr(not(feature = "rpc"), doc = "[rpc program]: #features")]
+#![cfg_attr(feature = "peers", doc = "[`peers`]: mod@peers")]
+#![cfg_attr(feature = "peers", doc = "[peers program]: mod@peers#a-whole-program")]
+#![cfg_attr(not(feature = "peers"), doc = "[`peers`]: #features")]
+#![cfg_attr(not(feature = "peers"), doc = "[peers program]: #features")]
+#![cfg_attr(feature = "sp", doc = "[`sp`]: mod@sp")]
+#![cfg_attr(feature = "sp", doc = "[sp program]: mod@sp#a-whole-program")]
+#![cfg_attr(not(feature = "sp"), doc = "[`sp`]: #features")]
+#![cfg_attr(not(feature = "sp"), doc = "[sp program]: #features")]
 //! [yamux]: https://github.com/hashicorp/yamux/blob/master/spec.md
 //! [`AsyncRead`]: futures::io::AsyncRead
 //! [`AsyncWrite`]: futures::io::AsyncWrite

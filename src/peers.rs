@@ -4,6 +4,51 @@
 //! dialled once; when two peers dial each other at the same time, both keep the same session. On
 //! that session everything goes: messages of the store's own, RPC, sockets, plain streams.
 //!
+//! # A whole program
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use futures::StreamExt;
+//! use trunkline::peers::{Overflow, PeerEvent, PeerId, PeerStore};
+//! use trunkline::{runtime::Runtime, transport::Transports};
+//!
+//! smol::block_on(async {
+//!     let runtime = Runtime::new(|task| smol::spawn(task).detach());
+//!     let network = Transports::default(); // with the feature `tokio` also tcp:// and ipc://
+//!     let ann = PeerStore::builder(PeerId::new("ann")?, runtime.clone(), network.clone()).build();
+//!     let bob = PeerStore::builder(PeerId::new("bob")?, runtime, network).build();
+//!
+//!     // Bob listens, and says yes to every message that wants an answer.
+//!     let mut heard = bob.subscribe(|message| message.ack.is_some(), 16, Overflow::Wait);
+//!     bob.listen("memory://bob").await?;
+//!     let answering = smol::spawn(async move {
+//!         while let Some(message) = heard.next().await {
+//!             message.ack.into_iter().for_each(|ack| ack.succeed());
+//!         }
+//!     });
+//!
+//!     // Ann dials until bob is there, and again whenever he is lost.
+//!     let mut events = ann.events();
+//!     ann.keep("memory://bob")?;
+//!     while let Some(event) = events.next().await {
+//!         if let PeerEvent::Connected(info) = event {
+//!             let peer = ann.peer(&info.id);
+//!             peer.send_with_ack("are you there?", Duration::from_secs(5)).await?;
+//!             break;
+//!         }
+//!     }
+//!
+//!     ann.shutdown().await;
+//!     bob.shutdown().await;
+//!     answering.await; // the subscription ended with the store
+//!     Ok::<(), Box<dyn std::error::Error>>(())
+//! })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where things are
+//!
 //! | You want | Look at |
 //! |---|---|
 //! | a session with a peer, dialled or not | [`PeerStore::get`], [`PeerStore::connect`] |
@@ -14,7 +59,7 @@
 //! | to know who comes and goes | [`PeerStore::events`] |
 //! | other protocols on the same sessions | [`PeerStoreBuilder::serve`], [`Peer::session`] |
 //! | request/reply sockets on them | [`PeerStore::transport`] |
-//! | an RPC client on them | the store is an `rpc::Connect` |
+//! | an RPC client on them | `rpc::ClientBuilder::new(&runtime, store)`: a store is an `rpc::Connect` |
 //! | every limit and time by name | [`PeerConfig`] |
 
 mod accept;

@@ -4,16 +4,17 @@
 //! is one stream of a session, so thousands run side by side, a slow one delays no other, and
 //! dropping one cancels it on both sides. Deadlines travel along, and shrink on the way.
 //!
+//! # A whole program
+//!
 //! ```
-//! use futures::future;
 //! use trunkline::{Config, Session};
 //! use trunkline::rpc::{Client, Router, Server};
 //! use trunkline::runtime::Runtime;
 //! use bytes::Bytes;
-//! # let (left, right) = trunkline::transport::memory::duplex(4096);
 //!
+//! let (left, right) = trunkline::transport::memory::duplex(4096); // or two ends of a TCP connection
 //! let runtime = Runtime::new(|task| smol::spawn(task).detach());
-//! # smol::block_on(async {
+//! smol::block_on(async {
 //! let (session, driver) = Session::server(right, Config::default());
 //! runtime.spawn(async { drop(driver.await.is_ok()) });
 //! let mut router = Router::bytes();
@@ -26,9 +27,12 @@
 //! let client = Client::new(session, &runtime);
 //! let heard: Bytes = client.call("Echo.Say", &Bytes::from("hello")).await?;
 //! assert_eq!(heard, "hello");
+//! Ok::<(), Box<dyn std::error::Error>>(())
+//! })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
-//! # }).unwrap();
 //! ```
+//!
+//! # Where things are
 //!
 //! | You want | Look at |
 //! |---|---|

@@ -4,6 +4,8 @@
 //! a socket uses all of its connections. Requests go to the peers in turn, are sent again when a
 //! connection is lost or no reply comes for a while, and get exactly one reply.
 //!
+//! # A whole program
+//!
 //! Two programs, here in one (the features `sp` and `tokio` together give `tcp://` and `ipc://`):
 //!
 #![cfg_attr(feature = "tokio", doc = "```")]
@@ -13,24 +15,26 @@
 //!     transport::Transports,
 //! };
 //!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let runtime = trunkline::tokio::runtime();
-//! let server = RepSocket::new(runtime.clone(), Transports::default(), Options::default());
-//! let listener = server.listen("tcp://127.0.0.1:0").await?;
-//! let address = listener.local_addr().expect("a TCP address");
-//! tokio::spawn(async move {
-//!     while let Ok((request, replier)) = server.recv().await {
-//!         replier.send(request).await.ok(); // the peer may be gone
-//!     }
-//! });
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let runtime = trunkline::tokio::runtime();
+//!     let server = RepSocket::new(runtime.clone(), Transports::default(), Options::default());
+//!     let listener = server.listen("tcp://127.0.0.1:0").await?;
+//!     let address = listener.local_addr().expect("a TCP address");
+//!     tokio::spawn(async move {
+//!         while let Ok((request, replier)) = server.recv().await {
+//!             replier.send(request).await.ok(); // the peer may be gone
+//!         }
+//!     });
 //!
-//! let client = ReqSocket::new(runtime, Transports::default(), Options::default());
-//! client.dial(&address.to_string()).await?;
-//! assert_eq!(client.request("hello").await?, "hello");
-//! # Ok(())
-//! # }
+//!     let client = ReqSocket::new(runtime, Transports::default(), Options::default());
+//!     client.dial(&address.to_string()).await?;
+//!     assert_eq!(client.request("hello").await?, "hello");
+//!     Ok(())
+//! }
 //! ```
+//!
+//! # Where things are
 //!
 //! | You want | Look at |
 //! |---|---|
