@@ -99,6 +99,12 @@ impl Runtime {
         self.timer.now()
     }
 
+    /// So long after the present.
+    #[cfg(any(feature = "sp", feature = "rpc", feature = "peers"))]
+    pub(crate) fn after(&self, time: Duration) -> Instant {
+        after(self.now(), time)
+    }
+
     /// Completes at `at`, or a little later; at once if that has passed.
     pub fn sleep_until(&self, at: Instant) -> BoxFuture {
         self.timer.sleep_until(at)
@@ -116,14 +122,11 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// So long after `now`; where no clock reaches that far, so late that nobody will see it.
-#[cfg(feature = "exchange")]
+/// So long after `now`; a time that no clock can hold is cut to decades.
+#[cfg(any(feature = "exchange", feature = "sp"))]
 pub(crate) fn after(now: Instant, time: Duration) -> Instant {
-    now + time.min(LIFETIME)
+    now + time.min(crate::config::FOREVER)
 }
-
-#[cfg(feature = "exchange")]
-const LIFETIME: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// `futures-timer`: one helper thread per process, started at the first sleep.
 #[derive(Debug)]

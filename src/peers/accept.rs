@@ -56,7 +56,7 @@ impl Inner {
                 }
                 Err(error) => {
                     log::debug!("accepting peers: {error}");
-                    let pause = self.runtime.now() + backoff.next_wait();
+                    let pause = self.runtime.after(backoff.next_wait());
                     select(self.runtime.sleep_until(pause), self.closing.clone()).await;
                 }
             }

@@ -203,7 +203,7 @@ impl Inner {
         let settings = Settings::new(self.runtime.clone());
         let connector = transport.connector(&target.address, &settings);
         let connector = connector.map_err(|error| ConnectError::Address(error.to_string()))?;
-        let until = self.runtime.now() + self.config.dial_timeout;
+        let until = self.runtime.after(self.config.dial_timeout);
         match within(connector.connect(), until, self.runtime.clock()).await {
             Err(_) => Err(ConnectError::TimedOut),
             Ok(connected) => connected.map_err(|error| ConnectError::Dial(error.kind())),
@@ -227,7 +227,7 @@ impl Inner {
                 Err(ConnectError::Closed) => return,
                 Err(error) => log::debug!("{address} does not answer yet: {error}"),
             }
-            let pause = self.runtime.now() + backoff.next_wait();
+            let pause = self.runtime.after(backoff.next_wait());
             select(self.runtime.sleep_until(pause), self.closing.clone()).await;
         }
     }
@@ -242,7 +242,7 @@ impl Inner {
         let Some(id) = &target.expected else { return };
         let mut backoff = self.patience();
         loop {
-            let pause = self.runtime.now() + backoff.next_wait();
+            let pause = self.runtime.after(backoff.next_wait());
             select(self.runtime.sleep_until(pause), self.closing.clone()).await;
             if self.is_back(id) {
                 return;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{FutureExt, channel::oneshot, future::BoxFuture};
 
 use super::{ConnectError, PeerId, PeerInfo, SendError, mailbox::Outgoing, store::Inner};
-use crate::{Session, config::FOREVER, exchange::within, sync::Mutex};
+use crate::{Session, exchange::within, sync::Mutex};
 
 /// A peer: cheap to clone, and good for as long as the store is, with a session or without.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl Peer {
         body: impl Into<Bytes>,
         timeout: Duration,
     ) -> Result<(), SendError> {
-        let until = self.inner.runtime.now() + timeout.min(FOREVER);
+        let until = self.inner.runtime.after(timeout);
         let fate = self.submit(body.into(), Policy::Wait, true);
         let clock = self.inner.runtime.clock();
         within(fate, until, clock).await.unwrap_or(Err(SendError::TimedOut))

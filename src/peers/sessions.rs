@@ -175,7 +175,7 @@ impl Inner {
         patience: Duration,
         guard: &Guard,
     ) -> Result<T, ConnectError> {
-        let until = self.runtime.now() + patience;
+        let until = self.runtime.after(patience);
         match within(work, until, self.runtime.clock()).await {
             Err(_) => Err(ConnectError::TimedOut),
             Ok(Ok(done)) => Ok(done),

@@ -24,7 +24,7 @@ use crate::{
         Draft, ExchangeConfig, ExchangeError, Kind, Message, Outgoing, Reader, Role, open,
         protocol_error, within,
     },
-    runtime::{Runtime, after},
+    runtime::Runtime,
 };
 
 /// A place where a service can be reached.
@@ -97,7 +97,7 @@ impl Channel {
         }
         if !opens_no_more(status) {
             if status.code() == Code::Network && !status.is_remote() {
-                lease.cool_down(after(shared.runtime.now(), shared.cool_down));
+                lease.cool_down(shared.runtime.after(shared.cool_down));
             }
             return outcome;
         }

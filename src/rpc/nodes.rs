@@ -16,11 +16,7 @@ use futures::{
 use parking_lot::Mutex;
 
 use super::{BoxError, Code, Node, Request, Resolve, Select, Status, Text, resolve::Candidate};
-use crate::{
-    Session,
-    exchange::within,
-    runtime::{Runtime, after},
-};
+use crate::{Session, exchange::within, runtime::Runtime};
 
 /// Makes sessions. A closure that returns a future is one.
 pub trait Connect: Send + Sync + 'static {
@@ -241,7 +237,7 @@ impl Nodes {
                 }
                 Err(_) => {
                     inner.link = Link::None;
-                    inner.cooling_until = Some(after(self.runtime.now(), self.cool_down));
+                    inner.cooling_until = Some(self.runtime.after(self.cool_down));
                 }
             }
         }
@@ -254,11 +250,11 @@ impl Nodes {
         let options = request.options.as_ref();
         let timeout = options.and_then(|options| options.dial_timeout);
         let timeout = timeout.unwrap_or(self.dial_timeout);
-        let clock = self.runtime.clock().clone();
+        let runtime = self.runtime.clone();
         let address = node.address.clone();
         Box::pin(async move {
-            let until = after(clock.now(), timeout);
-            match within(dialling, until, &clock).await {
+            let until = runtime.after(timeout);
+            match within(dialling, until, runtime.clock()).await {
                 Ok(Ok(session)) => Ok(session),
                 Ok(Err(error)) => {
                     let text = format!("{address} cannot be reached");

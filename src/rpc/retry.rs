@@ -5,11 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 
 use super::{Calls, Code, Request, Retryable, Status, message::Outcome};
-use crate::{
-    Backoff,
-    exchange::within,
-    runtime::{Runtime, after},
-};
+use crate::{Backoff, exchange::within, runtime::Runtime};
 
 /// An attempt that failed, or is to be made.
 #[derive(Debug)]
@@ -164,7 +160,7 @@ impl<C: Calls> Retry<C> {
             return Ok(());
         }
         let runtime = &self.options.runtime;
-        let sleep = runtime.sleep_until(after(runtime.now(), time));
+        let sleep = runtime.sleep_until(runtime.after(time));
         match request.deadline {
             Some(at) => within(sleep, at, runtime.clock()).await.map_err(Status::from),
             None => {

@@ -23,7 +23,6 @@ use super::{
 use crate::{
     Protocol, ResetCode, Stream, StreamError,
     exchange::{ExchangeError, Kind, Message, Reader, Role},
-    runtime::after,
     stream::Source,
 };
 
@@ -86,8 +85,7 @@ async fn read_request<S>(
         if found.is_pending() && !armed {
             armed = true;
             // Without a timer there is no such limit.
-            let _ =
-                stream.set_read_deadline(Some(after(shared.runtime.now(), shared.request_timeout)));
+            let _ = stream.set_read_deadline(Some(shared.runtime.after(shared.request_timeout)));
         }
         found
     })

@@ -13,14 +13,14 @@ use futures::{FutureExt, StreamExt, future::Fuse};
 use tower_service::Service;
 
 use super::{
-    BoxError, Connection, Context, Request, Response,
+    BoxError, Connection, Context, Request, Response, Router,
     serve::serve_call,
     state::{Listed, Permit, ServerState, ServerStats},
 };
 use crate::{
     Backoff, ConfigError, GoAwayCode, ResetCode, Session, Stream, Streams,
     exchange::{ExchangeConfig, within},
-    runtime::{Runtime, after},
+    runtime::Runtime,
 };
 
 /// What a server can serve: a [`Router`](super::Router), one with layers around it, or any `tower`
@@ -165,6 +165,13 @@ impl Default for ServerBuilder {
     }
 }
 
+impl Server<Router> {
+    /// A builder that starts from the default limits; the server it builds can serve anything.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+}
+
 impl<S: Serve> Server<S> {
     /// A server with the default limits. The runtime's clock must be the sessions'.
     pub fn new(service: S, runtime: &Runtime) -> Self {
@@ -222,7 +229,7 @@ impl<S: Serve> Server<S> {
                 futures::future::Either::Right((Err(error), _)) => {
                     log::debug!("accepting a connection failed: {error}");
                     let runtime = &self.shared.runtime;
-                    let sleep = runtime.sleep_until(runtime.now() + backoff.next_wait());
+                    let sleep = runtime.sleep_until(runtime.after(backoff.next_wait()));
                     futures::future::select(draining, sleep).await;
                 }
             }
@@ -243,7 +250,7 @@ impl<S: Serve> Server<S> {
         }
         let runtime = &self.shared.runtime;
         let idle = state.changed(|state| state.load().0 == 0);
-        let done = within(idle, after(runtime.now(), grace), runtime.clock()).await.is_ok();
+        let done = within(idle, runtime.after(grace), runtime.clock()).await.is_ok();
         let sessions = state.drain();
         let ends = sessions.into_iter().map(|session| async move {
             if !done {

@@ -179,7 +179,7 @@ impl<P: Pattern> Dialling<P> {
             let attempt = async {
                 let runtime = &self.shared.runtime;
                 if !std::mem::take(&mut first) {
-                    runtime.sleep_until(runtime.now() + backoff.next_wait()).await;
+                    runtime.sleep_until(runtime.after(backoff.next_wait())).await;
                 }
                 self.connect().await
             };

@@ -160,7 +160,7 @@ impl<P: Pattern> Listening<P> {
                 }
                 Some(Next::Accepted(Err(error))) => {
                     log::debug!("accepting on {}: {error}", self.endpoint.address());
-                    not_before = Some(self.shared.runtime.now() + backoff.next_wait());
+                    not_before = Some(self.shared.runtime.after(backoff.next_wait()));
                 }
                 Some(Next::Done(outcome, still)) => {
                     not_before = still;

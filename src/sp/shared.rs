@@ -372,7 +372,7 @@ pub(crate) async fn within<F: Future>(
     patience: Duration,
     work: F,
 ) -> Option<F::Output> {
-    match select(pin!(work), runtime.sleep_until(runtime.now() + patience)).await {
+    match select(pin!(work), runtime.sleep_until(runtime.after(patience))).await {
         Either::Left((done, _)) => Some(done),
         Either::Right(_) => None,
     }

@@ -51,7 +51,7 @@ impl Replier {
     ///
     /// Dropping the future leaves the request unanswered, if the reply had no room yet.
     pub async fn send(self, body: impl Into<Bytes>) -> Result<(), SendError> {
-        let until = self.send_timeout.map(|timeout| self.shared.runtime.now() + timeout);
+        let until = self.send_timeout.map(|timeout| self.shared.runtime.after(timeout));
         let body = body.into();
         let mut place = Place { replier: &self, key: None };
         poll_fn(|cx| {
