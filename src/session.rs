@@ -90,6 +90,41 @@ impl Session {
     }
 
     /// As [`client`](Self::client), over an IO that is not `Send`.
+    ///
+    /// The driver is not `Send` either: poll it on the thread that made it.
+    ///
+    /// ```
+    /// use futures::{executor::LocalPool, task::LocalSpawnExt};
+    /// use std::rc::Rc;
+    /// use trunkline::{Config, Session};
+    /// # use futures::io::{AsyncRead, AsyncWrite};
+    /// # use std::{io, pin::Pin, task::{Context, Poll}};
+    /// # struct ThreadBound(trunkline::transport::memory::Duplex, Rc<()>);
+    /// # impl AsyncRead for ThreadBound {
+    /// #     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, b: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// #         Pin::new(&mut self.0).poll_read(cx, b)
+    /// #     }
+    /// # }
+    /// # impl AsyncWrite for ThreadBound {
+    /// #     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, b: &[u8]) -> Poll<io::Result<usize>> {
+    /// #         Pin::new(&mut self.0).poll_write(cx, b)
+    /// #     }
+    /// #     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// #         Pin::new(&mut self.0).poll_flush(cx)
+    /// #     }
+    /// #     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// #         Pin::new(&mut self.0).poll_close(cx)
+    /// #     }
+    /// # }
+    /// # let (left, _right) = trunkline::transport::memory::duplex(64);
+    /// # let io = ThreadBound(left, Rc::new(()));
+    ///
+    /// let mut pool = LocalPool::new();
+    /// let (session, driver) = Session::client_local(io, Config::default()); // `io` holds an `Rc`
+    /// pool.spawner().spawn_local(async move { drop(driver.await.is_ok()) })?;
+    /// assert!(pool.run_until(session.open()).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn client_local<T>(io: T, config: Config) -> (Self, LocalDriver)
     where
         T: AsyncRead + AsyncWrite + 'static,
@@ -205,6 +240,19 @@ impl Session {
     }
 
     /// The streams that the peer opens, as a [`futures::Stream`].
+    ///
+    /// ```
+    /// use futures::{StreamExt, io::copy_buf};
+    /// # async fn serve(session: trunkline::Session) {
+    /// // An echo server that serves ten streams at a time.
+    /// let echo = |stream: trunkline::Stream| async move {
+    ///     let (read, mut write) = stream.into_split();
+    ///     copy_buf(read, &mut write).await?;
+    ///     futures::AsyncWriteExt::close(&mut write).await
+    /// };
+    /// session.incoming().for_each_concurrent(10, |s| async { drop(echo(s).await.is_ok()) }).await;
+    /// # }
+    /// ```
     pub fn incoming(&self) -> Incoming {
         Incoming { session: self.clone(), key: None }
     }
@@ -215,6 +263,21 @@ impl Session {
     ///
     /// [`PingError::TimedOut`] without an answer within `ping_timeout`; the session goes on.
     /// [`PingError::Session`] if the session ended. [`PingError::Unsupported`] without a timer.
+    ///
+    /// ```
+    /// # use trunkline::{Config, Session};
+    /// # let (left, right) = trunkline::transport::memory::duplex(4096);
+    /// # let (client, driver) = Session::client(left, Config::default());
+    /// # smol::spawn(driver).detach();
+    /// # let (server, driver) = Session::server(right, Config::default());
+    /// # smol::spawn(driver).detach();
+    /// # smol::block_on(async {
+    /// let round_trip = client.ping().await?;
+    /// assert!(client.rtt().is_some_and(|best| best <= round_trip));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Cancel safety
     ///

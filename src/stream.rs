@@ -48,6 +48,66 @@ use crate::{
 /// # Cancel safety
 ///
 /// A pending read has taken nothing, a pending write has written nothing.
+///
+/// # Examples
+///
+/// Bytes that are sent and received without being copied:
+///
+/// ```
+/// use bytes::Bytes;
+/// use futures::AsyncWriteExt;
+/// # use trunkline::{Config, Session};
+/// # let (left, right) = trunkline::transport::memory::duplex(4096);
+/// # let (client, driver) = Session::client(left, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let (server, driver) = Session::server(right, Config::default());
+/// # smol::spawn(driver).detach();
+/// # smol::block_on(async {
+///
+/// let mut stream = client.open().await?;
+/// let mut chunk = Bytes::from_static(b"no copy of this is made");
+/// while !chunk.is_empty() {
+///     stream.write_chunk(&mut chunk).await?; // takes what there is room for
+/// }
+/// stream.close().await?;
+///
+/// let mut other = server.accept().await.ok_or("the session ended")?;
+/// let mut received = 0;
+/// while let Some(chunk) = other.read_chunk(64 << 10).await? {
+///     received += chunk.len();
+/// }
+/// assert_eq!(received, 23);
+/// other.close().await?; // the side that only reads closes too
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A peer that gives up says why:
+///
+/// ```
+/// use futures::{AsyncReadExt, AsyncWriteExt};
+/// use trunkline::{ResetCode, StreamError};
+/// # use trunkline::{Config, Session};
+/// # let (left, right) = trunkline::transport::memory::duplex(4096);
+/// # let (client, driver) = Session::client(left, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let (server, driver) = Session::server(right, Config::default());
+/// # smol::spawn(driver).detach();
+/// # smol::block_on(async {
+///
+/// let mut stream = client.open().await?;
+/// stream.write_all(b"ab").await?;
+/// let mut other = server.accept().await.ok_or("the session ended")?;
+/// stream.reset(ResetCode(0x100)); // before it is accepted, a stream that is reset vanishes
+///
+/// let mut text = String::new();
+/// let error = other.read_to_string(&mut text).await.unwrap_err();
+/// assert_eq!(StreamError::of(&error), Some(StreamError::Reset(ResetCode(0x100))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Stream {
     handle: Handle,
     /// Taken from the session and not consumed: what `poll_fill_buf` lends out.
@@ -74,6 +134,37 @@ impl Stream {
     ///
     /// Dropping only the read half discards what arrives and grants the peer no more credit.
     /// When both are gone and the write half was not closed, the stream is reset.
+    ///
+    /// ```
+    /// # use futures::{AsyncReadExt, AsyncWriteExt};
+    /// # use trunkline::{Config, Session};
+    /// # let (left, right) = trunkline::transport::memory::duplex(4096);
+    /// # let (client, driver) = Session::client(left, Config::default());
+    /// # smol::spawn(driver).detach();
+    /// # let (server, driver) = Session::server(right, Config::default());
+    /// # smol::spawn(driver).detach();
+    /// # smol::block_on(async {
+    /// let (mut read, mut write) = client.open().await?.into_split();
+    /// let writing = smol::spawn(async move {
+    ///     write.write_all(b"question").await?;
+    ///     write.close().await?;
+    ///     Ok::<_, std::io::Error>(write)
+    /// });
+    ///
+    /// let mut other = server.accept().await.ok_or("the session ended")?;
+    /// let mut text = String::new();
+    /// other.read_to_string(&mut text).await?;
+    /// other.write_all(text.to_uppercase().as_bytes()).await?;
+    /// other.close().await?;
+    ///
+    /// let mut answer = String::new();
+    /// read.read_to_string(&mut answer).await?;
+    /// assert_eq!(answer, "QUESTION");
+    /// let stream = read.reunite(writing.await?)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         let Self { mut handle, chunk } = self;
@@ -195,6 +286,25 @@ macro_rules! reading {
             ///
             /// `at` is on the clock of [`Config`](crate::Config)'s timer; with `trunkline::tokio`
             /// that is `tokio::time::Instant::now().into_std()`.
+            ///
+            /// ```
+            /// use std::{io::ErrorKind, time::{Duration, Instant}};
+            /// use futures::AsyncReadExt;
+            /// # use trunkline::{Config, Session};
+            /// # let (left, right) = trunkline::transport::memory::duplex(4096);
+            /// # let (client, driver) = Session::client(left, Config::default());
+            /// # smol::spawn(driver).detach();
+            /// # let (server, driver) = Session::server(right, Config::default());
+            /// # smol::spawn(driver).detach();
+            /// # smol::block_on(async {
+            /// let mut stream = client.open().await?;
+            /// stream.set_read_deadline(Some(Instant::now() + Duration::from_millis(5)))?;
+            /// let error = stream.read(&mut [0; 16]).await.unwrap_err();
+            /// assert_eq!(error.kind(), ErrorKind::TimedOut);
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// # })?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
             ///
             /// # Errors
             ///

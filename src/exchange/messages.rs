@@ -31,6 +31,40 @@ use crate::{Protocol, ResetCode, Session, Stream, StreamError, runtime::Timer};
 ///
 /// Dropping a pending `recv` loses nothing. Dropping a pending `send` loses the message if nothing
 /// of it was staged; else the rest goes out before anything later.
+///
+/// # Examples
+///
+/// The other side hears that nobody waits any more, and can stop:
+///
+/// ```
+/// use futures::StreamExt;
+/// use trunkline::{Dispatcher, Protocol};
+/// use trunkline::exchange::{Exchange, ExchangeConfig, ExchangeError, Kind, Message};
+/// # use trunkline::{Config, Session};
+/// # let (left, right) = trunkline::transport::memory::duplex(4096);
+/// # let (client, driver) = Session::client(left, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let (server, driver) = Session::server(right, Config::default());
+/// # smol::spawn(driver).detach();
+/// # smol::block_on(async {
+///
+/// let config = ExchangeConfig::default();
+/// let mut dispatcher = Dispatcher::new(server.clone());
+/// let mut streams = dispatcher.serve(Protocol::EXCHANGE, 16)?;
+/// smol::spawn(dispatcher.run()).detach();
+///
+/// let mut asked = Exchange::open(&client, &config);
+/// asked.send(Message::new(Kind::Request, "a long story")).await?;
+/// let stream = streams.next().await.ok_or("the session ended")?;
+/// let mut answering = Exchange::accept(&server, stream, &config);
+/// answering.recv_kind(Kind::Request).await?;
+///
+/// drop(asked);
+/// assert_eq!(answering.cancelled().await, ExchangeError::Cancelled);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Exchange {
     /// Let go of before the stream, so that the set resets no stranger.
     ticket: Option<Ticket>,
@@ -128,6 +162,10 @@ impl Exchange {
     ///
     /// [`ExchangeError`]; with [`TooLarge`](ExchangeError::TooLarge) and
     /// [`Finished`](ExchangeError::Finished) the exchange goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Exchange`] says: the message is lost whole, or goes out whole.
     pub async fn send(&mut self, message: Message) -> Result<(), ExchangeError> {
         self.send_draft(message.kind, |_| {}, message.body, false).await
     }
@@ -137,6 +175,10 @@ impl Exchange {
     /// # Errors
     ///
     /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send); the direction is finished all the same if anything was staged.
     pub async fn send_last(&mut self, message: Message) -> Result<(), ExchangeError> {
         self.send_draft(message.kind, |_| {}, message.body, true).await
     }
@@ -147,6 +189,10 @@ impl Exchange {
     /// # Errors
     ///
     /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the exchange unless all was staged.
     pub async fn fail(mut self, code: Code, message: &str) -> Result<(), ExchangeError> {
         let put = |out: &mut Vec<u8>| {
             out.push(code.number());
@@ -160,6 +206,10 @@ impl Exchange {
     /// # Errors
     ///
     /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the direction open; it may be called again.
     pub async fn finish(&mut self) -> Result<(), ExchangeError> {
         self.settle().await?;
         if !std::mem::replace(&mut self.finished, true) && matches!(self.link, Link::Open(_)) {
@@ -173,6 +223,10 @@ impl Exchange {
     /// # Errors
     ///
     /// [`ExchangeError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
     pub async fn recv(&mut self) -> Result<Option<Message>, ExchangeError> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
@@ -183,6 +237,10 @@ impl Exchange {
     ///
     /// [`UnexpectedKind`](ExchangeError::UnexpectedKind), with the message kept for the next call;
     /// [`Ended`](ExchangeError::Ended) if there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
     pub async fn recv_kind(&mut self, kind: Kind) -> Result<Message, ExchangeError> {
         let message = self.recv().await?.ok_or(ExchangeError::Ended)?;
         if message.kind == kind {

@@ -111,6 +111,14 @@ pub enum Kind {
 }
 
 /// The flag bits of a header (`spec.md §2`).
+///
+/// ```
+/// use trunkline::frame::Flags;
+///
+/// let first = Flags::SYN | Flags::FIN;
+/// assert!(first.contains(Flags::FIN) && !first.contains(Flags::RST));
+/// assert_eq!(first.to_string(), "SYN|FIN");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags(
     /// The raw bits, unknown ones included.

@@ -127,6 +127,10 @@ impl Dispatcher {
     /// # Errors
     ///
     /// An [`OpenError`](crate::OpenError) or a [`StreamError`](crate::StreamError), inside.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future opens nothing, or resets what it opened.
     pub async fn open(session: &Session, protocol: Protocol) -> io::Result<Stream> {
         let mut stream = session.open().await?;
         stream.write_all(&protocol.preface()).await?;
@@ -136,6 +140,11 @@ impl Dispatcher {
     /// Accepts and dispatches until the session ends. Spawn it.
     ///
     /// As many prefaces may be awaited at once as the session has inbound streams: `max_streams`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends every [`Streams`], after what it holds, and resets those that have
+    /// not said yet what they speak.
     pub async fn run(mut self) {
         let mut pending = FuturesUnordered::new();
         loop {
