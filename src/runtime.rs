@@ -40,7 +40,7 @@ pub trait Timer: fmt::Debug + Send + Sync + 'static {
     /// The present.
     fn now(&self) -> Instant;
 
-    /// Completes at `at`, or a little later; at once if that has passed.
+    /// Completes at `at`, or a little later; at once if that has passed. Dropping it forgets it.
     fn sleep_until(&self, at: Instant) -> BoxFuture;
 }
 
@@ -105,7 +105,7 @@ impl Runtime {
         after(self.now(), time)
     }
 
-    /// Completes at `at`, or a little later; at once if that has passed.
+    /// Completes at `at`, or a little later; at once if that has passed. Dropping it forgets it.
     pub fn sleep_until(&self, at: Instant) -> BoxFuture {
         self.timer.sleep_until(at)
     }

@@ -18,7 +18,15 @@ use crate::{
     session::{Driver, Session},
 };
 
-/// The current tokio runtime: its tasks and its clock.
+/// The current tokio runtime: its tasks and its clock, for the layers above the session.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let runtime = trunkline::tokio::runtime();
+/// runtime.spawn(async { println!("a task") });
+/// # }
+/// ```
 ///
 /// # Panics
 ///

@@ -152,6 +152,20 @@ impl Settings {
 }
 
 /// A connection and what is known about it.
+///
+/// ```
+/// use trunkline::transport::{Address, Connection, memory};
+///
+/// struct Certificate(Vec<u8>);
+///
+/// let (io, _other) = memory::duplex(64); // a TLS stream, say
+/// let connection = Connection::new(io)
+///     .remote(Some(Address::parse("tls://10.0.0.7:4000")?))
+///     .evidence(Certificate(vec![1, 2, 3]));
+/// let evidence = connection.peer_evidence().and_then(|it| it.downcast_ref::<Certificate>());
+/// assert_eq!(evidence.map(|certificate| certificate.0.len()), Some(3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Connection {
     pub(crate) io: Box<dyn Io>,
     pub(crate) local: Option<Address>,
@@ -241,6 +255,16 @@ pub enum Framing {
 /// Transports by scheme. Cheap to clone; a clone is changed without the original.
 ///
 /// The clones share what the transports hold: names in memory, sessions of `mux`.
+///
+/// ```
+/// use trunkline::transport::{Address, Transports, memory::Memory, mux::Mux};
+///
+/// let memory = Memory::default();
+/// let transports = Transports::none().with("local", memory.clone()).with("mux+local", Mux::new("local", memory));
+/// assert!(transports.find(&Address::parse("mux+local://name")?).is_ok());
+/// assert!(transports.find(&Address::parse("tcp://localhost:1")?).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Transports {
     by_scheme: HashMap<String, Arc<dyn Transport>>,

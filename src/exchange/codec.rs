@@ -75,6 +75,17 @@ pub(crate) fn patch_header(at: &mut [u8], kind: Kind, more: bool, has_ttl: bool,
 
 /// Appends a message to `out`, in fragments of at most `fragment` bytes, which is one at least and
 /// 16 MiB at most. For tools and tests: an [`Exchange`](super::Exchange) does not copy.
+///
+/// ```
+/// use trunkline::exchange::{Decoder, Kind, Message, encode};
+///
+/// let mut bytes = Vec::new();
+/// encode(&Message::new(Kind::Request, "hello"), None, 1_024, &mut bytes);
+/// let mut decoder = Decoder::new(4 << 20, true);
+/// let message = decoder.decode(&mut bytes.into())?.ok_or("cut short")?;
+/// assert_eq!(message.body, "hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn encode(message: &Message, ttl: Option<u32>, fragment: usize, out: &mut Vec<u8>) {
     let fragment = fragment.clamp(1, super::config::MAX_FRAGMENT);
     let mut rest = &message.body[..];

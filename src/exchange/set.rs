@@ -129,6 +129,46 @@ impl fmt::Debug for SetConfig {
 ///
 /// One task keeps the time of all of them; it ends with the session, or with the last clone of the
 /// set.
+///
+/// ```
+/// use futures::StreamExt;
+/// use trunkline::{Dispatcher, Protocol};
+/// use trunkline::exchange::{ExchangeSet, Kind, Message, SetConfig};
+/// # use trunkline::{Config, Session};
+/// # let (left, right) = trunkline::transport::memory::duplex(4096);
+/// # let (session, driver) = Session::client(left, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let (far, driver) = Session::server(right, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let runtime = trunkline::runtime::Runtime::new(|task| smol::spawn(task).detach());
+/// # smol::block_on(async {
+///
+/// let mut dispatcher = Dispatcher::new(far.clone());
+/// let mut streams = dispatcher.serve(Protocol::EXCHANGE, 16)?;
+/// smol::spawn(dispatcher.run()).detach();
+/// let server = ExchangeSet::new(far, &runtime, SetConfig::default().max_inbound(100))?;
+/// let set = server.clone();
+/// smol::spawn(async move {
+///     let mut inbound = set.incoming(streams);
+///     while let Some(mut exchange) = inbound.next().await {
+///         let _ = exchange.send_last(Message::new(Kind::Response, "yes")).await;
+///     }
+/// })
+/// .detach();
+///
+/// let client = ExchangeSet::new(session, &runtime, SetConfig::default())?;
+/// let mut exchange = client.open(None)?;
+/// assert_eq!(client.outbound.len(), 1);
+/// exchange.send_last(Message::new(Kind::Request, "is anyone there?")).await?;
+/// assert_eq!(exchange.recv_kind(Kind::Response).await?.body, "yes");
+/// drop(exchange);
+///
+/// client.close().await; // no more exchanges; waits for the last
+/// server.close().await;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ExchangeSet {
     session: Session,

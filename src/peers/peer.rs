@@ -72,6 +72,11 @@ impl Peer {
     ///
     /// With [`Policy::Drop`] the message takes its place in the queue at once, whether or not what
     /// is returned is awaited; with [`Policy::Wait`] it does when that is polled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping what is returned forgets what became of the message. One that has its place in the
+    /// queue is sent all the same; one that waits for a place is not.
     pub fn send(&self, body: impl Into<Bytes>, policy: Policy) -> Sending {
         Sending { fate: self.submit(body.into(), policy, false) }
     }
@@ -82,6 +87,10 @@ impl Peer {
     ///
     /// As [`send`](Self::send); [`SendError::Failed`] if the peer's program said so, or nobody
     /// there took it.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send) with [`Policy::Wait`]; an ack that comes later is ignored.
     pub async fn send_with_ack(
         &self,
         body: impl Into<Bytes>,
@@ -95,6 +104,10 @@ impl Peer {
 
     /// Closes every session with it, and forgets to dial it again. What is under way has the
     /// store's close timeout to finish.
+    ///
+    /// # Cancel safety
+    ///
+    /// The sessions end all the same if the future is dropped.
     pub async fn disconnect(&self) {
         self.inner.disconnect(&self.id).await;
     }

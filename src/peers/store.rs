@@ -179,6 +179,10 @@ impl PeerStore {
     /// # Errors
     ///
     /// [`ConnectError::Address`], [`ConnectError::Dial`] with what the system says.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the address.
     pub async fn listen(&self, address: &str) -> Result<Option<Address>, ConnectError> {
         self.inner.listen(parse(address)?).await
     }
@@ -214,6 +218,10 @@ impl PeerStore {
 
     /// Sends a message to several peers, and waits until `min` of them said that it went well, or
     /// `timeout` has passed, or all have answered.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Peer::send_with_ack`].
     pub async fn send_with_ack<'a>(
         &self,
         to: impl IntoIterator<Item = &'a PeerId>,
@@ -267,6 +275,10 @@ impl PeerStore {
     /// Closes everything at once: nobody is dialled or accepted any more, what is being dialled is
     /// given up, and every session has the close timeout to end in good order. The second time it
     /// waits for the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// What has begun to close goes on closing if the future is dropped after it was polled.
     pub async fn shutdown(&self) {
         self.inner.shutdown().await;
     }

@@ -25,6 +25,28 @@ pub struct Claim {
 }
 
 /// Judges a handshake. A closure is one; by default everyone is who they say.
+///
+/// ```
+/// use bytes::Bytes;
+/// use trunkline::peers::{Claim, PeerConfig, PeerId, PeerStore};
+/// # use trunkline::{runtime::Runtime, transport::Transports};
+/// # let (runtime, network) = (Runtime::new(|task| smol::spawn(task).detach()), Transports::default());
+///
+/// // Both ends send a token and look at the other's.
+/// let config = PeerConfig::builder().token("a secret of the cluster".into()).build()?;
+/// let store = PeerStore::builder(PeerId::new("ann")?, runtime, network)
+///     .config(config)
+///     .verify(|claim: &Claim| match &claim.token[..] {
+///         b"a secret of the cluster" => Ok(Bytes::from("one of us")),
+///         _ => Err("not one of us".to_owned()),
+///     })
+///     .build();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// With TLS the transport hands on the certificate that it verified
+/// ([`Connection::evidence`](crate::transport::Connection::evidence)), and the identity is taken from
+/// [`Claim::evidence`].
 pub trait Verify: Send + Sync + 'static {
     /// The verified identity, in whatever form the application likes: it is shown in
     /// [`PeerInfo`](super::PeerInfo), and for a peer that comes back with another there is

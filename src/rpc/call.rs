@@ -21,6 +21,41 @@ use super::{
 };
 
 /// A call that is about to be made. Options hold for this one only.
+///
+/// A call that streams both ways:
+///
+/// ```
+/// use bytes::Bytes;
+/// use futures::StreamExt;
+/// use trunkline::rpc::{Client, Receiver, Router, Sender, Server};
+/// # use trunkline::{Config, Session};
+/// # let (left, right) = trunkline::transport::memory::duplex(4096);
+/// # let (session, driver) = Session::client(left, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let (far, driver) = Session::server(right, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let runtime = trunkline::runtime::Runtime::new(|task| smol::spawn(task).detach());
+/// # smol::block_on(async {
+///
+/// let mut router = Router::bytes();
+/// router.bidirectional("Echo.Chat", |_ctx, messages: Receiver<Bytes, _>| async move {
+///     Ok(messages) // each comes back as it arrives
+/// })?;
+/// smol::spawn(Server::new(router, &runtime).serve(far)).detach();
+///
+/// let client = Client::new(session, &runtime);
+/// let (mut sender, mut receiver): (Sender<Bytes, _>, Receiver<Bytes, _>) =
+///     client.request("Echo.Chat").bidirectional().await?;
+/// sender.send(&Bytes::from("one")).await?;
+/// assert_eq!(receiver.next().await.ok_or("cut short")??, "one");
+/// sender.send(&Bytes::from("two")).await?;
+/// sender.finish().await?; // the other direction stays open
+/// assert_eq!(receiver.next().await.ok_or("cut short")??, "two");
+/// assert!(receiver.next().await.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a call does nothing until it is made"]
 pub struct Call<'a, C, K> {
     client: &'a Client<C, K>,
@@ -128,6 +163,10 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     /// # Errors
     ///
     /// A [`Status`], whatever went wrong.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call on both sides.
     pub fn call<Req: ?Sized, Resp>(
         self,
         message: &Req,
@@ -143,6 +182,10 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     /// # Errors
     ///
     /// A [`Status`], whatever went wrong.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call on both sides.
     #[expect(
         clippy::manual_async_fn,
         reason = "an async function has room for its arguments twice"
@@ -167,6 +210,11 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     /// # Errors
     ///
     /// A [`Status`]; one that comes later comes from the receiver.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call on both sides; so does dropping what it returns, before
+    /// its end.
     pub async fn server_streaming<Req: ?Sized, Resp>(
         mut self,
         message: &Req,
@@ -185,6 +233,11 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     /// # Errors
     ///
     /// A [`Status`] if the call could not begin.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call on both sides; so does dropping what it returns, before
+    /// its end.
     pub async fn client_streaming<Req, Resp>(
         self,
     ) -> Result<(Sender<Req, K>, Pending<Resp, K>), Status>
@@ -200,6 +253,11 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     /// # Errors
     ///
     /// A [`Status`] if the call could not begin.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call on both sides; so does dropping what it returns, before
+    /// its end.
     pub async fn bidirectional<Req, Resp>(
         self,
     ) -> Result<(Sender<Req, K>, Receiver<Resp, K>), Status>

@@ -23,6 +23,33 @@ use crate::{Session, exchange::ExchangeConfig, runtime::Runtime};
 ///
 /// A call without a deadline of its own has the client's timeout, 30 s by default, unless it is
 /// streaming. Dropping a call, at any moment, cancels it on both sides.
+///
+/// ```
+/// use std::time::Duration;
+/// use bytes::Bytes;
+/// use trunkline::rpc::{Client, Code, Router, Server};
+/// # use trunkline::{Config, Session};
+/// # let (left, right) = trunkline::transport::memory::duplex(4096);
+/// # let (session, driver) = Session::client(left, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let (far, driver) = Session::server(right, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let runtime = trunkline::runtime::Runtime::new(|task| smol::spawn(task).detach());
+/// # smol::block_on(async {
+///
+/// # let mut router = Router::bytes();
+/// # router.unary("Echo.Say", |_ctx, said: Bytes| async move { Ok(said) })?;
+/// # smol::spawn(Server::new(router, &runtime).serve(far)).detach();
+/// let client = Client::new(session, &runtime).timeout(Some(Duration::from_secs(1)));
+///
+/// let heard: Bytes = client.call("Echo.Say", &Bytes::from("hello")).await?;
+/// let call = client.request("Echo.Shout").metadata("Trace-Id", "7").idempotent().retries(3);
+/// let status = call.call::<_, Bytes>(&heard).await.unwrap_err();
+/// assert_eq!(status.code(), Code::Unimplemented);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Client<C = Retry<Channel>, K = Raw> {
     pub(crate) calls: C,
@@ -178,6 +205,10 @@ impl<C: Calls, K> Client<C, K> {
     /// # Errors
     ///
     /// A [`Status`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call on both sides.
     pub async fn send(&self, mut request: Request) -> Result<Response, Status> {
         if request.service.is_empty() {
             request.service = self.service.clone();

@@ -39,6 +39,22 @@ impl From<&transport::Connection> for Connection {
 }
 
 /// The call that a handler serves. Cheap to clone.
+///
+/// ```
+/// use std::time::Duration;
+/// use bytes::Bytes;
+/// use trunkline::rpc::{Context, Router};
+///
+/// let mut router = Router::bytes();
+/// router.unary("Report.Make", |ctx: Context, _: Bytes| async move {
+///     if ctx.time_left().is_some_and(|left| left < Duration::from_millis(10)) {
+///         return Ok(Bytes::from("a short one"));
+///     }
+///     ctx.set_trailer("Pages", "412");
+///     Ok(Bytes::from("a long one"))
+/// })?;
+/// # Ok::<(), trunkline::rpc::RegisterError>(())
+/// ```
 #[derive(Clone)]
 pub struct Context {
     pub(crate) method: Text,

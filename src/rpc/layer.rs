@@ -13,9 +13,40 @@ use super::{BoxError, Request, Response, Status, message::Outcome};
 
 /// What makes calls: a [`Channel`](super::Channel), a [`Retry`](super::Retry) around one, or
 /// middleware around that.
+///
+/// ```
+/// use bytes::Bytes;
+/// use trunkline::rpc::{Client, Router, Server};
+/// # use trunkline::{Config, Session};
+/// # let (left, right) = trunkline::transport::memory::duplex(4096);
+/// # let (session, driver) = Session::client(left, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let (far, driver) = Session::server(right, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let runtime = trunkline::runtime::Runtime::new(|task| smol::spawn(task).detach());
+/// # smol::block_on(async {
+///
+/// # let mut router = Router::bytes();
+/// # router.unary("Echo.Say", |_ctx, said: Bytes| async move { Ok(said) })?;
+/// # smol::spawn(Server::new(router, &runtime).serve(far)).detach();
+/// // Any layer of tower's goes around a client, and around a router.
+/// let client = Client::new(session, &runtime).layer(&tower::limit::ConcurrencyLimitLayer::new(10));
+/// let heard: Bytes = client.call("Echo.Say", &Bytes::from("hello")).await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Calls: Clone + Send + Sync + 'static {
     /// Makes a call. A body that is one message stays in the request, so that it can be made
     /// again; one that is a stream is gone once it was begun.
+    ///
+    /// # Errors
+    ///
+    /// A [`Status`], whatever went wrong.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has to cancel the call.
     fn call(&self, request: &mut Request) -> impl Future<Output = Result<Response, Status>> + Send;
 }
 

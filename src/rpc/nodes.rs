@@ -21,6 +21,14 @@ use crate::{Session, exchange::within, runtime::Runtime};
 /// Makes sessions. A closure that returns a future is one.
 pub trait Connect: Send + Sync + 'static {
     /// Dials a node and makes a session, its driver spawned.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no session: the node is passed over for a while.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when a dial takes longer than its timeout.
     fn connect(&self, node: &Node) -> BoxFuture<'static, Result<Session, BoxError>>;
 }
 

@@ -71,6 +71,10 @@ impl<T, K: Codec> Receiver<T, K> {
 
     /// The next message; `None` at the end.
     ///
+    /// # Errors
+    ///
+    /// A [`Status`], whatever went wrong; `None` follows it.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.

@@ -23,8 +23,32 @@ use crate::{
 ///
 /// An own one may ask a registry, DNS, or a `tower` `Discover`. Asked for each attempt: put
 /// [`Cached`] around what is slow.
+///
+/// ```
+/// use std::sync::Arc;
+/// use futures::future::BoxFuture;
+/// use trunkline::rpc::{BoxError, Node, Resolve};
+///
+/// /// Port 4000 of the host that has the service's name.
+/// struct ByName;
+///
+/// impl Resolve for ByName {
+///     fn resolve(&self, service: &str) -> BoxFuture<'_, Result<Arc<[Node]>, BoxError>> {
+///         let nodes = Arc::from([Node::new(format!("{service}.internal:4000"))]);
+///         Box::pin(async move { Ok(nodes) })
+///     }
+/// }
+/// ```
 pub trait Resolve: Send + Sync + 'static {
     /// The nodes of a service, which may be none. The name is empty where the caller gave none.
+    ///
+    /// # Errors
+    ///
+    /// Why the nodes are not known: the call fails as [`Unavailable`](super::Code::Unavailable).
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when the call is, or its deadline passes.
     fn resolve(&self, service: &str) -> BoxFuture<'_, Result<Arc<[Node]>, BoxError>>;
 }
 
@@ -108,6 +132,19 @@ pub struct Candidate<'a> {
 }
 
 /// Takes one of several nodes; none of them failed lately, unless all did.
+///
+/// ```
+/// use trunkline::rpc::{Candidate, Select};
+///
+/// /// The first that is named, unless it is busy.
+/// struct Primary;
+///
+/// impl Select for Primary {
+///     fn select(&self, candidates: &[Candidate<'_>]) -> usize {
+///         candidates.iter().position(|candidate| candidate.pending < 100).unwrap_or(0)
+///     }
+/// }
+/// ```
 pub trait Select: Send + Sync + 'static {
     /// The position of the one to take; there is at least one.
     fn select(&self, candidates: &[Candidate<'_>]) -> usize;

@@ -23,6 +23,17 @@ pub struct Attempt<'a> {
 /// It is asked only where another attempt can do no harm: the call reached no handler
 /// ([`Retryable::Always`]), or it is idempotent and did not fail for a reason of its own; and only
 /// while retries and time are left.
+///
+/// ```
+/// # use trunkline::{Config, Session};
+/// use trunkline::rpc::{Attempt, Client, Code};
+///
+/// # fn of(client: Client) -> Client {
+/// client.retry_policy(|attempt: &Attempt<'_>| {
+///     attempt.error.is_some_and(|error| error.code() == Code::Unavailable)
+/// })
+/// # }
+/// ```
 pub trait RetryPolicy: Send + Sync + 'static {
     /// Whether to make it again.
     fn retry(&self, attempt: &Attempt<'_>) -> bool;

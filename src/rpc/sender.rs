@@ -63,6 +63,10 @@ impl<T, K> Sender<T, K> {
     /// # Errors
     ///
     /// A [`Status`] if the call is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the sender: the call is cancelled unless the end was on its way.
     pub async fn finish(mut self) -> Result<(), Status> {
         std::future::poll_fn(|cx| self.slot.poll_finish(cx)).await?;
         self.finished = true;

@@ -44,6 +44,33 @@ impl<S> Serve for S where
 }
 
 /// Answers the calls of any number of sessions. Cheap to clone.
+///
+/// ```
+/// use std::time::Duration;
+/// use bytes::Bytes;
+/// use trunkline::rpc::{Client, Router, Server};
+/// # use trunkline::{Config, Session};
+/// # let (left, right) = trunkline::transport::memory::duplex(4096);
+/// # let (session, driver) = Session::client(left, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let (far, driver) = Session::server(right, Config::default());
+/// # smol::spawn(driver).detach();
+/// # let runtime = trunkline::runtime::Runtime::new(|task| smol::spawn(task).detach());
+/// # smol::block_on(async {
+///
+/// let mut router = Router::bytes();
+/// router.unary("Echo.Say", |_ctx, said: Bytes| async move { Ok(said) })?;
+/// let server = Server::builder().max_calls(1_000).build(router, &runtime)?;
+/// smol::spawn(server.serve(far)).detach(); // one task for each session
+///
+/// let client = Client::new(session, &runtime);
+/// let heard: Bytes = client.call("Echo.Say", &Bytes::from("hello")).await?;
+/// server.shutdown(Duration::from_secs(5)).await; // calls that run may finish
+/// assert!(client.call::<_, Bytes>("Echo.Say", &heard).await.is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Server<S> {
     shared: Arc<Shared<S>>,
 }
@@ -179,11 +206,19 @@ impl<S: Serve> Server<S> {
     }
 
     /// Serves all streams of a session, until it ends. Spawn it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the calls that it serves, except those in tasks of their own.
     pub fn serve(&self, session: Session) -> impl Future<Output = ()> + Send + 'static {
         self.serve_connection(session, Connection::default())
     }
 
     /// The same; handlers see where it comes from.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the calls that it serves, except those in tasks of their own.
     pub fn serve_connection(
         &self,
         session: Session,
@@ -195,6 +230,10 @@ impl<S: Serve> Server<S> {
 
     /// Serves the calls of a session that other protocols share: the streams that its
     /// [`Dispatcher`](crate::Dispatcher) has for [`Protocol::RPC`](crate::Protocol::RPC).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the calls that it serves, except those in tasks of their own.
     pub fn serve_streams(
         &self,
         session: Session,
@@ -206,6 +245,10 @@ impl<S: Serve> Server<S> {
 
     /// Accepts sessions and serves them until the server shuts down. After an error it waits a
     /// little, longer each time, up to 100 ms. Spawn it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future accepts no more; sessions that were accepted are served on.
     pub async fn listen<F, Fut, E>(self, mut accept: F)
     where
         F: FnMut() -> Fut,

@@ -8,6 +8,19 @@ use bytes::{Buf, Bytes};
 use super::{Code, Metadata, Request, Text};
 
 /// What stands before the body of a request.
+///
+/// ```
+/// use trunkline::rpc::wire::RequestHead;
+///
+/// let head = RequestHead { method: "Echo.Say".into(), ..RequestHead::default() };
+/// let mut bytes = Vec::new();
+/// head.encode(&mut bytes)?;
+/// bytes.extend_from_slice(b"the body");
+/// let mut rest = bytes.into();
+/// assert_eq!(RequestHead::decode(&mut rest)?, head);
+/// assert_eq!(rest, "the body");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestHead {
     /// Messages follow; the body is empty.

@@ -21,6 +21,35 @@ use super::{
 /// # Cancel safety
 ///
 /// Dropping the future stops both directions; a message on its way may be lost.
+///
+/// ```
+/// use trunkline::{runtime::Runtime, transport::Transports};
+/// use trunkline::sp::{Options, RawRep, RawReq, RepSocket, ReqSocket, device};
+/// # smol::block_on(async {
+/// # let (runtime, network) = (Runtime::new(|task| smol::spawn(task).detach()), Transports::default());
+///
+/// let server = RepSocket::new(runtime.clone(), network.clone(), Options::default());
+/// server.listen("memory://server").await?;
+/// # smol::spawn(async move {
+/// #     while let Ok((request, replier)) = server.recv().await {
+/// #         replier.send(request).await.ok();
+/// #     }
+/// # })
+/// # .detach();
+///
+/// let front = RawRep::new(runtime.clone(), network.clone(), Options::default());
+/// front.listen("memory://front").await?;
+/// let back = RawReq::new(runtime.clone(), network.clone(), Options::default());
+/// back.dial("memory://server").await?;
+/// smol::spawn(device(front, back)).detach();
+///
+/// let client = ReqSocket::new(runtime, network, Options::default());
+/// client.dial("memory://front").await?;
+/// assert_eq!(client.request("hello").await?, "hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub async fn device(front: RawRep, back: RawReq) -> DeviceEnd {
     let requests = pin!(async {
         loop {

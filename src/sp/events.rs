@@ -44,6 +44,22 @@ pub enum PipeEvent {
 
 /// The events of a socket from the subscription on, as a [`futures::Stream`] that ends with the
 /// socket. Who does not keep up loses the oldest.
+///
+/// ```
+/// use futures::StreamExt;
+/// use trunkline::sp::{PipeEvent, RepSocket};
+///
+/// async fn watch(socket: &RepSocket) {
+///     let mut events = socket.events();
+///     while let Some(event) = events.next().await {
+///         match event {
+///             PipeEvent::Attached(pipe) => println!("{:?} came", pipe.remote_addr()),
+///             PipeEvent::Detached(pipe, why) => println!("{:?} went: {why}", pipe.remote_addr()),
+///             _ => {}
+///         }
+///     }
+/// }
+/// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct PipeEvents {
     queue: Arc<Mutex<EventQueue>>,

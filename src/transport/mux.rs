@@ -28,6 +28,21 @@ use crate::{
 /// A session that ended is dialled anew by the next connection. To open streams of other
 /// protocols beside, take the session from [`session`](Self::session); to serve them, say which
 /// with [`on_accept`](Self::on_accept).
+///
+/// Other protocols beside SP on the same sessions:
+///
+/// ```
+/// use futures::StreamExt;
+/// use trunkline::{Protocol, transport::{Transports, memory::Memory, mux::Mux}};
+///
+/// let memory = Memory::default();
+/// let mux = Mux::new("memory", memory.clone()).on_accept(|_session, dispatcher| {
+///     if let Ok(mut streams) = dispatcher.serve(Protocol::RAW, 16) {
+///         smol::spawn(async move { while streams.next().await.is_some() { /* serve it */ } }).detach();
+///     }
+/// });
+/// let transports = Transports::none().with("memory", memory).with("mux+memory", mux);
+/// ```
 #[derive(Clone)]
 pub struct Mux {
     scheme: Arc<str>,
@@ -86,9 +101,16 @@ impl Mux {
     /// The session with the remote at `rest` (an address without its scheme) that connections
     /// share; dialled if there is none.
     ///
+    /// It is shared while something that connects to the remote exists, such as the dialer of a
+    /// socket. A session that is asked for before that is one of its own.
+    ///
     /// # Errors
     ///
     /// Those of connecting.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the dial; who waits for the same session dials then.
     pub async fn session(&self, rest: &str, settings: &Settings) -> io::Result<Session> {
         let remote = self.remote(rest, settings)?;
         let (session, _) = remote.session().await?;

@@ -25,6 +25,32 @@ use crate::{
 ///
 /// A new request takes the place of the one before: who waits for that gets
 /// [`Canceled`](RecvError::Canceled).
+///
+/// ```
+/// use trunkline::{runtime::Runtime, sp::{Options, RepSocket, ReqSocket}, transport::Transports};
+/// # smol::block_on(async {
+/// # let (runtime, network) = (Runtime::new(|task| smol::spawn(task).detach()), Transports::default());
+/// # let server = RepSocket::new(runtime.clone(), network.clone(), Options::default());
+/// # server.listen("memory://echo").await?;
+/// # smol::spawn(async move {
+/// #     while let Ok((request, replier)) = server.recv().await {
+/// #         replier.send(request).await.ok();
+/// #     }
+/// # })
+/// # .detach();
+///
+/// let socket = ReqSocket::new(runtime, network, Options::default());
+/// socket.dial("memory://echo").await?;
+/// let asking = ["one", "two", "three"].map(|word| {
+///     let context = socket.context();
+///     async move { Ok::<_, Box<dyn std::error::Error>>(context?.request(word).await?) }
+/// });
+/// let replies = futures::future::try_join_all(asking).await?;
+/// assert_eq!(replies, ["one", "two", "three"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct ReqContext {
     handle: Arc<Handle<Req>>,
     slot: u32,

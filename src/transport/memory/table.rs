@@ -22,6 +22,20 @@ use crate::{
 /// A connection is made when the listener accepts it. Connecting to a name that nobody listens on
 /// is [`ConnectionRefused`](io::ErrorKind::ConnectionRefused), listening on one that is taken
 /// [`AddrInUse`](io::ErrorKind::AddrInUse).
+///
+/// ```
+/// use trunkline::{runtime::Runtime, transport::{Address, Settings, Transport, memory::Memory}};
+/// # smol::block_on(async {
+/// let settings = Settings::new(Runtime::new(|task| smol::spawn(task).detach()));
+/// let (memory, address) = (Memory::default(), Address::parse("memory://here")?);
+/// let mut acceptor = memory.bind(&address, &settings).await?;
+/// let connector = memory.connector(&address, &settings)?;
+/// let (near, far) = futures::try_join!(connector.connect(), acceptor.accept())?;
+/// # drop((near, far));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Memory {
     names: Arc<Mutex<HashMap<String, mpsc::Sender<Knock>>>>,
