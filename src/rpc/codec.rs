@@ -1,4 +1,37 @@
 //! How values become bodies: bytes, JSON, protobuf, or your own. Chosen by content type.
+//!
+//! A codec of one's own takes three short traits:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use trunkline::rpc::{BoxError, Router, codec::{Codec, Decode, Encode}};
+//!
+//! /// Numbers as decimal text.
+//! #[derive(Clone)]
+//! struct Decimal;
+//!
+//! impl Codec for Decimal {
+//!     fn default_type(&self) -> &'static str {
+//!         "text/plain"
+//!     }
+//! }
+//!
+//! impl Encode<u64> for Decimal {
+//!     fn encode(&self, _content_type: &str, value: &u64) -> Result<Bytes, BoxError> {
+//!         Ok(value.to_string().into())
+//!     }
+//! }
+//!
+//! impl Decode<u64> for Decimal {
+//!     fn decode(&self, _content_type: &str, body: Bytes) -> Result<u64, BoxError> {
+//!         Ok(std::str::from_utf8(&body)?.parse()?)
+//!     }
+//! }
+//!
+//! let mut router = Router::with_codec(Decimal);
+//! router.unary("Sum.Double", |_ctx, number: u64| async move { Ok(number * 2) })?;
+//! # Ok::<(), trunkline::rpc::RegisterError>(())
+//! ```
 
 use bytes::Bytes;
 
