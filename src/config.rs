@@ -289,11 +289,13 @@ impl ConfigError {
     }
 
     /// The name of the setter.
+    #[must_use]
     pub const fn field(&self) -> &'static str {
         self.field
     }
 
     /// What the value must be, in words.
+    #[must_use]
     pub const fn range(&self) -> &'static str {
         self.range
     }

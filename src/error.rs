@@ -367,11 +367,13 @@ pub enum StreamError {
 
 impl StreamError {
     /// The stream error inside an [`io::Error`], if there is one.
+    #[must_use]
     pub fn of(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref::<Self>().copied()
     }
 
     /// The [`io::ErrorKind`] of this error (`spec.md §11`).
+    #[must_use]
     pub const fn kind(self) -> io::ErrorKind {
         match self {
             Self::Reset(_) => io::ErrorKind::ConnectionReset,

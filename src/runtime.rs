@@ -95,6 +95,7 @@ impl Runtime {
     }
 
     /// The present.
+    #[must_use]
     pub fn now(&self) -> Instant {
         self.timer.now()
     }
@@ -106,11 +107,13 @@ impl Runtime {
     }
 
     /// Completes at `at`, or a little later; at once if that has passed. Dropping it forgets it.
+    #[must_use]
     pub fn sleep_until(&self, at: Instant) -> BoxFuture {
         self.timer.sleep_until(at)
     }
 
     /// The clock.
+    #[must_use]
     pub fn clock(&self) -> &Arc<dyn Timer> {
         &self.timer
     }

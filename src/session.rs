@@ -152,6 +152,7 @@ impl Session {
     }
 
     /// Which end this is.
+    #[must_use]
     pub fn role(&self) -> Role {
         self.handle.shared.with(|state| state.core.role())
     }
@@ -301,11 +302,13 @@ impl Session {
 
     /// The smallest round trip of the last seconds, if one was measured: while data flows, or by
     /// [`ping`](Self::ping).
+    #[must_use]
     pub fn rtt(&self) -> Option<Duration> {
         self.handle.shared.with(|state| state.core.rtt())
     }
 
     /// Counters, and what the session holds at this moment.
+    #[must_use]
     pub fn stats(&self) -> Stats {
         self.handle.shared.with(|state| state.core.stats())
     }
@@ -362,6 +365,7 @@ impl Session {
     }
 
     /// Whether the session is over.
+    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.handle.shared.with(|state| state.core.outcome().is_some())
     }

@@ -218,6 +218,7 @@ pub struct WriteHalf {
 
 impl WriteHalf {
     /// The number of the stream on the wire; `None` until its SYN is on its way.
+    #[must_use]
     pub fn id(&self) -> Option<StreamId> {
         self.handle.id()
     }

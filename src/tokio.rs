@@ -31,6 +31,7 @@ use crate::{
 /// # Panics
 ///
 /// Outside of a tokio runtime.
+#[must_use]
 pub fn runtime() -> Runtime {
     let handle = tokio::runtime::Handle::current();
     Runtime::new(move |task| drop(handle.spawn(task))).timer(Arc::new(TokioTimer))

@@ -146,6 +146,7 @@ pub struct Settings {
 
 impl Settings {
     /// The defaults: no delay, keep alive.
+    #[must_use]
     pub const fn new(runtime: Runtime) -> Self {
         Self { runtime, no_delay: true, keep_alive: true }
     }
@@ -211,21 +212,25 @@ impl Connection {
     }
 
     /// The bytes.
+    #[must_use]
     pub fn into_io(self) -> Box<dyn Io> {
         self.io
     }
 
     /// What the transport knows of the other end, such as its certificate.
+    #[must_use]
     pub const fn peer_evidence(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
         self.evidence.as_ref()
     }
 
     /// Its own end's address.
+    #[must_use]
     pub const fn local_addr(&self) -> Option<&Address> {
         self.local.as_ref()
     }
 
     /// The other end's address.
+    #[must_use]
     pub const fn remote_addr(&self) -> Option<&Address> {
         self.remote.as_ref()
     }
@@ -272,6 +277,7 @@ pub struct Transports {
 
 impl Transports {
     /// None at all.
+    #[must_use]
     pub fn none() -> Self {
         Self { by_scheme: HashMap::new() }
     }

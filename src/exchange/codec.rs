@@ -128,6 +128,7 @@ struct Fragment {
 impl Decoder {
     /// A decoder for one direction of an exchange. Only the opener's first message may carry a
     /// time to live: `from_opener` says whose direction it is.
+    #[must_use]
     pub fn new(max_message: usize, from_opener: bool) -> Self {
         Self {
             max_message,
@@ -143,6 +144,7 @@ impl Decoder {
     }
 
     /// The time to live in milliseconds that came with the first message.
+    #[must_use]
     pub const fn ttl(&self) -> Option<u32> {
         self.ttl
     }
@@ -152,6 +154,7 @@ impl Decoder {
     }
 
     /// Whether the end may come here: no message has begun to arrive.
+    #[must_use]
     pub const fn at_boundary(&self) -> bool {
         self.filled == 0 && self.fragment.is_none() && self.kind.is_none()
     }

@@ -66,6 +66,7 @@ const NAMED: [(u8, Code, &str); 16] = [
 
 impl Code {
     /// The code with this number; every number is one.
+    #[must_use]
     pub fn from_number(number: u8) -> Self {
         let named = NAMED.iter().find(|(value, ..)| *value == number);
         named.map_or(Self::Other(number), |(_, code, _)| *code)
@@ -73,6 +74,7 @@ impl Code {
 
     /// The number on the wire. 0 is success there, which is no code: [`Code::Other`] of 0 is sent
     /// as [`Code::Unexpected`].
+    #[must_use]
     pub fn number(self) -> u8 {
         match self {
             Self::Other(0) => 5,
@@ -142,6 +144,7 @@ pub enum ExchangeError {
 
 impl ExchangeError {
     /// The class of the failure.
+    #[must_use]
     pub const fn code(&self) -> Code {
         match self {
             Self::Timeout => Code::Timeout,
@@ -161,6 +164,7 @@ impl ExchangeError {
 
     /// Whether it is certain that the exchange reached nobody on the other side: nothing of it was
     /// sent, or it was refused before it was taken (`spec.md §4.6.3`).
+    #[must_use]
     pub const fn reached_nobody(&self) -> bool {
         matches!(
             self,

@@ -95,6 +95,7 @@ enum Link {
 
 impl Exchange {
     /// A new exchange. Nothing happens until the first message is sent, not even SYN.
+    #[must_use]
     pub fn open(session: &Session, config: &ExchangeConfig) -> Self {
         let link = Link::Unopened(session.clone());
         Self::new(link, session.timer().cloned(), config, Role::Opener)

@@ -204,6 +204,7 @@ impl ExchangeSet {
     }
 
     /// The session.
+    #[must_use]
     pub const fn session(&self) -> &Session {
         &self.session
     }

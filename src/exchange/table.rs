@@ -60,11 +60,13 @@ impl Exchanges {
     }
 
     /// How many exchanges there are; expired ones do not count.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.table.state.lock().live
     }
 
     /// Whether there is none.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -97,6 +99,7 @@ impl Exchanges {
     }
 
     /// Counters.
+    #[must_use]
     pub fn stats(&self) -> SetStats {
         self.table.state.lock().stats
     }

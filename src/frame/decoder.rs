@@ -26,6 +26,7 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder at the start of a connection.
+    #[must_use]
     pub const fn new() -> Self {
         Self { partial: [0; HEADER_LEN], held: 0, body_left: 0 }
     }
@@ -63,11 +64,13 @@ impl Decoder {
     }
 
     /// Whether the bytes so far end exactly between two frames.
+    #[must_use]
     pub const fn at_boundary(&self) -> bool {
         self.held == 0 && self.body_left == 0
     }
 
     /// How many bytes of the current body are still to come.
+    #[must_use]
     pub const fn body_left(&self) -> u32 {
         self.body_left
     }

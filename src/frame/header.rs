@@ -35,6 +35,7 @@ pub struct Header {
 
 impl Header {
     /// The wire form.
+    #[must_use]
     pub const fn encode(self) -> [u8; HEADER_LEN] {
         let flags = self.flags.0.to_be_bytes();
         let stream = self.stream.0.to_be_bytes();
@@ -82,6 +83,7 @@ impl Header {
     }
 
     /// The number of bytes that follow this header: only [`Kind::Data`] has a body.
+    #[must_use]
     pub const fn body_len(self) -> u32 {
         match self.kind {
             Kind::Data => self.length,
@@ -138,6 +140,7 @@ impl Flags {
     pub const RST: Self = Self(8);
 
     /// Whether every bit of `other` is set.
+    #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }

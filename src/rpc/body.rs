@@ -111,6 +111,7 @@ pub struct Trailers {
 
 impl Trailers {
     /// These.
+    #[must_use]
     pub fn new(metadata: Metadata) -> Self {
         if metadata.is_empty() {
             return Self::default();

@@ -62,11 +62,13 @@ pub struct Client<C = Retry<Channel>, K = Raw> {
 impl Client {
     /// A client of whoever is at the other end of a session. The runtime's clock must be the
     /// session's.
+    #[must_use]
     pub fn new(session: Session, runtime: &Runtime) -> Self {
         Self::with_limits(session, runtime, ExchangeConfig::default())
     }
 
     /// The same, with limits for messages.
+    #[must_use]
     pub fn with_limits(session: Session, runtime: &Runtime, limits: ExchangeConfig) -> Self {
         Self::from_channel(Channel::over(session, runtime, limits))
     }

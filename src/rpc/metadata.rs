@@ -44,12 +44,14 @@ impl Metadata {
     }
 
     /// The first value of a name.
+    #[must_use]
     pub fn get(&self, name: &str) -> Option<&Bytes> {
         let found = self.entries.iter().find(|(present, _)| present.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value)
     }
 
     /// The first value of a name, if it is text.
+    #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.get(name)?).ok()
     }
@@ -60,11 +62,13 @@ impl Metadata {
     }
 
     /// How many values there are.
+    #[must_use]
     pub const fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether there is none.
+    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -85,6 +85,7 @@ pub enum MethodKind {
 
 impl Router {
     /// Bodies are bytes.
+    #[must_use]
     pub fn bytes() -> Self {
         Self::with_codec(Raw)
     }
@@ -93,6 +94,7 @@ impl Router {
 #[cfg(feature = "json")]
 impl Router<super::codec::Json> {
     /// Bodies are JSON.
+    #[must_use]
     pub fn json() -> Self {
         Self::with_codec(super::codec::Json)
     }
@@ -101,6 +103,7 @@ impl Router<super::codec::Json> {
 #[cfg(feature = "protobuf")]
 impl Router<super::codec::Protobuf> {
     /// Bodies are protobuf.
+    #[must_use]
     pub fn protobuf() -> Self {
         Self::with_codec(super::codec::Protobuf)
     }

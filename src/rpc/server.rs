@@ -313,6 +313,7 @@ impl<S: Serve> Server<S> {
     }
 
     /// Counters, and what runs at this moment.
+    #[must_use]
     pub fn stats(&self) -> ServerStats {
         self.shared.state.stats()
     }

@@ -99,6 +99,7 @@ impl Status {
     }
 
     /// The status in an error of a middleware; one of another kind declines the call.
+    #[must_use]
     pub fn from_error(error: BoxError) -> Self {
         match error.downcast::<Self>() {
             Ok(status) => *status,

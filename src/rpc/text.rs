@@ -24,6 +24,7 @@ enum Inner {
 
 impl Text {
     /// No allocation, no copy.
+    #[must_use]
     pub const fn from_static(text: &'static str) -> Self {
         Self(Inner::Static(text))
     }

@@ -51,6 +51,7 @@ impl ManualTimer {
     }
 
     /// When the next sleep is due, if anyone sleeps.
+    #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         self.clock.lock().sleepers.keys().next().map(|(at, _)| *at)
     }

@@ -94,6 +94,7 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// A dispatcher that serves nothing yet.
+    #[must_use]
     pub fn new(session: Session) -> Self {
         Self { session, queues: HashMap::new(), preface_timeout: PREFACE_TIMEOUT }
     }

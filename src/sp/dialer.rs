@@ -85,16 +85,19 @@ impl Dialer {
     }
 
     /// Its number, unlike that of any other dialer or listener of the socket.
+    #[must_use]
     pub fn id(&self) -> u64 {
         self.endpoint.id()
     }
 
     /// What it dials.
+    #[must_use]
     pub fn address(&self) -> &Address {
         self.endpoint.address()
     }
 
     /// The options it was made with.
+    #[must_use]
     pub fn options(&self) -> &Options {
         self.endpoint.options()
     }

@@ -75,6 +75,7 @@ struct EventQueue {
 
 impl PipeEvents {
     /// How many events this subscriber was too slow for.
+    #[must_use]
     pub fn lost(&self) -> u64 {
         self.queue.lock().lost
     }

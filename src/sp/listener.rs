@@ -79,21 +79,25 @@ impl Listener {
     }
 
     /// Its number, unlike that of any other dialer or listener of the socket.
+    #[must_use]
     pub fn id(&self) -> u64 {
         self.endpoint.id()
     }
 
     /// What it was told to listen on.
+    #[must_use]
     pub fn address(&self) -> &Address {
         self.endpoint.address()
     }
 
     /// What it listens on in fact: port 0 replaced by the port that was taken. `None` before.
+    #[must_use]
     pub fn local_addr(&self) -> Option<Address> {
         self.endpoint.local.lock().clone()
     }
 
     /// The options it was made with.
+    #[must_use]
     pub fn options(&self) -> &Options {
         self.endpoint.options()
     }

@@ -51,31 +51,37 @@ impl Pipe {
     }
 
     /// Its number: not 0, below 2^31, and of no other pipe of the socket that is alive.
+    #[must_use]
     pub fn id(&self) -> u32 {
         self.inner.id
     }
 
     /// What its dialer dials or its listener listens on.
+    #[must_use]
     pub fn address(&self) -> &Address {
         &self.inner.address
     }
 
     /// Its dialer or listener.
+    #[must_use]
     pub fn origin(&self) -> Origin {
         self.inner.origin
     }
 
     /// The address of its own end, if its transport knows.
+    #[must_use]
     pub fn local_addr(&self) -> Option<&Address> {
         self.inner.local.as_ref()
     }
 
     /// The address of the other end, if its transport knows.
+    #[must_use]
     pub fn remote_addr(&self) -> Option<&Address> {
         self.inner.remote.as_ref()
     }
 
     /// The options it was made with.
+    #[must_use]
     pub fn options(&self) -> &Options {
         &self.inner.options
     }

@@ -35,6 +35,7 @@ impl ProtocolId {
     pub const STAR: Self = Self(0x640);
 
     /// The protocol's name in lower case, `unknown` if it has none here.
+    #[must_use]
     pub fn name(self) -> &'static str {
         let known = NAMES.iter().find(|(id, _)| *id == self);
         known.map_or("unknown", |(_, name)| name)
@@ -73,11 +74,13 @@ pub struct Info {
 
 impl Info {
     /// The name of the socket's own protocol.
+    #[must_use]
     pub fn own_name(&self) -> &'static str {
         self.own.name()
     }
 
     /// The name of its peers'.
+    #[must_use]
     pub fn peer_name(&self) -> &'static str {
         self.peer.name()
     }

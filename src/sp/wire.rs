@@ -37,6 +37,7 @@ use bytes::Bytes;
 use super::protocol::ProtocolId;
 
 /// The eight bytes that each end sends first (`spec.md §13.2`).
+#[must_use]
 pub const fn handshake(own: ProtocolId) -> [u8; 8] {
     let [high, low] = own.0.to_be_bytes();
     [0, b'S', b'P', VERSION, high, low, 0, 0]

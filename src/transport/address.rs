@@ -40,11 +40,13 @@ impl Address {
     }
 
     /// What stands before `://`, in lower case.
+    #[must_use]
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
     /// What stands behind `://`.
+    #[must_use]
     pub fn rest(&self) -> &str {
         &self.rest
     }

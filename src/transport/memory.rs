@@ -35,6 +35,7 @@ use crate::sync::Mutex;
 /// })?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use]
 pub fn duplex(capacity: usize) -> (Duplex, Duplex) {
     let there = Arc::new(Mutex::new(Pipe::new(capacity)));
     let back = Arc::new(Mutex::new(Pipe::new(capacity)));

@@ -36,6 +36,7 @@ pub struct RepSocket {
 impl RepSocket {
     /// A socket without connections. Its tasks run on `runtime`, and its addresses are those that
     /// `transports` knows.
+    #[must_use]
     pub fn new(runtime: Runtime, transports: Transports, options: Options) -> Self {
         Self { handle: Handle::new(Rep::default(), runtime, transports, options) }
     }
@@ -64,6 +65,7 @@ impl RepSocket {
 
     /// Another way to receive, with options of its own for receiving and replying: those of the
     /// socket as they are now, unless [`RepContext::configure`] changes them.
+    #[must_use]
     pub fn context(&self) -> RepContext {
         RepContext { options: self.options().call(), handle: self.handle.clone() }
     }

@@ -57,6 +57,7 @@ pub struct ReqSocket {
 impl ReqSocket {
     /// A socket without connections. Its tasks run on `runtime`, and its addresses are those that
     /// `transports` knows.
+    #[must_use]
     pub fn new(runtime: Runtime, transports: Transports, options: Options) -> Self {
         let handle = Handle::new(Req::new(&options), runtime, transports, options);
         // The first context always has its place.

@@ -42,6 +42,7 @@ struct Large {
 
 impl Inbox {
     /// An inbox for messages of up to `limit` bytes, `None` for any length.
+    #[must_use]
     pub fn new(framing: Framing, limit: Option<usize>) -> Self {
         Self {
             framing,
@@ -118,11 +119,13 @@ impl Inbox {
     }
 
     /// Whether part of a message has arrived.
+    #[must_use]
     pub const fn is_partial(&self) -> bool {
         self.large.is_some() || self.start < self.end
     }
 
     /// Bytes of memory held for what arrives, the messages that were taken aside.
+    #[must_use]
     pub fn capacity(&self) -> usize {
         let large = self.large.as_ref().map_or(0, |large| large.body.capacity());
         self.buffer.capacity() + large

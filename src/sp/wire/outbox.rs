@@ -28,6 +28,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// An empty one.
+    #[must_use]
     pub fn new(framing: Framing) -> Self {
         Self { framing, ..Self::default() }
     }
@@ -51,16 +52,19 @@ impl Outbox {
     }
 
     /// Whether there is nothing left to write.
+    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
     /// Bytes left to write.
+    #[must_use]
     pub const fn len(&self) -> usize {
         self.bytes
     }
 
     /// Messages added since it was last empty.
+    #[must_use]
     pub const fn messages(&self) -> usize {
         self.messages
     }
@@ -87,6 +91,7 @@ impl Outbox {
     }
 
     /// All that comes next, if it is in one piece.
+    #[must_use]
     pub fn single(&self) -> Option<&[u8]> {
         self.bodies.is_empty().then(|| &self.staged[self.written..])
     }
@@ -146,6 +151,7 @@ impl Outbox {
     }
 
     /// A copy of everything that is left to write.
+    #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.bytes);
         let mut from = self.written;

@@ -47,6 +47,7 @@ type Knock = oneshot::Sender<Duplex>;
 
 impl Memory {
     /// Connections that hold up to `capacity` bytes each way.
+    #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { names: Arc::default(), capacity }
     }
