@@ -385,21 +385,24 @@ async fn strangers_make_the_store_forget_strangers_only() {
 /// spec.md §16.2.3: nor those who are there.
 #[tokio::test(start_paused = true)]
 async fn strangers_make_nobody_forget_who_a_peer_is_that_is_there() {
-    let net = Net::default();
-    let verify = |claim: &Claim| Ok(claim.token.clone());
-    let config = PeerConfig::builder().max_peers(2).build().unwrap();
-    let bob = net.builder("bob").verify(verify).config(config).build();
-    bob.listen(&at("bob")).await.unwrap();
-    let ann = net.configured("ann", |config| config.token("ann's".into())).await;
-    ann.connect(&at("bob")).await.unwrap();
-    for number in 0..200 {
-        let (session, stream) = net.peer("bob", &format!("eve {number}"), 1).await;
-        session.abort(GoAwayCode::NORMAL);
-        drop(stream);
-        until(|| bob.len() == 1).await;
+    // Who is forgotten is left to chance.
+    for _ in 0..10 {
+        let net = Net::default();
+        let verify = |claim: &Claim| Ok(claim.token.clone());
+        let config = PeerConfig::builder().max_peers(2).build().unwrap();
+        let bob = net.builder("bob").verify(verify).config(config).build();
+        bob.listen(&at("bob")).await.unwrap();
+        let ann = net.configured("ann", |config| config.token("ann's".into())).await;
+        ann.connect(&at("bob")).await.unwrap();
+        for number in 0..200 {
+            let (session, stream) = net.peer("bob", &format!("eve {number}"), 1).await;
+            session.abort(GoAwayCode::NORMAL);
+            drop(stream);
+            until(|| bob.len() == 1).await;
+        }
+        let (_session, mut stream) = net.say("bob", &hello(1, 1, "ann")).await;
+        assert_eq!(answer(&mut stream).await.unwrap()[0], 1);
     }
-    let (_session, mut stream) = net.say("bob", &hello(1, 1, "ann")).await;
-    assert_eq!(answer(&mut stream).await.unwrap()[0], 1);
 }
 
 /// spec.md §16.5: one task dials again, however often a peer comes and goes.
