@@ -252,6 +252,12 @@ fn several_sessions_per_peer_are_kept_if_so_asked() {
     table.enter(&id("b"), facts(1, 9), 1);
     table.enter(&id("b"), facts(2, 0), 2);
     assert_eq!(table.enter(&id("b"), facts(3, 0), 3).losers, [1]);
+    // The worst of those that the other side dialled before.
+    let mut table = Table::new(id("a"), 2);
+    let theirs = |dial| Facts { dialled: false, ..facts(dial, 0) };
+    table.enter(&id("b"), theirs(1), 1);
+    table.enter(&id("b"), theirs(2), 2);
+    assert_eq!(table.enter(&id("b"), facts(1, 0), 3).losers, [1]);
 }
 
 /// `spec.md §16.2`, the worked example.
