@@ -363,6 +363,7 @@ mod tests {
         let mut head = RequestHead::default();
         head.metadata.insert(":peer", "me");
         head.metadata.insert("kept", "1");
+        assert!(!encoded(&head).windows(5).any(|bytes| bytes == b":peer"));
         let mut bytes = Bytes::from(encoded(&head));
         let found = RequestHead::decode(&mut bytes).unwrap();
         assert_eq!(found.metadata.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["kept"]);
