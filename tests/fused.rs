@@ -2,12 +2,7 @@
 //! loops can leave it.
 #![allow(clippy::unwrap_used)]
 
-use futures::{
-    StreamExt,
-    executor::block_on,
-    future::join3,
-    stream::{FusedStream, select_all},
-};
+use futures::{StreamExt, executor::block_on, future::join3, stream::FusedStream};
 use trunkline::{Config, Dispatcher, Protocol, Role, Session, transport::memory::duplex};
 
 #[test]
@@ -36,17 +31,70 @@ fn the_streams_of_a_dispatcher_end_with_the_session() {
     let (client, driver) = Session::client(left, Config::default());
     let (server, peer_driver) = Session::server(right, Config::default());
     let mut dispatcher = Dispatcher::new(server);
-    let raw = dispatcher.serve(Protocol::RAW, 1).unwrap();
-    let application = dispatcher.serve(Protocol { number: 200, version: 1 }, 1).unwrap();
+    let mut raw = dispatcher.serve(Protocol::RAW, 1).unwrap();
+    assert!(!raw.is_terminated());
     let work = async {
-        // `select_all` leaves out what has ended, which it asks by `is_terminated`.
-        let mut all = select_all([raw, application]);
-        assert!(!all.is_terminated());
         let close = async { client.close().await.unwrap() };
-        let (_, taken, ()) = join3(close, all.next(), dispatcher.run()).await;
-        assert!(taken.is_none() && all.is_terminated());
+        let (_, taken, ()) = join3(close, raw.next(), dispatcher.run()).await;
+        assert!(taken.is_none() && raw.is_terminated());
     };
     block_on(join3(work, driver, peer_driver)).1.unwrap();
+}
+
+#[cfg(feature = "exchange")]
+#[test]
+fn the_exchanges_of_a_set_end_with_the_session() {
+    use trunkline::{
+        exchange::{ExchangeSet, SetConfig},
+        runtime::Runtime,
+    };
+
+    let (left, right) = duplex(4096);
+    let (client, driver) = Session::client(left, Config::default());
+    let (server, peer_driver) = Session::server(right, Config::default());
+    let runtime = Runtime::new(|task| smol::spawn(task).detach());
+    let set = ExchangeSet::new(server.clone(), &runtime, SetConfig::default()).unwrap();
+    let mut dispatcher = Dispatcher::new(server);
+    let mut inbound = set.incoming(dispatcher.serve(Protocol::EXCHANGE, 1).unwrap());
+    assert!(!inbound.is_terminated());
+    let work = async {
+        let close = async { client.close().await.unwrap() };
+        let (_, taken, ()) = join3(close, inbound.next(), dispatcher.run()).await;
+        assert!(taken.is_none() && inbound.is_terminated());
+    };
+    block_on(join3(work, driver, peer_driver)).1.unwrap();
+}
+
+#[cfg(feature = "rpc")]
+#[test]
+fn the_messages_of_a_call_end_with_it() {
+    use bytes::Bytes;
+    use trunkline::{
+        rpc::{Client, Receiver, Router, Server, codec::Raw},
+        runtime::Runtime,
+    };
+
+    let (left, right) = duplex(4096);
+    let (near, driver) = Session::client(left, Config::default());
+    smol::spawn(driver).detach();
+    let (far, driver) = Session::server(right, Config::default());
+    smol::spawn(driver).detach();
+    let runtime = Runtime::new(|task| smol::spawn(task).detach());
+    let mut router = Router::bytes();
+    let once = |_, said: Bytes| async move { Ok(futures::stream::iter([Ok(said)])) };
+    router.server_streaming("Echo.Once", once).unwrap();
+    smol::spawn(Server::new(router, &runtime).serve(far)).detach();
+    block_on(async {
+        let client = Client::new(near, &runtime);
+        let call = client.request("Echo.Once");
+        let mut answers: Receiver<Bytes, Raw> =
+            call.server_streaming(&Bytes::from("x")).await.unwrap();
+        assert!(!answers.is_terminated());
+        assert_eq!(answers.next().await.unwrap().unwrap(), "x");
+        let end = answers.next().await;
+        assert!(end.is_none(), "{end:?}");
+        assert!(answers.is_terminated());
+    });
 }
 
 #[cfg(feature = "peers")]

@@ -72,8 +72,9 @@ fn commands_name_examples_and_the_features_they_need() {
         assert!(root().join(format!("examples/{example}.rs")).exists(), "{command}");
         let given: HashSet<&str> = after("--features").unwrap_or_default().split(',').collect();
         let entry = manifest.split(&format!("[[example]]\nname = \"{example}\"\n")).nth(1);
-        let needed = entry.map_or("", |entry| entry.lines().next().unwrap());
-        for feature in needed.split('"').skip(1).step_by(2) {
+        let entry = entry.and_then(|entry| entry.split("[[").next()).unwrap_or_default();
+        let needed = entry.split_once("required-features").map_or("", |(_, rest)| rest);
+        for feature in needed.split(']').next().unwrap().split('"').skip(1).step_by(2) {
             assert!(given.contains(feature) || given.contains("full"), "{command}: {feature}");
         }
     }
