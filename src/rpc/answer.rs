@@ -109,8 +109,9 @@ impl Out {
     }
 
     /// Sends a message; false if it has nobody to go to, or no time.
-    async fn send(&mut self, mut message: Outgoing) -> bool {
-        std::future::poll_fn(|cx| {
+    fn send(&mut self, mut message: Outgoing) -> impl Future<Output = bool> {
+        // Not an async function: that has room for its arguments twice.
+        std::future::poll_fn(move |cx| {
             let staged = match &mut self.link {
                 Link::Whole(stream) => message.poll(stream, cx),
                 Link::Write(half) => message.poll(half, cx),
@@ -121,11 +122,21 @@ impl Out {
             }
             staged.map(|staged| staged.is_ok())
         })
-        .await
     }
 
     /// The answer, or why there is none.
-    pub(super) async fn end(&mut self, outcome: Outcome) -> Ending {
+    pub(super) fn end(&mut self, outcome: Outcome) -> impl Future<Output = Ending> {
+        let (message, ending) = self.last(outcome);
+        async move {
+            if !self.send(message).await {
+                self.reset(ResetCode::EXPIRED);
+            }
+            ending
+        }
+    }
+
+    /// The last message, and what it means for the call.
+    fn last(&self, outcome: Outcome) -> (Outgoing, Ending) {
         let mut ending = if outcome.is_ok() { Ending::Done } else { Ending::Failed };
         let headers = self.context.take_headers();
         let (mut head, body) = match outcome {
@@ -144,10 +155,7 @@ impl Out {
             ending = Ending::Failed;
             self.refusal(&status)
         });
-        if !self.send(message).await {
-            self.reset(ResetCode::EXPIRED);
-        }
-        ending
+        (message, ending)
     }
 
     /// The caller is gone; or it is the deadline, and the caller may wait a little longer.

@@ -199,9 +199,9 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     {
         async move {
             self.encode(message)?;
-            let (client, mut request) = self.ready(true);
-            let response = client.carry_out(&mut request).await?;
-            Reply::decode(&client.codec, response)
+            self.ready(true);
+            let response = self.client.carry_out(&mut self.request).await?;
+            Reply::decode(&self.client.codec, response)
         }
     }
 
@@ -223,9 +223,9 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         K: Encode<Req> + Decode<Resp>,
     {
         self.encode(message)?;
-        let (client, mut request) = self.ready(false);
-        let response = client.carry_out(&mut request).await?;
-        Receiver::of_response(client.codec.clone(), response)
+        self.ready(false);
+        let response = self.client.carry_out(&mut self.request).await?;
+        Receiver::of_response(self.client.codec.clone(), response)
     }
 
     /// Many messages there, one back: await the second part for that, after or while sending.
@@ -278,8 +278,8 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         self.check_accept()?;
         let (sender, slot) = Sender::new(codec.clone(), self.request.content_type.clone());
         self.request.body = Body { inner: Inner::Slot(slot) };
-        let (client, mut request) = self.ready(false);
-        let client = client.clone();
+        self.ready(false);
+        let (client, mut request) = (self.client.clone(), self.request);
         let mut call: BoxFuture<'static, Outcome> =
             Box::pin(async move { client.carry_out(&mut request).await });
         let answer = std::future::poll_fn(|cx| {
@@ -318,17 +318,16 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     }
 
     /// The request, with its deadline: only calls of one message each way have one by default.
-    fn ready(self, unary: bool) -> (&'a Client<C, K>, Request) {
-        let Self { client, mut request, timeout, options, chosen, parent } = self;
+    fn ready(&mut self, unary: bool) {
+        let Self { client, request, timeout, options, chosen, parent } = self;
         let timeout = timeout.unwrap_or_else(|| client.timeout.filter(|_| unary));
         if let (None, Some(timeout)) = (request.deadline, timeout) {
             request.deadline = client.runtime.now().checked_add(timeout);
         }
-        request.deadline = [request.deadline, parent].into_iter().flatten().min();
-        if chosen {
-            request.options = Some(Arc::new(options));
+        request.deadline = [request.deadline, *parent].into_iter().flatten().min();
+        if *chosen {
+            request.options = Some(Arc::new(std::mem::take(options)));
         }
-        (client, request)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -81,14 +82,14 @@ impl Channel {
 
     async fn attempt(&self, request: &mut Request) -> Outcome {
         let shared = &*self.shared;
-        let expired = |at| shared.runtime.now() >= at;
-        if request.deadline.is_some_and(expired) {
-            return Err(Status::timeout().reaching_nobody());
-        }
         let nodes = match &shared.target {
             Target::One(session) => return self.exchange(session, None, request).await.1,
             Target::Many(nodes) => nodes,
         };
+        let expired = |at| shared.runtime.now() >= at;
+        if request.deadline.is_some_and(expired) {
+            return Err(Status::timeout().reaching_nobody());
+        }
         let (session, lease) = nodes.lease(request).await?;
         let (lease, outcome) = self.exchange(&session, Some(lease), request).await;
         let (Some(lease), Err(status)) = (lease, &outcome) else { return outcome };
@@ -126,13 +127,15 @@ impl Channel {
         let Shared { config, runtime, .. } = &*self.shared;
         let mut outgoing = first_message(request, config, runtime)?;
         let deadline = request.deadline;
-        let opening = open(session, &mut outgoing, deadline);
-        let opened = match deadline {
-            None => opening.await,
-            // With less than a millisecond left nothing is sent, nor if no stream can be had.
-            Some(at) => within(opening, at, runtime.clock())
-                .await
-                .map_err(|error| Status::from(error).reaching_nobody())?,
+        let opened = {
+            let opening = pin!(open(session, &mut outgoing, deadline));
+            match deadline {
+                None => opening.await,
+                // With less than a millisecond left nothing is sent, nor if no stream can be had.
+                Some(at) => within(opening, at, runtime.clock())
+                    .await
+                    .map_err(|error| Status::from(error).reaching_nobody())?,
+            }
         };
         let mut call = Guard { half: Half::Whole(opened?) };
         let mut reader = Reader::new(config.max_message, Role::Opener);
