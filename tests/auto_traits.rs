@@ -1,5 +1,5 @@
-//! What can cross threads: every public type but `LocalDriver`, and the futures of the public methods. A field that
-//! is not `Send` deep inside would otherwise show in a user's program first.
+//! What can cross threads: every public type but `LocalDriver`, and the futures of the public
+//! methods. A field that is not `Send` deep inside would otherwise show in a user's program first.
 
 use std::error::Error;
 

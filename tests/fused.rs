@@ -1,5 +1,5 @@
-//! Every stream of things that this crate gives out says when it has ended, so that `select!`
-//! loops can leave it.
+//! The streams of things that sessions, dispatchers, sets, calls, peers and sockets give out say when
+//! they have ended, so that `select!` loops can leave them.
 #![allow(clippy::unwrap_used)]
 
 use futures::{StreamExt, executor::block_on, future::join3, stream::FusedStream};
