@@ -113,10 +113,10 @@ mod peer_stores {
     check!(sent_and_shared:
         Ack, AckReport, Claim, Message, Overflow, Peer, PeerConfig, PeerConfigBuilder, PeerEvent,
         PeerId, PeerInfo, PeerStats, PeerStore, PeerStoreBuilder, PeerTransport, Policy,
-        Queue<PeerEvent>, RefusalCode,
+        Queue<PeerEvent>, RefusalCode, wire::Answer, wire::Decoder, wire::Frame, wire::Hello,
     );
     check!(sent: Sending);
-    check!(errors: ConnectError, InvalidPeerId, SendError);
+    check!(errors: ConnectError, InvalidPeerId, SendError, wire::Malformed);
 
     #[test]
     fn the_futures_of_peers_cross_threads() {

@@ -67,6 +67,7 @@ impl<T> Queue<T> {
     }
 
     /// How much was lost because this end did not keep up.
+    #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lock().lost
     }

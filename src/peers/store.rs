@@ -105,6 +105,7 @@ impl PeerStore {
     }
 
     /// The id of this store.
+    #[must_use]
     pub fn id(&self) -> &PeerId {
         &self.inner.me
     }
@@ -253,21 +254,25 @@ impl PeerStore {
     }
 
     /// Peers with a session.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.inner.state.lock().table.len()
     }
 
     /// Whether there is no session with anyone.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The peers with a session, in no order.
+    #[must_use]
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.inner.state.lock().table.iter().map(|(_, live)| live.info.clone()).collect()
     }
 
     /// Counters, and what is held now.
+    #[must_use]
     pub fn stats(&self) -> PeerStats {
         self.inner.stats()
     }
@@ -278,7 +283,7 @@ impl PeerStore {
     ///
     /// # Cancel safety
     ///
-    /// What has begun to close goes on closing if the future is dropped after it was polled.
+    /// Everything closes all the same if the future is dropped after it was polled.
     pub async fn shutdown(&self) {
         self.inner.shutdown().await;
     }

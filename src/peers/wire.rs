@@ -169,6 +169,7 @@ pub struct Decoder {
 
 impl Decoder {
     /// Refuses messages of more bytes than this.
+    #[must_use]
     pub fn new(max_message: usize) -> Self {
         Self { received: BytesMut::new(), max_message }
     }
@@ -179,11 +180,13 @@ impl Decoder {
     }
 
     /// Whether part of a frame has arrived.
+    #[must_use]
     pub fn is_partial(&self) -> bool {
         !self.received.is_empty()
     }
 
     /// Bytes of memory for what has arrived and is not understood yet.
+    #[must_use]
     pub fn capacity(&self) -> usize {
         self.received.capacity()
     }
