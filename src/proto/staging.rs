@@ -15,11 +15,13 @@ pub(super) struct Staging {
     open: Option<OpenFrame>,
     /// Bytes of credit-only and session frames do not count: they must never wait.
     data: usize,
+    /// Bytes of stream data that go ahead of all that.
+    overtaking: usize,
 }
 
 impl Staging {
     pub(super) const fn new() -> Self {
-        Self { batch: Batch::new(), open: None, data: 0 }
+        Self { batch: Batch::new(), open: None, data: 0, overtaking: 0 }
     }
 
     /// Bytes of stream data staged, headers included.
@@ -39,6 +41,18 @@ impl Staging {
     /// A frame without a body, ahead of everything that is staged.
     pub(super) fn lead(&mut self, header: Header) {
         self.batch.lead.extend_from_slice(&header.encode());
+    }
+
+    /// A Data frame, copied, ahead of everything that is staged.
+    pub(super) fn lead_data(&mut self, stream: StreamId, flags: Flags, bytes: &[u8]) {
+        self.lead(Header { kind: Kind::Data, flags, stream, length: bytes.len() as u32 });
+        self.batch.lead.extend_from_slice(bytes);
+        self.overtaking += HEADER_LEN + bytes.len();
+    }
+
+    /// Bytes of Data frames that go ahead, headers included.
+    pub(super) const fn overtaking(&self) -> usize {
+        self.overtaking
     }
 
     /// A frame without a body, behind everything that is staged.
@@ -87,6 +101,7 @@ impl Staging {
         debug_assert!(written.is_empty(), "the batch before is not written");
         self.open = None;
         self.data = 0;
+        self.overtaking = 0;
         mem::swap(&mut self.batch, written);
     }
 

@@ -107,6 +107,10 @@ impl Core {
             return Ok(Some(0));
         }
         let window = entry.send.available();
+        if wanted <= window && self.overtakes(slot, wanted) {
+            return Ok(Some(wanted));
+        }
+        let entry = &mut self.streams[slot];
         let has_room = self.staging.data_len() < self.staging_limit;
         let has_turn = entry.marks.any(Marks::TURN) || self.line.is_empty();
         if window > 0 && has_room && has_turn {
@@ -127,9 +131,25 @@ impl Core {
         Ok(None)
     }
 
+    /// Whether a small write goes ahead of a bulk transfer (`spec.md §6.3`): its stream has
+    /// nothing staged that it could overtake, and its id is known, since ids go in order.
+    fn overtakes(&self, slot: Slot, len: usize) -> bool {
+        let entry = &self.streams[slot];
+        len <= MAX_OVERTAKING
+            && self.staging.data_len() > MIN_OVERTAKEN
+            && entry.staged_in != self.batch
+            && !entry.marks.any(Marks::OWES_SYN)
+            && self.staging.overtaking() + len <= self.staging_limit / 16
+    }
+
     fn stage_copy(&mut self, slot: Slot, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
+        }
+        if self.overtakes(slot, bytes.len()) {
+            let (id, flags) = self.data_header(slot);
+            self.staging.lead_data(id, flags, bytes);
+            return self.note_staged(slot, bytes.len());
         }
         let id = self.streams[slot].stream_id();
         let extensible = self.staging.extensible(id, self.limits.max_frame as usize);
@@ -230,6 +250,12 @@ const MIN_STAGING_LIMIT: usize = 16 << 10;
 
 /// A batch that the IO takes longer for halves the limit.
 const SLOW_BATCH: Duration = Duration::from_millis(50);
+
+/// The longest write that overtakes.
+const MAX_OVERTAKING: usize = 1 << 10;
+
+/// Less than this is not worth overtaking.
+const MIN_OVERTAKEN: usize = 8 << 10;
 
 /// Smaller chunks are copied: that costs less than a slice of their own in a vectored write.
 const MIN_SPLICE: usize = 2 << 10;

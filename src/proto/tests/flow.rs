@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Role, StreamError, Violation,
-    frame::Frame,
+    frame::{Frame, StreamId},
     proto::{Batch, Event, Half, Read, Written},
 };
 
@@ -332,17 +332,69 @@ fn a_turn_not_used_lapses() {
     let slots = [(); 3].map(|()| wire.core.open().unwrap());
     wire.sent();
     while wire.core.write(slots[0], &[0; 60_000]).unwrap() != Written::Blocked {}
-    assert_eq!(wire.core.write(slots[1], &[0; 9]), Ok(Written::Blocked));
-    assert_eq!(wire.core.write(slots[2], &[0; 9]), Ok(Written::Blocked));
+    assert_eq!(wire.core.write(slots[1], &[0; 9_000]), Ok(Written::Blocked));
+    assert_eq!(wire.core.write(slots[2], &[0; 9_000]), Ok(Written::Blocked));
     // Only the last one writes when it is woken; the others say nothing more.
     for _ in 0..10 {
         wire.sent();
         if wire.events().contains(&Event::Writable(slots[2])) {
-            assert_eq!(wire.core.write(slots[2], &[0; 9]), Ok(Written::Bytes(9)));
+            assert_eq!(wire.core.write(slots[2], &[0; 9_000]), Ok(Written::Bytes(9_000)));
             return;
         }
     }
     panic!("a silent stream keeps another from its turn");
+}
+
+// spec.md §6.3: a message beside a bulk transfer does not wait for what is staged.
+#[test]
+fn a_small_write_overtakes_a_bulk_transfer() {
+    let mut wire = Wire::client();
+    let (bulk, small) = (wire.established(), wire.established());
+    while wire.core.write(bulk, &[0; 60_000]).unwrap() != Written::Blocked {}
+    wire.write(small, b"first");
+    // What follows does not overtake its own stream.
+    assert_eq!(wire.core.write(small, b"second"), Ok(Written::Blocked));
+    wire.core.finish(small).unwrap();
+    let sent = wire.sent();
+    assert_eq!(sent[0], data(3, NONE, "first"));
+    assert!(matches!(&sent[1], Frame::Data { stream: StreamId(1), .. }));
+    assert_eq!(sent.last(), Some(&update(3, FIN, 0)));
+    assert_eq!(sent.iter().filter(|frame| matches!(frame, Frame::Data { .. })).count(), 3);
+}
+
+// spec.md §6.3, §6.9: but no number of them keeps a bulk transfer from its turn.
+#[test]
+fn small_writes_overtake_only_so_many_bytes() {
+    let mut wire = Wire::new(Role::Client, |builder| builder.ack_backlog(100));
+    let bulk = wire.established();
+    let small: Vec<_> = (0..40).map(|_| wire.established()).collect();
+    while wire.core.write(bulk, &[0; 60_000]).unwrap() != Written::Blocked {}
+    let limit = wire.core.staging_limit;
+    let taken =
+        small.iter().filter(|&&slot| wire.core.write(slot, &[1; 500]).unwrap() != Written::Blocked);
+    let taken = taken.count();
+    assert_eq!(taken, limit / 16 / 512, "{limit}");
+    assert_eq!(wire.core.write(small[39], &[1; 2_000]), Ok(Written::Blocked), "it is not small");
+}
+
+// spec.md §6.1: ids go in order.
+#[test]
+fn the_first_frame_of_a_stream_overtakes_nothing() {
+    let mut wire = Wire::client();
+    let bulk = wire.established();
+    wire.write(bulk, &[0; 40_000]);
+    let (one, two) = (wire.core.open().unwrap(), wire.core.open().unwrap());
+    wire.write(one, &[0; 2_000]);
+    wire.write(two, b"x");
+    let opened: Vec<_> = wire
+        .sent()
+        .into_iter()
+        .filter_map(|frame| match frame {
+            Frame::Data { stream, flags, .. } if flags.contains(SYN) => Some(stream.0),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(opened, [3, 5]);
 }
 
 // spec.md §6.11
