@@ -206,8 +206,8 @@ impl Core {
     fn stage_rst(&mut self, slot: Slot, now: Instant) {
         let early = self.streams[slot].marks.any(Marks::UNACKED);
         if early && matches!(self.phase, Phase::Open) && !self.early_resets_sent.count(now) {
-            // `spec.md §9.2.5`: it waits until the peer acknowledges the stream.
-            return;
+            // `spec.md §9.2.5`: it waits for the ACK of its stream, or for `open_timeout`.
+            return self.arm_open_timeout(slot, now);
         }
         let entry = &mut self.streams[slot];
         entry.marks.clear(Marks::OWES_RST);
@@ -285,10 +285,13 @@ impl Core {
         }
         if self.round_trip.wants_probe(now)
             && !self.pings.is_asking(Purpose::RoundTrip, now, self.limits.ping_timeout)
-            && self.pings.ask(Purpose::RoundTrip).is_some()
         {
-            self.wants_driver = true;
-            self.stage_pings(now);
+            // An old one may never be answered.
+            self.pings.forget_all(Purpose::RoundTrip);
+            if self.pings.ask(Purpose::RoundTrip).is_some() {
+                self.wants_driver = true;
+                self.stage_pings(now);
+            }
         }
         let Some(rtt) = self.round_trip.smallest() else { return };
         let rtt = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);

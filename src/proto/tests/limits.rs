@@ -233,6 +233,24 @@ fn resets_of_our_own_wait_for_the_ack_when_there_are_many() {
     wire.expect_alive();
 }
 
+// spec.md §9.2.5: also of a stream whose SYN went with data, and that was dropped at once.
+#[test]
+fn a_reset_that_waits_goes_at_the_open_timeout_even_if_nobody_looked_before() {
+    let mut wire = Wire::new(Role::Client, |builder| builder.max_early_resets(1));
+    for _ in 0..3 {
+        let slot = wire.core.open().unwrap();
+        wire.write(slot, b"x");
+        wire.core.release(slot, Half::Both);
+    }
+    let sent = wire.sent();
+    assert_eq!(sent.len(), 4, "three streams and one reset: {sent:?}");
+    wire.millis(74_999);
+    wire.expect(&[]);
+    wire.millis(1);
+    wire.expect(&[update(3, RST, 4), update(5, RST, 4)]);
+    assert_eq!((wire.core.live_streams(), wire.core.stats().ack_backlog), (0, 0));
+}
+
 // spec.md §9.2.5: also when the session is closed.
 #[test]
 fn resets_wait_no_longer_when_the_session_closes() {

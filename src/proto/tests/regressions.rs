@@ -82,6 +82,21 @@ fn one_lost_pong_does_not_end_a_session() {
     assert_eq!(wire.core.ended(), None);
 }
 
+// spec.md §7.1.1: measurements of ours that nobody answers leave pings to those who ask.
+#[test]
+fn a_peer_that_answers_no_ping_does_not_use_them_up() {
+    let mut wire = Wire::new(Role::Server, |b| b.max_stream_window(16 << 20));
+    let slot = wire.inbound(1);
+    for _ in 0..50 {
+        wire.feed(&[data(1, NONE, vec![7; 200_000])]);
+        assert_eq!(wire.drain(slot).0.len(), 200_000);
+        wire.sent();
+        wire.secs(11);
+    }
+    let value = wire.core.ping(wire.now).unwrap().expect("a place for one more");
+    assert!(wire.sent().contains(&ping(SYN, value)));
+}
+
 // spec.md §9.1.1
 #[test]
 fn ping_deadlines_do_not_pile_up() {
