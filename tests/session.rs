@@ -652,6 +652,23 @@ fn a_dropped_open_passes_its_turn_on() {
 }
 
 #[test]
+fn an_open_that_nobody_polls_holds_up_nobody_once_the_session_is_over() {
+    // spec.md §4.4.6
+    let mut sim = Sim::new(10);
+    let config = sim.config().ack_backlog(1).build().unwrap();
+    let other = sim.config().build().unwrap();
+    let (client, _server) = sim.pair_with(4096, config, other);
+    let _held = client.try_open().unwrap();
+    let mut first = Box::pin(client.open());
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    client.abort(GoAwayCode::NORMAL);
+    sim.settle();
+    assert!(client.open().now_or_never().unwrap().is_err());
+    assert!(first.now_or_never().unwrap().is_err());
+}
+
+#[test]
 fn a_dropped_accept_passes_its_stream_on() {
     // spec.md §4.4.6
     let mut sim = Sim::new(10);

@@ -103,8 +103,10 @@ impl Shared {
         self.with(|state| {
             let first = state.lists.get_mut(list).may_look(*key);
             // A newcomer who took the place that another was woken for would have that one wait
-            // for ever. Who gets his turn hands it on, the end of the session included.
-            let found = match first || !matches!(list, List::Open) {
+            // for ever. Who gets his turn hands it on, the end of the session included; but where
+            // all get the same error, nobody waits for one who does not come to look.
+            let in_turn = matches!(list, List::Open) && !state.core.opens_no_more();
+            let found = match first || !in_turn {
                 true => poll(state),
                 false => None,
             };
