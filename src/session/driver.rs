@@ -4,12 +4,18 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
     time::Instant,
 };
 
-use futures::io::{AsyncRead, AsyncWrite};
+use futures::{
+    io::{AsyncRead, AsyncWrite},
+    task::AtomicWaker,
+};
 
 use super::{
     io::Port,
@@ -98,19 +104,37 @@ struct Pump<T> {
     writing: Option<u64>,
     read_ended: bool,
     write_closed: bool,
-    sleep: Option<Sleep>,
-    /// Whether this turn moved any bytes.
-    worked: bool,
+    sleep: Option<(Instant, BoxFuture)>,
+    alarm: Arc<Alarm>,
     /// Whether it already stood back for the readers of the last batch.
     yielded: bool,
 }
 
-/// A timer that was set.
-struct Sleep {
-    at: Instant,
-    future: BoxFuture,
-    /// Whom it wakes.
-    waker: Waker,
+/// Whom a sleep wakes: it passes that on to the driver, wherever that runs by then, and notes it.
+/// A sleep that did not ask for it need not be polled again.
+#[derive(Default)]
+struct Alarm {
+    rang: AtomicBool,
+    driver: AtomicWaker,
+}
+
+impl Alarm {
+    /// Whether it rang since this was asked last. From now on it wakes the task of `cx`.
+    fn set(&self, cx: &Context<'_>) -> bool {
+        self.driver.register(cx.waker());
+        self.rang.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rang.store(true, Ordering::Release);
+        self.driver.wake();
+    }
 }
 
 /// What reading achieved.
@@ -143,7 +167,6 @@ impl<T: AsyncRead + AsyncWrite> Future for Engine<T> {
         let Some(pump) = &mut self.pump else { return Poll::Pending };
         // One look at the clock: a poll is short, and the clock is not cheap everywhere.
         let now = pump.shared.now();
-        pump.worked = false;
         let step = match pump.read(now, cx) {
             Reading::Yield => Step::Again,
             reading => pump.write(reading == Reading::Idle, now, cx),
@@ -169,7 +192,7 @@ impl<T: AsyncRead + AsyncWrite> Engine<T> {
             read_ended: false,
             write_closed: false,
             sleep: None,
-            worked: false,
+            alarm: Arc::default(),
             yielded: false,
         };
         Self { pump: Some(pump) }
@@ -199,7 +222,6 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                 reading = Reading::Idle;
                 break;
             };
-            self.worked = true;
             let owes_answers = self.shared.with(|state| {
                 state.driver_runs(cx);
                 match &input {
@@ -256,7 +278,6 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                 Step::Write(batch) => match self.port.poll_write(cx) {
                     Poll::Pending => return self.wait(idle, now, cx),
                     Poll::Ready(Ok(())) => {
-                        self.worked = true;
                         self.writing = None;
                         flushed = Some(batch);
                     }
@@ -273,10 +294,12 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                 step => return step,
             }
         }
-        if let Some(batch) = flushed {
-            self.shared.with(|state| state.core.handle_flushed(batch, now));
-        }
-        Step::Again
+        self.shared.with(|state| {
+            if let Some(batch) = flushed {
+                state.core.handle_flushed(batch, now);
+            }
+            rest(state, false, now, cx)
+        })
     }
 
     /// The IO takes no more for now.
@@ -312,26 +335,24 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
 
     /// Whether the sleep that was set is over; it is put away.
     fn wakes_up(&mut self, now: Instant) -> bool {
-        self.sleep.take_if(|sleep| now >= sleep.at).is_some()
+        self.sleep.take_if(|(at, _)| now >= *at).is_some()
     }
 
     /// Sleeps until `next` at the latest. A sleep that ends earlier stays: to wake up once in
     /// vain is cheaper than to set a timer anew for every frame. False if it is over already.
-    fn sleep_until(&mut self, next: Option<Instant>, cx: &mut Context<'_>) -> bool {
+    fn sleep_until(&mut self, next: Option<Instant>, cx: &Context<'_>) -> bool {
         let Some(next) = next else { return true };
         let Some(timer) = self.shared.timer() else { return true };
-        let present = self.sleep.take_if(|sleep| sleep.at <= next);
-        let mut sleep = match present {
-            // It is set, and was not what woke the driver.
-            Some(sleep) if self.worked && sleep.waker.will_wake(cx.waker()) => {
-                self.sleep = Some(sleep);
-                return true;
-            }
-            Some(sleep) => Sleep { waker: cx.waker().clone(), ..sleep },
-            None => Sleep { at: next, future: timer.sleep_until(next), waker: cx.waker().clone() },
-        };
-        let asleep = sleep.future.as_mut().poll(cx).is_pending();
-        self.sleep = asleep.then_some(sleep);
+        let rang = self.alarm.set(cx);
+        let present = self.sleep.take_if(|(at, _)| *at <= next);
+        if !rang && present.is_some() {
+            self.sleep = present;
+            return true;
+        }
+        let (at, mut sleep) = present.unwrap_or_else(|| (next, timer.sleep_until(next)));
+        let waker = Waker::from(self.alarm.clone());
+        let asleep = sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending();
+        self.sleep = asleep.then_some((at, sleep));
         asleep
     }
 }
@@ -349,14 +370,15 @@ where
     }
 }
 
-/// Sleeps, unless there is more to read or the next moment has come already.
+/// Sleeps, unless the next moment has come already or there is more to do. A driver that is never
+/// idle never sleeps: it learns the time here.
 fn rest(state: &mut State, idle: bool, now: Instant, cx: &Context<'_>) -> Step {
-    if !idle {
-        return Step::Again;
-    }
     let next = state.core.poll_timeout();
     if next.is_some_and(|at| now >= at) {
         state.core.handle_timeout(now);
+        return Step::Again;
+    }
+    if !idle {
         return Step::Again;
     }
     state.driver_sleeps(cx);
