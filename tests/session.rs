@@ -669,6 +669,66 @@ fn an_open_that_nobody_polls_holds_up_nobody_once_the_session_is_over() {
 }
 
 #[test]
+fn the_peers_go_away_tells_openers_beside_one_that_nobody_polls() {
+    // spec.md §4.4.6
+    let mut sim = Sim::new(10);
+    let config = sim.config().ack_backlog(1).build().unwrap();
+    let other = sim.config().build().unwrap();
+    let (client, server) = sim.pair_with(4096, config, other);
+    let _held = client.try_open().unwrap();
+    let mut first = Box::pin(client.open());
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    let waiting = client.clone();
+    let second = sim.spawn(async move { waiting.open().await.err() });
+    sim.settle();
+    server.go_away();
+    sim.settle();
+    assert_eq!(second.take(), Some(Some(OpenError::RemoteGoAway)));
+}
+
+#[test]
+fn as_many_openers_are_woken_as_there_is_room_for() {
+    // spec.md §4.4.2: whichever limit they wait for.
+    for (acks, streams) in [(2, 100), (100, 2)] {
+        let mut sim = Sim::new(11);
+        let config = sim.config().ack_backlog(acks).max_outbound_streams(streams);
+        let config = config.build().unwrap();
+        let (client, mut peer) = sim.client_with_peer(config);
+        let held = [client.try_open().unwrap(), client.try_open().unwrap()];
+        sim.settle();
+        peer.receive();
+        let flags = [(); 5].map(|()| Arc::new(support::Flag::default()));
+        let mut opens: Vec<_> = flags
+            .iter()
+            .map(|flag| {
+                let waker = Waker::from(flag.clone());
+                let mut open = Box::pin(client.open());
+                assert!(open.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+                open
+            })
+            .collect();
+        let woken = || flags.each_ref().map(|flag| flag.wakes());
+        // An ACK makes room in the backlog, and RST in both.
+        peer.send(&header(WINDOW, ACK, 1, 0));
+        sim.settle();
+        let acked = if acks == 2 { [1, 0, 0, 0, 0] } else { [0; 5] };
+        assert_eq!(woken(), acked);
+        for id in [1, 3] {
+            peer.send(&header(WINDOW, support::RST, id, 0));
+        }
+        sim.settle();
+        assert_eq!(woken(), [1, 1, 0, 0, 0]);
+        // One gives up, and one opens: the next has a turn, and no more.
+        drop(opens.remove(0));
+        assert_eq!(woken(), [1, 1, 1, 0, 0]);
+        let opened = opens.remove(0).now_or_never().unwrap().unwrap();
+        assert_eq!(woken(), [1, 1, 1, 0, 0]);
+        drop((held, opened));
+    }
+}
+
+#[test]
 fn a_dropped_accept_passes_its_stream_on() {
     // spec.md §4.4.6
     let mut sim = Sim::new(10);

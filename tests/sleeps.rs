@@ -195,7 +195,7 @@ fn deadlines_pass_while_there_is_always_more_to_write() {
 
 #[test]
 fn an_io_that_takes_nothing_is_given_up_while_there_is_always_more_to_read() {
-    // spec.md §7.3.1
+    // spec.md §7.5.1
     let (timer, session, mut driver, mut stream) = beside_a_torrent(false);
     stream.write(b"x").now_or_never().unwrap().unwrap();
     turns(&mut driver, 10);

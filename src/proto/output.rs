@@ -178,12 +178,10 @@ impl Core {
         // Bounded: what does not fit goes with the next batch.
         for _ in 0..self.owed.len().min(MAX_OWED_PER_BATCH) {
             let Some(slot) = self.owed.pop_front() else { return };
+            // Where the stream is gone by now, no mark says that it owes anything.
             let marks = &mut self.streams[slot].marks;
             marks.clear(Marks::IN_OWED);
             let marks = *marks;
-            if !marks.any(Marks::LIVE) {
-                continue;
-            }
             if marks.any(Marks::OWES_RST) {
                 self.stage_rst(slot, now);
                 continue;

@@ -94,7 +94,7 @@ impl Marks {
     pub(super) const OWES: Self = Self(Self::OWES_SYN.0 | Self::OWES_FIN.0 | Self::OWES_RST.0);
     /// What goes out as a window update, but for FIN and RST.
     pub(super) const OWES_WINDOW: Self =
-        Self(Self::OWES_SYN.0 | Self::OWES_ACK.0 | Self::ACK_NOW.0 | Self::OWES_CREDIT.0);
+        Self(Self::OWES_SYN.0 | Self::OWES_ACK.0 | Self::OWES_CREDIT.0);
     // Membership in lists; survives the entry, so that a list never holds a slot twice.
     pub(super) const IN_OWED: Self = Self(1 << 6);
     pub(super) const IN_LINE: Self = Self(1 << 7);

@@ -266,6 +266,27 @@ fn ack_rides_on_the_first_data() {
     wire.expect(&[]);
 }
 
+// spec.md §4.3.3: an ACK that found its frame sets no clock, and does not stand for the next in
+// its place.
+#[test]
+fn an_ack_that_found_a_frame_is_done_with() {
+    let mut wire = Wire::server();
+    wire.feed(&[data(1, SYN.with(FIN), "ask")]);
+    let slot = wire.accept();
+    wire.drain(slot);
+    wire.write(slot, b"yo");
+    wire.core.finish(slot).unwrap();
+    wire.expect(&[data(1, ACK, "yo"), update(1, FIN, 0)]);
+    let due = wire.core.poll_timeout().unwrap() - wire.now;
+    assert!(due > Duration::from_secs(1), "nothing is to be done in {due:?}");
+    wire.core.release(slot, Half::Both);
+    wire.feed(&[update(3, SYN, 0)]);
+    assert_eq!(wire.accept(), slot, "the same place");
+    wire.expect(&[]);
+    wire.millis(5);
+    wire.expect(&[update(3, ACK, 0)]);
+}
+
 // spec.md §4.3.3: a quarter of the backlog goes at once.
 #[test]
 fn many_acks_do_not_wait() {

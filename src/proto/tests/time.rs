@@ -503,6 +503,74 @@ fn deadlines_of_dropped_streams_do_not_pile_up() {
     assert!(held < 200, "{held} deadlines of no stream");
 }
 
+// spec.md §7.6.1: a deadline is one of its stream, not of the next in its place.
+#[test]
+fn a_deadline_ends_with_its_stream() {
+    let mut wire = Wire::client();
+    let first = wire.established();
+    let at = wire.now + Duration::from_secs(10);
+    wire.core.set_deadline(first, Direction::Read, Some(at), wire.now);
+    wire.core.set_deadline(first, Direction::Write, Some(at), wire.now);
+    wire.core.release(first, Half::Both);
+    wire.sent();
+    let next = wire.established();
+    assert_eq!(next, first, "the same place");
+    wire.secs(10);
+    assert_eq!(wire.drain(next).1, Tail::Blocked);
+    assert_eq!(wire.core.write(next, &[0; WINDOW]), Ok(Written::Bytes(65_536)));
+    wire.events();
+    wire.core.set_deadline(next, Direction::Read, Some(wire.now), wire.now);
+    assert_eq!(wire.drain(next).1, Tail::Error(StreamError::TimedOut));
+}
+
+// spec.md §7.6.1: also when the tables of a session that had many streams were given back.
+#[test]
+fn a_deadline_does_not_outlive_the_tables() {
+    let mut wire = Wire::new(Role::Client, |builder| builder.ack_backlog(2_000));
+    let slots: Vec<_> = (0..2_000).map(|_| wire.core.open().unwrap()).collect();
+    let at = wire.now + Duration::from_secs(10);
+    wire.core.set_deadline(slots[0], Direction::Read, Some(at), wire.now);
+    for slot in slots {
+        wire.core.release(slot, Half::Both);
+    }
+    wire.expect(&[]);
+    assert!(!wire.core.streams.is_large(), "the tables are gone");
+    let next = wire.established();
+    let later = at + Duration::from_secs(10);
+    wire.core.set_deadline(next, Direction::Read, Some(later), wire.now);
+    wire.secs(19);
+    assert_eq!(wire.drain(next).1, Tail::Blocked);
+    wire.secs(1);
+    assert_eq!(wire.drain(next).1, Tail::Error(StreamError::TimedOut));
+}
+
+// spec.md §9.1.1: where no clock would ever let go of them, there are none.
+#[test]
+fn without_a_timer_no_deadline_is_kept() {
+    let mut wire = Wire::new(Role::Client, ConfigBuilder::no_timer);
+    let slot = wire.core.open().unwrap();
+    wire.core.add_deadline(slot, Direction::Read, wire.now);
+    assert!(!format!("{:?}", wire.core).contains("Deadline {"));
+    assert_eq!(wire.drain(slot).1, Tail::Blocked);
+}
+
+// spec.md §9.1.1
+#[test]
+fn close_timeouts_of_streams_that_are_over_do_not_pile_up() {
+    let mut wire = Wire::client();
+    for _ in 0..1_000 {
+        let slot = wire.established();
+        let id = wire.core.id(slot).unwrap().0;
+        wire.core.finish(slot).unwrap();
+        wire.expect(&[update(id, FIN, 0)]);
+        wire.feed(&[update(id, FIN, 0)]);
+        wire.core.release(slot, Half::Both);
+        wire.core.poll_timeout();
+    }
+    let held = format!("{:?}", wire.core).matches("Deadline {").count();
+    assert!(held < 300, "{held} deadlines of no stream");
+}
+
 // spec.md §9.1.1: neither do those that are changed while the session is otherwise at rest.
 #[test]
 fn deadlines_that_are_changed_over_and_over_do_not_pile_up() {
