@@ -472,6 +472,32 @@ fn a_window_grows_with_the_path() {
     assert_eq!(pair.ends[B].stats().extra_credit, limit as usize - WINDOW);
 }
 
+/// The windows of a stream that waits for so long before its first bytes, millisecond by
+/// millisecond from there on.
+fn windows_after(seconds: u64) -> Vec<u32> {
+    let mut pair = Pair::new(|builder| builder.max_stream_window(4 << 20));
+    pair.delay = std::time::Duration::from_millis(25);
+    let (ours, theirs) = pair.stream(A);
+    pair.secs(seconds);
+    let bytes = pattern(1 << 20);
+    let mut windows = Vec::new();
+    for _ in 0..1_000 {
+        pair.write(A, ours, &bytes);
+        pair.millis(1);
+        pair.drain(B, theirs);
+        windows.push(pair.ends[B].receive_window(theirs).1);
+    }
+    windows
+}
+
+// spec.md §5.5.1: what is measured begins with the first bytes.
+#[test]
+fn a_window_grows_as_fast_after_a_pause() {
+    let at_once = windows_after(0);
+    assert!(at_once.last() > at_once.first());
+    assert_eq!(windows_after(3_600), at_once);
+}
+
 // spec.md §5.5.2
 #[test]
 fn equal_limits_mean_no_growth_and_no_pings() {

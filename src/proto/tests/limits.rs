@@ -368,6 +368,26 @@ fn a_thousand_streams_that_ended_leave_nothing() {
     }
 }
 
+// spec.md §5.6.4: nor do the tables, though nothing is said when the last handle goes.
+#[test]
+fn the_tables_go_with_the_last_of_many_streams() {
+    let mut wire = Wire::new(Role::Client, |builder| builder.ack_backlog(2_000));
+    let slots: Vec<_> = (0..2_000).map(|_| wire.core.open().unwrap()).collect();
+    wire.sent();
+    for &slot in &slots {
+        let id = wire.core.id(slot).unwrap().0;
+        wire.feed(&[update(id, ACK.with(FIN), 0)]);
+        wire.core.finish(slot).unwrap();
+    }
+    wire.sent();
+    assert!(wire.core.streams.is_large());
+    for slot in slots {
+        wire.core.release(slot, Half::Both);
+    }
+    wire.expect(&[]);
+    assert!(!wire.core.streams.is_large());
+}
+
 // spec.md §5.6.2: the account of what is granted comes out even.
 #[test]
 fn the_budget_gets_back_what_streams_took() {

@@ -535,6 +535,7 @@ fn a_deadline_does_not_outlive_the_tables() {
     }
     wire.expect(&[]);
     assert!(!wire.core.streams.is_large(), "the tables are gone");
+    assert!(!format!("{:?}", wire.core.user_deadlines).contains("[0, 0]"), "this one too");
     let next = wire.established();
     let later = at + Duration::from_secs(10);
     wire.core.set_deadline(next, Direction::Read, Some(later), wire.now);
