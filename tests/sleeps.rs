@@ -8,7 +8,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -18,7 +18,7 @@ use std::{
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt};
 use support::{Flag, PING, SYN, WINDOW, header, inner};
 use trunkline::{
-    Config, Session, SessionError, StreamError,
+    Config, Driver, Session, SessionError, Stream, StreamError, WriteHalf,
     runtime::{BoxFuture, ManualTimer, Timer},
     transport::memory,
 };
@@ -29,6 +29,7 @@ use trunkline::{
 struct Moody {
     clock: ManualTimer,
     spent: Arc<AtomicBool>,
+    polls: Arc<AtomicU64>,
 }
 
 impl Timer for Moody {
@@ -37,8 +38,10 @@ impl Timer for Moody {
     }
 
     fn sleep_until(&self, at: Instant) -> BoxFuture {
-        let (spent, mut sleep) = (self.spent.clone(), self.clock.sleep_until(at));
+        let (spent, polls) = (self.spent.clone(), self.polls.clone());
+        let mut sleep = self.clock.sleep_until(at);
         Box::pin(std::future::poll_fn(move |cx| {
+            polls.fetch_add(1, Ordering::SeqCst);
             if spent.load(Ordering::SeqCst) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -86,6 +89,25 @@ fn a_sleep_that_asks_to_be_polled_again_is() {
 }
 
 #[test]
+fn a_sleep_that_asks_for_nothing_is_not_polled_again() {
+    let timer = Arc::new(Moody::default());
+    let config = Config::builder().timer(timer.clone()).build().unwrap();
+    let (left, mut right) = memory::duplex(4096);
+    let (_session, mut driver) = Session::server(left, config);
+    let flag = Arc::new(Flag::default());
+    timer.spent.store(true, Ordering::SeqCst);
+    assert!(driver.poll_unpin(&mut Context::from_waker(Waker::noop())).is_pending());
+    timer.spent.store(false, Ordering::SeqCst);
+    for value in 0..100 {
+        right.write_all(&header(PING, SYN, 0, value)).now_or_never().unwrap().unwrap();
+        assert!(settle(&mut driver, &flag).is_pending());
+    }
+    // That of the keepalive, and that after which the session is idle.
+    let polls = timer.polls.load(Ordering::SeqCst);
+    assert!(polls <= 4, "{polls} polls of two sleeps");
+}
+
+#[test]
 fn a_sleep_wakes_the_task_that_drives_now() {
     // The first task polls, then the second, then the first again while there is input.
     let timer = Arc::new(ManualTimer::new());
@@ -107,12 +129,16 @@ fn a_sleep_wakes_the_task_that_drives_now() {
     assert!(flags[0].take(), "the task that drives is woken");
 }
 
+type Fed = Arc<Mutex<Option<WriteHalf>>>;
+
 /// An IO that always has something to read: frames that carry credit, one after the other.
 struct Torrent {
     stream: u32,
     /// Takes bytes; else a write waits for ever.
     takes: bool,
     polls: Arc<AtomicU64>,
+    /// Is written to whenever something was sent.
+    fed: Fed,
 }
 
 impl AsyncRead for Torrent {
@@ -133,6 +159,9 @@ impl AsyncWrite for Torrent {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(half) = &mut *self.fed.lock().unwrap() {
+            half.write(&[7; 100]).now_or_never().unwrap().unwrap();
+        }
         if self.takes { Poll::Ready(Ok(bytes.len())) } else { Poll::Pending }
     }
 
@@ -146,19 +175,17 @@ impl AsyncWrite for Torrent {
 }
 
 /// A server over an IO that never falls silent, and the stream that its peer opened.
-fn beside_a_torrent(
-    takes: bool,
-) -> (Arc<ManualTimer>, Session, trunkline::Driver, trunkline::Stream) {
+fn beside_a_torrent(takes: bool, fed: Fed) -> (Arc<ManualTimer>, Session, Driver, Stream) {
     let timer = Arc::new(ManualTimer::new());
     let config = Config::builder().timer(timer.clone()).keepalive(None).build().unwrap();
-    let torrent = Torrent { stream: 1, takes, polls: Arc::default() };
+    let torrent = Torrent { stream: 1, takes, polls: Arc::default(), fed };
     let (session, mut driver) = Session::server(torrent, config);
     turns(&mut driver, 1);
     let stream = session.accept().now_or_never().unwrap().unwrap();
     (timer, session, driver, stream)
 }
 
-fn turns(driver: &mut trunkline::Driver, count: usize) {
+fn turns(driver: &mut Driver, count: usize) {
     for _ in 0..count {
         assert!(driver.poll_unpin(&mut Context::from_waker(Waker::noop())).is_pending());
     }
@@ -167,7 +194,7 @@ fn turns(driver: &mut trunkline::Driver, count: usize) {
 #[test]
 fn deadlines_pass_while_there_is_always_more_to_read() {
     // spec.md §7.6.1
-    let (timer, _session, mut driver, mut stream) = beside_a_torrent(true);
+    let (timer, _session, mut driver, mut stream) = beside_a_torrent(true, Fed::default());
     stream.set_read_deadline(Some(timer.now() + Duration::from_secs(1))).unwrap();
     turns(&mut driver, 10);
     assert!(stream.read(&mut [0]).now_or_never().is_none());
@@ -180,23 +207,23 @@ fn deadlines_pass_while_there_is_always_more_to_read() {
 #[test]
 fn deadlines_pass_while_there_is_always_more_to_write() {
     // spec.md §7.6.1
-    let (timer, _session, mut driver, mut stream) = beside_a_torrent(true);
-    stream.set_read_deadline(Some(timer.now() + Duration::from_secs(1))).unwrap();
-    for round in 0..20 {
-        if round == 10 {
-            timer.advance(Duration::from_secs(1));
-        }
-        stream.write(&[7; 100]).now_or_never().unwrap().unwrap();
-        turns(&mut driver, 1);
-    }
-    let error = stream.read(&mut [0]).now_or_never().unwrap().unwrap_err();
+    let fed = Fed::default();
+    let (timer, _session, mut driver, stream) = beside_a_torrent(true, fed.clone());
+    let (mut read, write) = stream.into_split();
+    read.set_read_deadline(Some(timer.now() + Duration::from_secs(1))).unwrap();
+    *fed.lock().unwrap() = Some(write);
+    turns(&mut driver, 10);
+    assert!(read.read(&mut [0]).now_or_never().is_none());
+    timer.advance(Duration::from_secs(1));
+    turns(&mut driver, 10);
+    let error = read.read(&mut [0]).now_or_never().unwrap().unwrap_err();
     assert_eq!(inner(&error), StreamError::TimedOut);
 }
 
 #[test]
 fn an_io_that_takes_nothing_is_given_up_while_there_is_always_more_to_read() {
     // spec.md §7.5.1
-    let (timer, session, mut driver, mut stream) = beside_a_torrent(false);
+    let (timer, session, mut driver, mut stream) = beside_a_torrent(false, Fed::default());
     stream.write(b"x").now_or_never().unwrap().unwrap();
     turns(&mut driver, 10);
     timer.advance(Duration::from_secs(10));
