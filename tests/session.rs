@@ -729,6 +729,36 @@ fn as_many_openers_are_woken_as_there_is_room_for() {
 }
 
 #[test]
+fn where_there_is_room_for_two_the_second_does_not_wait_for_the_first() {
+    // spec.md §4.4.2: the first was woken, and nobody polls it. Whether room for the second comes
+    // before or after it.
+    for before in [true, false] {
+        let mut sim = Sim::new(12);
+        let config = sim.config().ack_backlog(2).build().unwrap();
+        let (client, mut peer) = sim.client_with_peer(config);
+        let _held = [client.try_open().unwrap(), client.try_open().unwrap()];
+        sim.settle();
+        let mut first = Box::pin(client.open());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(first.as_mut().poll(&mut cx).is_pending());
+        peer.send(&header(WINDOW, ACK, 1, 0));
+        sim.settle();
+        if before {
+            peer.send(&header(WINDOW, ACK, 3, 0));
+            sim.settle();
+        }
+        let waiting = client.clone();
+        let second = sim.spawn(async move { waiting.open().await });
+        sim.settle();
+        assert_eq!(second.is_ready(), before);
+        peer.send(&header(WINDOW, ACK, 3, 0));
+        sim.settle();
+        assert!(second.take().unwrap().is_ok());
+        assert!(first.now_or_never().unwrap().is_ok());
+    }
+}
+
+#[test]
 fn a_dropped_accept_passes_its_stream_on() {
     // spec.md §4.4.6
     let mut sim = Sim::new(10);

@@ -129,7 +129,8 @@ fn a_sleep_wakes_the_task_that_drives_now() {
     assert!(flags[0].take(), "the task that drives is woken");
 }
 
-type Fed = Arc<Mutex<Option<WriteHalf>>>;
+/// Who is written to, and how often.
+type Fed = Arc<Mutex<Option<(WriteHalf, usize)>>>;
 
 /// An IO that always has something to read: frames that carry credit, one after the other.
 struct Torrent {
@@ -159,7 +160,8 @@ impl AsyncWrite for Torrent {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Some(half) = &mut *self.fed.lock().unwrap() {
+        if let Some((half, left @ 1..)) = &mut *self.fed.lock().unwrap() {
+            *left -= 1;
             half.write(&[7; 100]).now_or_never().unwrap().unwrap();
         }
         if self.takes { Poll::Ready(Ok(bytes.len())) } else { Poll::Pending }
@@ -209,15 +211,31 @@ fn deadlines_pass_while_there_is_always_more_to_write() {
     // spec.md §7.6.1
     let fed = Fed::default();
     let (timer, _session, mut driver, stream) = beside_a_torrent(true, fed.clone());
-    let (mut read, write) = stream.into_split();
+    let (mut read, mut write) = stream.into_split();
     read.set_read_deadline(Some(timer.now() + Duration::from_secs(1))).unwrap();
-    *fed.lock().unwrap() = Some(write);
+    write.write(b"x").now_or_never().unwrap().unwrap();
+    *fed.lock().unwrap() = Some((write, usize::MAX));
     turns(&mut driver, 10);
     assert!(read.read(&mut [0]).now_or_never().is_none());
     timer.advance(Duration::from_secs(1));
     turns(&mut driver, 10);
     let error = read.read(&mut [0]).now_or_never().unwrap().unwrap_err();
     assert_eq!(inner(&error), StreamError::TimedOut);
+}
+
+#[test]
+fn the_last_batch_of_a_turn_is_flushed_like_the_others() {
+    for batches in 1..6 {
+        let fed = Fed::default();
+        let (_timer, _session, mut driver, stream) = beside_a_torrent(true, fed.clone());
+        let (_read, mut write) = stream.into_split();
+        write.write(b"x").now_or_never().unwrap().unwrap();
+        *fed.lock().unwrap() = Some((write, batches));
+        turns(&mut driver, 10);
+        let (mut write, left) = fed.lock().unwrap().take().unwrap();
+        assert_eq!(left, 0);
+        write.flush().now_or_never().expect("all was sent").unwrap();
+    }
 }
 
 #[test]

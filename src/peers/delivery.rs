@@ -28,7 +28,7 @@ impl Inner {
         }
         let mailbox = state.mailbox(id);
         // Those who wait were here before.
-        if !mailbox.room.may_look(None) || !mailbox.has_room(self.config.out_queue) {
+        if !mailbox.room.may_look(None, 1) || !mailbox.has_room(self.config.out_queue) {
             return Err((SendError::Full, outgoing));
         }
         mailbox.push(outgoing);
@@ -154,7 +154,7 @@ impl Place<'_> {
             (self.mailbox, self.key) = (mailbox.number, None);
         }
         let waits = self.key.is_some_and(|key| mailbox.room.contains(key));
-        if waits || !mailbox.room.may_look(self.key) || !mailbox.has_room(limit) {
+        if waits || !mailbox.room.may_look(self.key, 1) || !mailbox.has_room(limit) {
             let replaced = mailbox.room.register(&mut self.key, cx.waker());
             drop(state);
             drop(replaced);

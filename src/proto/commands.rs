@@ -83,15 +83,10 @@ impl Core {
         Ok(slot)
     }
 
-    /// Whether [`open`](Self::open) gives everyone the same error from now on.
-    pub(crate) fn opens_no_more(&self) -> bool {
-        self.open_error().is_some()
-    }
-
     /// How many streams could be opened now; without bound where the answer is the same error
     /// for everyone.
     pub(crate) fn room_to_open(&self) -> usize {
-        if self.opens_no_more() {
+        if self.open_error().is_some() {
             return usize::MAX;
         }
         let permits = self.limits.ack_backlog.saturating_sub(self.unacked);

@@ -101,12 +101,14 @@ impl Shared {
         poll: impl FnOnce(&mut State) -> Option<R>,
     ) -> Poll<R> {
         self.with(|state| {
-            let first = state.lists.get_mut(list).may_look(*key);
             // A newcomer who took the place that another was woken for would have that one wait
-            // for ever. Who gets his turn hands it on, the end of the session included; but where
-            // all get the same error, nobody waits for one who does not come to look.
-            let in_turn = matches!(list, List::Open) && !state.core.opens_no_more();
-            let found = match first || !in_turn {
+            // for ever. Who gets his turn hands it on, the end of the session included.
+            let room = match list {
+                List::Open => state.core.room_to_open(),
+                _ => usize::MAX,
+            };
+            let first = state.lists.get_mut(list).may_look(*key, room);
+            let found = match first || !matches!(list, List::Open) {
                 true => poll(state),
                 false => None,
             };
