@@ -98,6 +98,9 @@ struct Line {
     finished: [bool; 2],
     /// A user reset it, or dropped it without closing it.
     torn: bool,
+    /// The end writes and reads no more. Where both only write they may wait for each other until the drain
+    /// is over (`spec.md §4.5.9`).
+    deaf: [bool; 2],
     /// Both ends had it when one began to close: it may finish (`spec.md §8.2.1`).
     protected: bool,
 }
@@ -396,12 +399,13 @@ impl Pair {
     fn excuse(&self, end: usize, index: usize, error: StreamError) {
         let line = self.lines[self.ends[end].handles[index].line];
         let refused = self.ends.iter().any(|end| end.core.stats().refused > 0);
+        let protected = line.protected && line.deaf != [true; 2];
         let excused = match error {
             StreamError::Reset(ResetCode::REFUSED) if refused || self.refusing => true,
             StreamError::Reset(_) | StreamError::LocalReset(_) => {
-                line.torn || self.disturbed && !line.protected
+                line.torn || self.disturbed && !protected
             }
-            StreamError::Session(_) => self.disturbed && (line.torn || !line.protected),
+            StreamError::Session(_) => self.disturbed && (line.torn || !protected),
             _ => false,
         };
         assert!(excused, "end {end}: {error} for no reason: {line:?}");
@@ -430,6 +434,7 @@ impl Pair {
             _ => return,
         };
         handle.read &= half == Half::Write;
+        self.lines[handle.line].deaf[end] |= handle.write && !handle.read;
         handle.write &= half == Half::Read;
         let slot = handle.slot;
         if !handle.read && !handle.write {
