@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import socket as socketlib
 import subprocess
 import sys
 import threading
@@ -40,8 +41,25 @@ def ask(address, rounds):
             assert socket.recv() == request, f"round {number} over {address}"
 
 
+def free_port():
+    with socketlib.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listen(address):
+    """A socket that listens, and where: nng is not asked for port 0, as it would not say which."""
+    if not address.endswith(":0"):
+        return pynng.Rep0(listen=address, recv_max_size=0), address
+    for _ in range(100):
+        free = f"{address[:-1]}{free_port()}"
+        with contextlib.suppress(pynng.exceptions.AddressInUse):
+            return pynng.Rep0(listen=free, recv_max_size=0), free
+    raise AssertionError("no port is free")
+
+
 def answer(address):
-    socket = pynng.Rep0(listen=address, recv_max_size=0)
+    socket, address = listen(address)
 
     def run():
         with contextlib.suppress(pynng.exceptions.Closed):
@@ -49,7 +67,7 @@ def answer(address):
                 socket.send(socket.recv())
 
     threading.Thread(target=run, daemon=True).start()
-    return socket
+    return socket, address
 
 
 def run(*args):
@@ -57,22 +75,21 @@ def run(*args):
     assert done.returncode == 0 and done.stdout.startswith("ok "), (args, done)
 
 
-for listen in ["tcp://127.0.0.1:0", f"ipc://{WORK}/rounds.sock"]:
-    with example("rep", listen) as address:
+for place in ["tcp://127.0.0.1:0", f"ipc://{WORK}/rounds.sock"]:
+    with example("rep", place) as address:
         ask(address, ROUNDS)
-    print(f"ok: nng asks {ROUNDS} times over {listen.split(':')[0]}", flush=True)
+    print(f"ok: nng asks {ROUNDS} times over {place.split(':')[0]}", flush=True)
 
-for listen in ["tcp://127.0.0.1:47311", f"ipc://{WORK}/answers.sock"]:
-    socket = answer(listen)
-    run("req", listen, "--count", str(ROUNDS), "--contexts", "16")
+for place in ["tcp://127.0.0.1:0", f"ipc://{WORK}/answers.sock"]:
+    socket, address = answer(place)
+    run("req", address, "--count", str(ROUNDS), "--contexts", "16")
     for size in SIZES:
-        run("req", listen, "--count", "100", "--size", str(size))
+        run("req", address, "--count", "100", "--size", str(size))
     socket.close()
-    print(f"ok: nng answers {ROUNDS} times over {listen.split(':')[0]}", flush=True)
+    print(f"ok: nng answers {ROUNDS} times over {place.split(':')[0]}", flush=True)
 
 with contextlib.ExitStack() as stack:
-    far = "tcp://127.0.0.1:47312"
-    socket = answer(far)
+    socket, far = answer("tcp://127.0.0.1:0")
     near = stack.enter_context(example("rep", "tcp://127.0.0.1:0"))
     for hops in range(1, 8):
         far = stack.enter_context(example("device", "tcp://127.0.0.1:0", far))
