@@ -103,7 +103,8 @@ impl Peer {
     }
 
     /// Closes every session with it, and forgets to dial it again. What is under way has the
-    /// store's close timeout to finish.
+    /// store's close timeout to finish; messages that no session has taken yet resolve as
+    /// [`Disconnected`](SendError::Disconnected).
     ///
     /// # Cancel safety
     ///

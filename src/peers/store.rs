@@ -143,7 +143,8 @@ impl PeerStore {
     }
 
     /// The peer at an address, with a session: that which there is, or a new one. Any number of
-    /// callers make one dial.
+    /// callers make one dial. An address that the peer was not reached by before is dialled even
+    /// if there is a session with it, which the new one then replaces in good order.
     ///
     /// # Errors
     ///
