@@ -183,7 +183,7 @@ impl Core {
             empty_frames: Balance::new(limits.max_empty_frames),
             early_resets: RateLimit::new(limits.max_early_resets, limits.early_reset_interval),
             early_resets_sent: RateLimit::new(
-                limits.max_early_resets.div_ceil(3),
+                limits.max_early_resets.div_ceil(EARLY_RESETS_SHARE),
                 limits.early_reset_interval,
             ),
             pings: Pings::new(),
@@ -451,6 +451,10 @@ struct Receiving {
     slot: Slot,
     fin: bool,
 }
+
+/// Of the early resets that the peer counts as a flood, by its defaults ours, this side sends one
+/// in so many before it waits (`spec.md §9.2.5`).
+const EARLY_RESETS_SHARE: u32 = 3;
 
 /// What may be in flight of a stream that ends: ACK, credit, FIN, RST.
 const LATE_FRAMES: u64 = 4;

@@ -25,7 +25,7 @@ use self::shared::{List, Shared, State};
 use crate::{
     config::Config,
     error::{GoAwayCode, OpenError, PingError, SessionError, TryOpenError},
-    proto::{Core, Role, Stats},
+    proto::{Core, Role, Slot, Stats},
     runtime::Timer,
     stream::Stream,
 };
@@ -173,16 +173,7 @@ impl Session {
     /// Dropping the future opens nothing and gives its place in the queue to the next.
     pub async fn open(&self) -> Result<Stream, OpenError> {
         let shared = &self.handle.shared;
-        let opened = shared.wait(List::Open, |state| {
-            let result = match state.core.open() {
-                Ok(slot) => Ok(slot),
-                Err(TryOpenError::AckBacklogFull | TryOpenError::TooManyStreams) => return None,
-                Err(TryOpenError::Open(error)) => Err(error),
-            };
-            // There may be room for more, or the same error for all.
-            state.wake_openers();
-            Some(result)
-        });
+        let opened = shared.wait(List::Open, open);
         opened.await.map(|slot| Stream::new(shared.clone(), slot))
     }
 
@@ -199,21 +190,14 @@ impl Session {
     ) -> Result<(Stream, Result<bool, crate::StreamError>), OpenError> {
         let shared = &self.handle.shared;
         let opened = shared.wait(List::Open, |state| {
-            let slot = match state.core.open() {
-                Ok(slot) => slot,
-                Err(TryOpenError::AckBacklogFull | TryOpenError::TooManyStreams) => return None,
-                Err(TryOpenError::Open(error)) => {
-                    state.wake_openers();
-                    return Some(Err(error));
+            let opened = open(state)?;
+            Some(opened.map(|slot| {
+                state.core.be_patient(slot);
+                if let Some(at) = read_until {
+                    state.core.add_deadline(slot, crate::proto::Direction::Read, at);
                 }
-            };
-            state.core.be_patient(slot);
-            if let Some(at) = read_until {
-                state.core.add_deadline(slot, crate::proto::Direction::Read, at);
-            }
-            let staged = state.core.stage(slot, head, body, finish);
-            state.wake_openers();
-            Some(Ok((slot, staged)))
+                (slot, state.core.stage(slot, head, body, finish))
+            }))
         });
         opened.await.map(|(slot, staged)| (Stream::new(shared.clone(), slot), staged))
     }
@@ -419,6 +403,18 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         self.session.handle.shared.stop_waiting(List::Accept, self.key);
     }
+}
+
+/// `None` while there is no room.
+fn open(state: &mut State) -> Option<Result<Slot, OpenError>> {
+    let opened = match state.core.open() {
+        Ok(slot) => Ok(slot),
+        Err(TryOpenError::AckBacklogFull | TryOpenError::TooManyStreams) => return None,
+        Err(TryOpenError::Open(error)) => Err(error),
+    };
+    // There may be room for more, or the same error for all.
+    state.wake_openers();
+    Some(opened)
 }
 
 fn accept(shared: &Arc<Shared>, state: &mut State) -> Option<Option<Stream>> {

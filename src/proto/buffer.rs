@@ -90,12 +90,12 @@ impl Buffers {
         wanted - out.len()
     }
 
-    /// Hands over the oldest chunk, or the first `max` bytes of it.
     /// How many bytes lie in one piece at the front.
     pub(super) fn front_len(&self, queue: ChunkQueue) -> usize {
         self.nodes.get(queue.head as usize).map_or(0, |node| node.chunk.as_slice().len())
     }
 
+    /// Hands over the oldest chunk, or the first `max` bytes of it.
     pub(super) fn read_chunk(&mut self, queue: &mut ChunkQueue, max: usize) -> Bytes {
         if queue.is_empty() || max == 0 {
             return Bytes::new();

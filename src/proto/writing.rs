@@ -14,9 +14,8 @@ impl Core {
     /// Copies bytes into the staging buffer, as many as window and turn allow.
     pub fn write(&mut self, slot: Slot, bytes: &[u8]) -> Result<Written, StreamError> {
         let Some(room) = self.room(slot, bytes.len())? else { return Ok(Written::Blocked) };
-        let len = bytes.len().min(room);
-        self.stage_copy(slot, &bytes[..len]);
-        Ok(Written::Bytes(len))
+        self.stage_copy(slot, &bytes[..room.len], room.ahead);
+        Ok(Written::Bytes(room.len))
     }
 
     /// Moves bytes from the front of `chunk` into staging, large ones without copying.
@@ -29,10 +28,10 @@ impl Core {
                 room => room?,
             };
             let Some(room) = room else { break };
-            let part = chunk.split_to(chunk.len().min(room));
+            let part = chunk.split_to(room.len);
             total += part.len();
             if part.len() < MIN_SPLICE {
-                self.stage_copy(slot, &part);
+                self.stage_copy(slot, &part, room.ahead);
             } else {
                 self.stage_splice(slot, part);
             }
@@ -94,8 +93,9 @@ impl Core {
         }
     }
 
-    /// How many bytes may be staged now. `None`: the stream waits, for its window or its turn.
-    fn room(&mut self, slot: Slot, wanted: usize) -> Result<Option<usize>, StreamError> {
+    /// How many of the `wanted` bytes may be staged now. `None`: the stream waits, for its window
+    /// or its turn.
+    fn room(&mut self, slot: Slot, wanted: usize) -> Result<Option<Room>, StreamError> {
         let entry = &mut self.streams[slot];
         if entry.state == State::Reset {
             return Err(self.stream_error(slot));
@@ -104,11 +104,11 @@ impl Core {
             return Err(StreamError::Finished);
         }
         if wanted == 0 {
-            return Ok(Some(0));
+            return Ok(Some(Room { len: 0, ahead: false }));
         }
         let window = entry.send.available();
         if wanted <= window && self.overtakes(slot, wanted) {
-            return Ok(Some(wanted));
+            return Ok(Some(Room { len: wanted, ahead: true }));
         }
         let entry = &mut self.streams[slot];
         let has_room = self.staging.data_len() < self.staging_limit;
@@ -118,7 +118,7 @@ impl Core {
             // Whole frames, even if the last goes beyond the limit: a sliver of one costs a
             // header, a write and a wake of its own.
             let most = (self.limits.max_frame as usize).min(self.staging_limit);
-            return Ok(Some(wanted.min(window).min(most)));
+            return Ok(Some(Room { len: wanted.min(window).min(most), ahead: false }));
         }
         if entry.marks.any(Marks::WRITE_EXPIRED) {
             return Err(StreamError::TimedOut);
@@ -139,14 +139,14 @@ impl Core {
             && self.staging.data_len() > MIN_OVERTAKEN
             && entry.staged_in != self.batch
             && !entry.marks.any(Marks::OWES_SYN)
-            && self.staging.overtaking() + len <= self.staging_limit / 16
+            && self.staging.overtaking() + len <= self.staging_limit / OVERTAKING_SHARE
     }
 
-    fn stage_copy(&mut self, slot: Slot, bytes: &[u8]) {
+    fn stage_copy(&mut self, slot: Slot, bytes: &[u8], ahead: bool) {
         if bytes.is_empty() {
             return;
         }
-        if self.overtakes(slot, bytes.len()) {
+        if ahead {
             let (id, flags) = self.data_header(slot);
             self.staging.lead_data(id, flags, bytes);
             return self.note_staged(slot, bytes.len());
@@ -250,6 +250,16 @@ const MIN_STAGING_LIMIT: usize = 16 << 10;
 
 /// A batch that the IO takes longer for halves the limit.
 const SLOW_BATCH: Duration = Duration::from_millis(50);
+
+/// What a write may stage.
+struct Room {
+    len: usize,
+    /// Ahead of what is staged, instead of behind it.
+    ahead: bool,
+}
+
+/// The part of the staging limit that may overtake in one batch.
+const OVERTAKING_SHARE: usize = 16;
 
 /// The longest write that overtakes.
 const MAX_OVERTAKING: usize = 1 << 10;

@@ -101,17 +101,7 @@ impl Shared {
         poll: impl FnOnce(&mut State) -> Option<R>,
     ) -> Poll<R> {
         self.with(|state| {
-            // A newcomer who took the place that another was woken for would have that one wait
-            // for ever. Who gets his turn hands it on, the end of the session included.
-            let room = match list {
-                List::Open => state.core.room_to_open(),
-                _ => usize::MAX,
-            };
-            let first = state.lists.get_mut(list).may_look(*key, room);
-            let found = match first || !matches!(list, List::Open) {
-                true => poll(state),
-                false => None,
-            };
+            let found = if state.may_look(list, *key) { poll(state) } else { None };
             match found {
                 Some(result) => {
                     if let Some(key) = key.take() {
@@ -137,10 +127,7 @@ impl Shared {
         let Some(key) = key else { return };
         self.with(|state| match state.lists.get_mut(list).remove(key) {
             Some(waker) => state.let_go(Some(waker)),
-            None => {
-                state.lists.get_mut(list).decline();
-                state.wake_next(list);
-            }
+            None => state.wake_next(list),
         });
     }
 }
@@ -247,11 +234,23 @@ impl State {
         self.wake_one(List::Ping);
     }
 
+    /// Streams are opened in turn: a newcomer who took the place that another was woken for would
+    /// have that one wait for ever. Elsewhere whoever looks takes what there is.
+    fn may_look(&mut self, list: List, key: Option<u64>) -> bool {
+        match list {
+            List::Open => self.lists.open.may_look(key, self.core.room_to_open()),
+            List::Accept | List::Ping | List::End => true,
+        }
+    }
+
     /// One who was woken made no use of it.
     fn wake_next(&mut self, list: List) {
         match list {
-            List::Open => self.wake_openers(),
-            list => self.wake_one(list),
+            List::Open => {
+                self.lists.open.decline();
+                self.wake_openers();
+            }
+            List::Accept | List::Ping | List::End => self.wake_one(list),
         }
     }
 
@@ -262,7 +261,7 @@ impl State {
         while self.lists.open.offered() < room
             && let Some(waker) = self.lists.open.pop()
         {
-            self.released.push_back(waker);
+            self.let_go(Some(waker));
         }
         self.core.expect_openers(!self.lists.open.is_empty());
     }
