@@ -21,9 +21,9 @@ use std::{
     time::Duration,
 };
 
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use trunkline::{
-    Config, ConfigBuilder, ResetCode, Session, SessionError, StreamError,
+    Config, ConfigBuilder, ResetCode, Session, SessionError, Stream, StreamError,
     runtime::{ManualTimer, Timer},
     transport::memory::{self, Duplex},
 };
@@ -520,4 +520,14 @@ pub const CANCELLED: StreamError = StreamError::Reset(ResetCode::CANCELLED);
 /// The error of a stream whose session ended.
 pub const fn session_ended(error: SessionError) -> StreamError {
     StreamError::Session(error)
+}
+
+/// A stream of each side, joined; the client has written one byte, which was read.
+pub async fn joined(client: &Session, server: &Session) -> (Stream, Stream) {
+    let mut near = client.open().await.unwrap();
+    near.write_all(b"!").await.unwrap();
+    let mut far = server.accept().await.unwrap();
+    let mut first = [0];
+    far.read_exact(&mut first).await.unwrap();
+    (near, far)
 }
