@@ -1,44 +1,22 @@
 //! Peers that mean harm, and peers that are merely strange: what they cost, and how it ends.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/heap.rs"]
+mod heap;
 #[path = "support/sim.rs"]
 mod sim;
 
-use std::{
-    alloc::System,
-    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use heap::{alone, beside, in_use};
 use sim::{Lone, Path, Rng, Sim, scaled, thorough};
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use trunkline::{
     Config, Flood, GoAwayCode, ResetCode, Role, SessionError, StreamError, StreamId, TryOpenError,
     Violation,
     frame::{Flags, Header, Kind},
     proto::{Event, Half, Read, Slot, Written},
 };
-
-#[global_allocator]
-static MEMORY: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-/// Who measures memory wants to be alone; all others run side by side.
-static TURN: RwLock<()> = RwLock::new(());
-
-fn beside() -> RwLockReadGuard<'static, ()> {
-    TURN.read().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn alone() -> RwLockWriteGuard<'static, ()> {
-    TURN.write().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Bytes allocated and not freed.
-fn in_use() -> i64 {
-    let stats = MEMORY.stats();
-    stats.bytes_allocated as i64 - stats.bytes_deallocated as i64
-}
 
 const WINDOW: u32 = 262_144;
 const KIB: i64 = 1 << 10;

@@ -1,22 +1,15 @@
 //! What an idle stream costs in memory. One test, since it counts what the process allocates.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/heap.rs"]
+mod heap;
 mod support;
 
-use std::{alloc::System, time::Duration};
+use std::time::Duration;
 
 use futures::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, FutureExt};
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use heap::in_use;
 use support::{Sim, count};
-
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-/// Bytes on the heap at this moment.
-fn held() -> i64 {
-    let stats = ALLOCATOR.stats();
-    stats.bytes_allocated as i64 - stats.bytes_deallocated as i64
-}
 
 #[test]
 fn an_idle_stream_holds_at_most_256_bytes_on_each_side() {
@@ -30,10 +23,10 @@ fn an_idle_stream_holds_at_most_256_bytes_on_each_side() {
         .build()
         .unwrap();
     let (client, server) = sim.pair_with(1 << 16, config.clone(), config);
-    let without_handles = held();
+    let without_handles = in_use();
     let mut near = Vec::with_capacity(streams);
     let mut far = Vec::with_capacity(streams);
-    let before = held();
+    let before = in_use();
     while near.len() < streams {
         for _ in 0..200 {
             near.push(client.try_open().unwrap());
@@ -46,7 +39,7 @@ fn an_idle_stream_holds_at_most_256_bytes_on_each_side() {
     }
     assert_eq!((near.len(), far.len()), (streams, streams));
     sim.advance(Duration::from_secs(120));
-    let after = held();
+    let after = in_use();
     let each = (after - before) / (2 * streams as i64);
     println!("{each} bytes per idle stream and side, {streams} streams");
     assert!(each <= 256, "{each} bytes per idle stream and side");
@@ -57,13 +50,13 @@ fn an_idle_stream_holds_at_most_256_bytes_on_each_side() {
         far.write_all(&[1; 100]).now_or_never();
     }
     sim.settle();
-    let full = held();
+    let full = in_use();
     let mut buffer = [0; 100];
     for stream in near.iter_mut().chain(&mut far) {
         let _ = stream.read(&mut buffer).now_or_never();
     }
     sim.advance(Duration::from_secs(200));
-    let each = (held() - before) / (2 * streams as i64);
+    let each = (in_use() - before) / (2 * streams as i64);
     println!("{each} bytes after a message each way, {full} in all while unread");
     assert!(each <= 256, "{each} bytes per stream and side after a message");
 
@@ -77,13 +70,13 @@ fn an_idle_stream_holds_at_most_256_bytes_on_each_side() {
         }
     }
     sim.advance(Duration::from_secs(200));
-    let each = (held() - before) / (2 * streams as i64);
+    let each = (in_use() - before) / (2 * streams as i64);
     println!("{each} bytes after 100 of them consumed a buffer in place");
     assert!(each <= 256, "{each} bytes per stream and side after fill_buf");
 
     drop((near, far));
     sim.advance(Duration::from_secs(200));
-    let left = held() - without_handles;
+    let left = in_use() - without_handles;
     println!("{left} bytes when all are gone");
     // spec.md §5.6.4: the tables go too.
     assert!(left < 300_000, "{left} bytes held by sessions without a stream");

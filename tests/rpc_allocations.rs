@@ -4,23 +4,23 @@
 
 #[path = "support/calls.rs"]
 mod calls;
+#[path = "support/heap.rs"]
+mod heap;
 mod support;
 
-use std::{alloc::System, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use calls::{World, echo};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use heap::MEMORY;
+use stats_alloc::Region;
 use trunkline::{
     Config, Session,
     rpc::{Client, Router, Server},
     runtime::Runtime,
     transport::memory,
 };
-
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 #[tokio::test]
 async fn calls_take_few_allocations_and_use_large_buffers_again() {
@@ -43,7 +43,7 @@ async fn small_calls() {
     let body = Bytes::from_static(&[7; 64]);
     for in_flight in [1, 64] {
         run(&client, &body, in_flight, 2_000).await;
-        let region = Region::new(ALLOCATOR);
+        let region = Region::new(MEMORY);
         let calls = 10_000;
         run(&client, &body, in_flight, calls).await;
         let change = region.change();
@@ -65,14 +65,14 @@ fn large_calls() {
         world.sim.run(async move { run(&client, &Bytes::from(vec![7; 65_536]), 8, calls).await });
     };
     calls(&mut world, 100);
-    let region = Region::new(ALLOCATOR);
+    let region = Region::new(MEMORY);
     calls(&mut world, 1_000);
     let change = region.change();
     let each = (change.bytes_allocated as i64 + change.bytes_reallocated as i64) / 1_000;
     println!("{each} bytes allocated a call of 64 KiB");
     assert!(each < 48_000, "{each} bytes allocated a call of 64 KiB");
     // A session that has fallen idle gives them back.
-    let region = Region::new(ALLOCATOR);
+    let region = Region::new(MEMORY);
     world.sim.advance(Duration::from_secs(15));
     let change = region.change();
     let freed = change.bytes_deallocated as i64 - change.bytes_allocated as i64;

@@ -4,12 +4,13 @@
 
 #[path = "support/calls.rs"]
 mod calls;
+#[path = "support/heap.rs"]
+mod heap;
 mod support;
 
 use std::{
-    alloc::System,
     sync::{
-        Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use calls::{World, echo, say};
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, future::join_all, stream};
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use heap::{alone, beside, in_use};
 use support::{ACK, DATA, FIN, RST, Raw, SYN, WINDOW, count, data, header};
 use trunkline::{
     Dispatcher, Protocol, ResetCode, Session, Stream, StreamError,
@@ -30,26 +31,6 @@ use trunkline::{
         wire::{RequestHead, ResponseHead},
     },
 };
-
-#[global_allocator]
-static MEMORY: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-/// Who measures memory wants to be alone; all others run side by side.
-static TURN: RwLock<()> = RwLock::new(());
-
-fn beside() -> RwLockReadGuard<'static, ()> {
-    TURN.read().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn alone() -> RwLockWriteGuard<'static, ()> {
-    TURN.write().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Bytes allocated and not freed.
-fn in_use() -> i64 {
-    let stats = MEMORY.stats();
-    stats.bytes_allocated as i64 - stats.bytes_deallocated as i64
-}
 
 /// A server of `Echo`, and of `Slow.Look`, which answers with how much time is left.
 struct Victim {

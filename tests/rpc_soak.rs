@@ -4,28 +4,22 @@
 
 #[path = "support/calls.rs"]
 mod calls;
+#[path = "support/heap.rs"]
+mod heap;
 mod support;
 
-use std::{alloc::System, cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use calls::{World, echo};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use heap::in_use;
 use support::{Random, count, pause};
 use trunkline::{
     GoAwayCode, Session,
     rpc::{Client, Code, Router, Server, Status},
     transport::memory,
 };
-
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-fn held() -> i64 {
-    let stats = ALLOCATOR.stats();
-    stats.bytes_allocated as i64 - stats.bytes_deallocated as i64
-}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
@@ -59,11 +53,11 @@ fn calls_by_the_million_leave_nothing_behind() {
         drop((near, far));
         world.sim.settle();
         if round == 2 {
-            settled = held();
+            settled = in_use();
         }
     }
     let tally = *tally.borrow();
-    println!("{tally:?}, {:?}, heap {:+} bytes", server.stats(), held() - settled);
+    println!("{tally:?}, {:?}, heap {:+} bytes", server.stats(), in_use() - settled);
     let all = tally.good + tally.failed + tally.panicked + tally.dropped + tally.lost + tally.late;
     assert_eq!(all, rounds * each, "every call has an answer, once");
     assert!(tally.good > all / 2 && tally.failed > 0 && tally.panicked > 0 && tally.dropped > 0);
@@ -71,9 +65,9 @@ fn calls_by_the_million_leave_nothing_behind() {
     assert!(tally.lost < all / 30, "only the cuts lose calls");
     // The simulation itself keeps a few bytes per task.
     assert!(
-        held() - settled < 100_000,
+        in_use() - settled < 100_000,
         "{} bytes more than after the third round",
-        held() - settled
+        in_use() - settled
     );
 }
 

@@ -1,12 +1,13 @@
 //! Long runs leave nothing behind: no memory, pipe, context or task.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/heap.rs"]
+mod heap;
 mod sp_support;
 
 use std::{
-    alloc::System,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -14,32 +15,20 @@ use std::{
 
 use bytes::Bytes;
 use futures::FutureExt;
+use heap::{alone, in_use};
 use sp_support::{
     count, counting, defaults, echo, ms, options, raw_rep, raw_req, rep, req, run, settle, words,
 };
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use trunkline::{
     sp::{ContextError, Message, Pipe, RepSocket, ReqSocket},
     transport::Transports,
 };
 
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-/// One test at a time, since they count what the process holds.
-static TURN: Mutex<()> = Mutex::new(());
-
 const ADDRESS: &str = "memory://soak";
-
-/// Bytes on the heap at this moment.
-fn held() -> i64 {
-    let stats = ALLOCATOR.stats();
-    stats.bytes_allocated as i64 - stats.bytes_deallocated as i64
-}
 
 #[test]
 fn a_hundred_thousand_rounds_with_cuts_leave_nothing_behind() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = alone();
     run(async {
         let transports = Transports::default();
         let (at_server, at_client): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
@@ -64,8 +53,8 @@ fn a_hundred_thousand_rounds_with_cuts_leave_nothing_behind() {
             assert!(now.0 <= limits.0 + 2 && now.1 <= limits.1 + 1, "{now:?} after {limits:?}");
             // The first rounds find the size of everything.
             if round % 100 == 50 && round >= rounds / 4 {
-                let before = *memory.get_or_insert_with(held);
-                assert!(held() < before + (32 << 10), "{before} bytes, then {}", held());
+                let before = *memory.get_or_insert_with(in_use);
+                assert!(in_use() < before + (32 << 10), "{before} bytes, then {}", in_use());
             }
         }
         assert!(client.pipes().len() <= 1 && server.pipes().len() <= 1);
@@ -105,7 +94,7 @@ async fn cut_and_ask(client: &ReqSocket, server: &RepSocket, cut: u64, body: &By
 
 #[test]
 fn deadlines_do_not_outlive_those_who_set_them() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = alone();
     run(async {
         let transports = Transports::default();
         let hour = Some(Duration::from_secs(3_600));
@@ -130,8 +119,8 @@ fn deadlines_do_not_outlive_those_who_set_them() {
             // Nobody comes.
             assert!(back.recv_message().now_or_never().is_none());
             if round >= 500 {
-                let before = *memory.get_or_insert_with(held);
-                assert!(held() < before + (32 << 10), "{before} bytes, then {}", held());
+                let before = *memory.get_or_insert_with(in_use);
+                assert!(in_use() < before + (32 << 10), "{before} bytes, then {}", in_use());
             }
         }
     });
