@@ -130,6 +130,8 @@ pub struct Core {
     line: VecDeque<Slot>,
     acks: Vec<Slot>,
     ack_due: Option<Instant>,
+    /// Many are owed, and whoever could answer had the time to.
+    acks_had_a_turn: bool,
     flush_waiters: Vec<Slot>,
     refusals: VecDeque<(StreamId, ResetCode)>,
     go_away: Option<GoAwayCode>,
@@ -200,6 +202,7 @@ impl Core {
             line: VecDeque::new(),
             acks: Vec::new(),
             ack_due: None,
+            acks_had_a_turn: false,
             flush_waiters: Vec::new(),
             refusals: VecDeque::new(),
             go_away: None,

@@ -123,12 +123,15 @@ impl Core {
             marks.set(Marks::IN_ACKS);
             self.acks.push(slot);
         }
-        let many = self.acks.len() >= (self.limits.accept_backlog / 4).max(1);
-        if many || !self.timed || self.limits.ack_delay.is_zero() {
+        if !self.timed || self.limits.ack_delay.is_zero() {
             self.send_acks();
         } else {
-            self.wants_driver |= self.ack_due.is_none();
+            self.wants_driver |= self.ack_due.is_none() || self.owes_many_acks();
         }
+    }
+
+    pub(super) fn owes_many_acks(&self) -> bool {
+        self.acks.len() >= (self.limits.accept_backlog / 4).max(1)
     }
 
     /// What has found no frame to ride on by now may wait for one a little longer.
@@ -136,6 +139,23 @@ impl Core {
         if self.acks.is_empty() || self.ack_due.is_some() {
             return;
         }
+        self.keep_owed_acks();
+        if !self.acks.is_empty() {
+            self.ack_due = Some(now + self.limits.ack_delay);
+        }
+    }
+
+    /// So many do not wait longer than those who were just handed their streams take to answer.
+    pub(super) fn send_many_acks(&mut self) {
+        if std::mem::take(&mut self.acks_had_a_turn) {
+            self.keep_owed_acks();
+            if self.owes_many_acks() {
+                self.send_acks();
+            }
+        }
+    }
+
+    fn keep_owed_acks(&mut self) {
         self.acks.retain(|&slot| {
             let owes = self.streams.get(slot).is_some_and(|e| e.marks.any(Marks::OWES_ACK));
             if !owes {
@@ -143,9 +163,6 @@ impl Core {
             }
             owes
         });
-        if !self.acks.is_empty() {
-            self.ack_due = Some(now + self.limits.ack_delay);
-        }
     }
 
     /// Every ACK that has found no frame to ride on gets one of its own.

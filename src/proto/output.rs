@@ -32,6 +32,7 @@ impl Core {
             return None;
         }
         self.stage_pings(now);
+        self.send_many_acks();
         self.stage_owed(now);
         self.arm_acks(now);
         self.finish_if_drained(now);
@@ -52,6 +53,7 @@ impl Core {
         if self.staging.is_empty() {
             // Turns given out and not used lapse: the next in line must not wait for them.
             self.grant_turns();
+            self.acks_had_a_turn = self.owes_many_acks();
             return None;
         }
         self.batch_taken = Some((now, self.staging.len()));
@@ -76,6 +78,7 @@ impl Core {
             || !self.owed.is_empty()
             || !self.line.is_empty()
             || !self.refusals.is_empty()
+            || self.acks_had_a_turn
             || self.pings.has_output()
             || self.go_away.is_some()
     }

@@ -287,7 +287,7 @@ fn an_ack_that_found_a_frame_is_done_with() {
     wire.expect(&[update(3, ACK, 0)]);
 }
 
-// spec.md §4.3.3: a quarter of the backlog goes at once.
+// spec.md §4.3.3: a quarter of the backlog waits no longer than it takes to answer.
 #[test]
 fn many_acks_do_not_wait() {
     let mut wire = Wire::new(Role::Server, |builder| builder.accept_backlog(16));
@@ -299,7 +299,27 @@ fn many_acks_do_not_wait() {
         wire.expect(&[]);
     }
     wire.accept();
+    wire.expect(&[]);
+    assert!(wire.core.has_output(), "the driver comes back at once");
     wire.expect(&[1, 3, 5, 7].map(|id| update(id, ACK, 0)));
+    assert!(!wire.core.has_output());
+}
+
+// spec.md §4.3.3: who answers at once is not acknowledged twice, however many they are.
+#[test]
+fn many_acks_ride_on_answers() {
+    let mut wire = Wire::new(Role::Server, |builder| builder.accept_backlog(16));
+    let slots = [1, 3, 5, 7].map(|id| {
+        wire.feed(&[update(id, SYN, 0)]);
+        wire.accept()
+    });
+    wire.expect(&[]);
+    for slot in slots {
+        wire.write(slot, b"yo");
+    }
+    wire.expect(&[1, 3, 5, 7].map(|id| data(id, ACK, "yo")));
+    wire.expect(&[]);
+    assert!(!wire.core.has_output());
 }
 
 // spec.md §4.3.3: without a timer nothing can wait.
