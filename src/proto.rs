@@ -338,11 +338,15 @@ impl Core {
     }
 
     /// The peer knows the stream, or it is gone: its place in the ack backlog is free.
+    #[inline]
     fn release_permit(&mut self, slot: Slot) {
-        let marks = &mut self.streams[slot].marks;
-        if !marks.any(Marks::OPEN_TIMER.with(Marks::UNACKED)) {
-            return;
+        if self.streams[slot].marks.any(Marks::OPEN_TIMER.with(Marks::UNACKED)) {
+            self.take_permit(slot);
         }
+    }
+
+    fn take_permit(&mut self, slot: Slot) {
+        let marks = &mut self.streams[slot].marks;
         if marks.take(Marks::OPEN_TIMER) {
             self.deadlines.cancelled();
         }
@@ -364,12 +368,16 @@ impl Core {
 
     /// A stream counts while it is live, and after that while it holds unread bytes
     /// (`spec.md §4.4.4`); its window takes from the budget only while it is live (`§5.6.2`).
+    #[inline]
     fn uncount_if_done(&mut self, slot: Slot) {
-        let entry = &mut self.streams[slot];
-        let live = !entry.state.is_terminal() || entry.marks.any(Marks::OWES);
-        if live || !entry.marks.any(Marks::COUNTED) {
-            return;
+        let entry = &self.streams[slot];
+        if entry.marks.any(Marks::COUNTED) && entry.state.is_terminal() && !entry.marks.any(Marks::OWES) {
+            self.uncount(slot);
         }
+    }
+
+    fn uncount(&mut self, slot: Slot) {
+        let entry = &mut self.streams[slot];
         self.extra_credit -= entry.recv.give_back();
         if !entry.chunks.is_empty() {
             return;
@@ -394,7 +402,6 @@ impl Core {
         self.unlink(slot);
         self.drop_chunks(slot);
         self.stop_receiving(slot);
-        self.uncount_if_done(slot);
         for direction in [Direction::Read, Direction::Write] {
             if self.user_deadlines.take(slot, direction) {
                 self.deadlines.cancelled();

@@ -204,6 +204,7 @@ impl Streams {
     pub(super) fn remove(&mut self, slot: Slot) {
         let entry = &mut self.entries[slot.index()];
         debug_assert!(entry.chunks.is_empty(), "bytes of a forgotten stream");
+        debug_assert!(!entry.marks.any(Marks::COUNTED), "a forgotten stream that still counts");
         entry.marks = Marks(entry.marks.0 & Marks::LISTS.0);
         entry.id = self.free;
         self.free = slot.0;
@@ -212,6 +213,8 @@ impl Streams {
 
     pub(super) fn link(&mut self, id: u32, slot: Slot) {
         self.ids.insert(self.key(id), slot.0);
+        // Its next frame often follows its first.
+        self.last = (id, slot.0);
     }
 
     /// Later frames for `id` find no stream.
