@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use crate::config::READ_BUFFER;
 
@@ -32,7 +32,7 @@ pub(super) struct Buffers {
     free: u32,
     used: usize,
     /// Emptied copy chunks, by size class.
-    spare: [Vec<BytesMut>; CLASSES.len()],
+    spare: [Vec<Vec<u8>>; CLASSES.len()],
 }
 
 impl Buffers {
@@ -51,23 +51,18 @@ impl Buffers {
 
     fn push_copy(&mut self, queue: &mut ChunkQueue, mut body: &[u8]) {
         let mut class = 0;
-        if let Some(Chunk::Copied(tail)) = self.last(*queue) {
-            let fits = body.len().min(tail.capacity() - tail.len());
-            tail.extend_from_slice(&body[..fits]);
-            body = &body[fits..];
+        if let Some(Chunk::Copied { bytes: tail, .. }) = self.last(*queue) {
+            body = fill(tail, body);
             class = 1;
         }
         while !body.is_empty() {
             let enough = CLASSES.iter().position(|size| *size >= body.len());
             let class_of_body = enough.unwrap_or(CLASSES.len() - 1).max(class);
             let spare = self.spare[class_of_body].pop();
-            let mut chunk =
-                spare.unwrap_or_else(|| BytesMut::with_capacity(CLASSES[class_of_body]));
-            let fits = body.len().min(chunk.capacity());
-            chunk.extend_from_slice(&body[..fits]);
-            body = &body[fits..];
+            let mut bytes = spare.unwrap_or_else(|| Vec::with_capacity(CLASSES[class_of_body]));
+            body = fill(&mut bytes, body);
             class = 1;
-            self.append(queue, Chunk::Copied(chunk));
+            self.append(queue, Chunk::Copied { bytes, at: 0 });
         }
     }
 
@@ -106,10 +101,7 @@ impl Buffers {
         }
         let taken = mem::replace(chunk, Chunk::Shared(Bytes::new()));
         self.pop(queue);
-        match taken {
-            Chunk::Shared(bytes) => bytes,
-            Chunk::Copied(bytes) => bytes.freeze(),
-        }
+        taken.freeze()
     }
 
     /// Drops all chunks of a stream; returns how many bytes that were.
@@ -168,19 +160,21 @@ impl Buffers {
             self.nodes = Vec::new();
             self.free = NIL;
         }
-        if let Chunk::Copied(mut bytes) = chunk {
+        if let Chunk::Copied { mut bytes, .. } = chunk
+            && let Some(class) = CLASSES.iter().position(|size| bytes.capacity() == *size)
+            && self.spare[class].len() < SPARE[class]
+        {
             bytes.clear();
-            // Take the whole allocation back, also what `advance` and `split_to` cut off.
-            let class = CLASSES
-                .iter()
-                .position(|size| bytes.try_reclaim(*size) && bytes.capacity() == *size);
-            if let Some(class) = class
-                && self.spare[class].len() < SPARE[class]
-            {
-                self.spare[class].push(bytes);
-            }
+            self.spare[class].push(bytes);
         }
     }
+}
+
+/// Copies what there is room for; returns the rest.
+fn fill<'a>(bytes: &mut Vec<u8>, body: &'a [u8]) -> &'a [u8] {
+    let (fits, rest) = body.split_at(body.len().min(bytes.capacity() - bytes.len()));
+    bytes.extend_from_slice(fits);
+    rest
 }
 
 const NIL: u32 = u32::MAX;
@@ -208,28 +202,44 @@ struct Node {
 #[derive(Debug)]
 enum Chunk {
     Shared(Bytes),
-    Copied(BytesMut),
+    Copied {
+        bytes: Vec<u8>,
+        /// So many of them are read.
+        at: usize,
+    },
 }
 
 impl Chunk {
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Shared(bytes) => bytes,
-            Self::Copied(bytes) => bytes,
+            Self::Copied { bytes, at } => &bytes[*at..],
         }
     }
 
     fn advance(&mut self, len: usize) {
         match self {
             Self::Shared(bytes) => bytes.advance(len),
-            Self::Copied(bytes) => bytes.advance(len),
+            Self::Copied { at, .. } => *at += len,
         }
     }
 
-    fn split_to(&mut self, len: usize) -> Bytes {
+    fn freeze(self) -> Bytes {
         match self {
-            Self::Shared(bytes) => bytes.split_to(len),
-            Self::Copied(bytes) => bytes.split_to(len).freeze(),
+            Self::Shared(bytes) => bytes,
+            Self::Copied { bytes, at } => {
+                let mut bytes = Bytes::from(bytes);
+                bytes.advance(at);
+                bytes
+            }
         }
+    }
+
+    /// Its first bytes, fewer than it has. What is left is no longer written to.
+    fn split_to(&mut self, len: usize) -> Bytes {
+        let mut bytes = mem::replace(self, Self::Shared(Bytes::new())).freeze();
+        let front = bytes.split_to(len);
+        *self = Self::Shared(bytes);
+        front
     }
 }
