@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::task::JoinSet;
 
 use crate::mux::{Mux, Shape};
@@ -88,11 +89,12 @@ impl Plan {
 
 /// Runs a stream's task, and reports its failure.
 fn detach(task: impl Future<Output = io::Result<()>> + Send + 'static) {
-    tokio::spawn(async move {
-        if let Err(error) = task.await {
+    // Not an async block: that has room for the task twice, and every stream would pay for the copies.
+    tokio::spawn(task.map(|ended| {
+        if let Err(error) = ended {
             stage::report_failure("stream of the server", &error);
         }
-    });
+    }));
 }
 
 /// Waits for every task, or for the first failure.

@@ -48,9 +48,11 @@ async fn call(mut pipe: impl Pipe, question: &Bytes) -> io::Result<()> {
 }
 
 /// Reads a question to its end and answers it.
-pub(super) async fn answer(mut pipe: impl Pipe) -> io::Result<()> {
-    expect_small(&mut pipe).await?;
-    pipe.send_last(&ANSWER).await
+pub(super) fn answer(mut pipe: impl Pipe) -> impl Future<Output = io::Result<()>> + Send {
+    async move {
+        expect_small(&mut pipe).await?;
+        pipe.send_last(&ANSWER).await
+    }
 }
 
 async fn expect_small(pipe: &mut impl Pipe) -> io::Result<()> {
