@@ -4,18 +4,16 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::{
-    AsyncRead, AsyncWrite, FutureExt,
+    FutureExt,
     future::{join_all, join3},
 };
 use futures_rustls::rustls::{
@@ -23,134 +21,69 @@ use futures_rustls::rustls::{
 };
 use trunkline::{
     Protocol,
-    peers::{Claim, ConnectError, Overflow, PeerId, PeerStore, Policy, RefusalCode},
+    peers::{Claim, ConnectError, Overflow, PeerStore, Policy, RefusalCode},
     rpc::{self, ClientBuilder, Fixed, Router, Server},
     runtime::Runtime,
     sp::{Options, RepSocket, ReqSocket},
-    transport::{
-        Address, Binding, Connecting, Connection, Connector, Io, Settings, Transport, Transports,
-        memory, tcp,
-    },
+    transport::{Transport, Transports, memory, tcp},
 };
 
+#[path = "support/peers.rs"]
+mod peers;
 #[path = "support/tls.rs"]
 mod tls;
+
+use peers::{
+    gates::{Gate, Over, Way, gated},
+    id, ms, pause, secs, soon,
+};
 
 /// What is done of each kind.
 const ROUNDS: usize = 10;
 
-/// Lets so many bytes pass on the first connection that is dialled, both ways together, and then
-/// breaks it.
-#[derive(Debug)]
-struct Fragile {
-    below: Arc<dyn Transport>,
-    budget: Budget,
-}
-
 /// How many bytes the next connection lets pass.
 type Budget = Arc<Mutex<Option<usize>>>;
 
-impl Transport for Fragile {
-    fn connector(&self, address: &Address, settings: &Settings) -> io::Result<Box<dyn Connector>> {
-        let inner = self.below.connector(address, settings)?.into();
-        Ok(Box::new(Dial { inner, budget: self.budget.clone() }))
-    }
-
-    fn bind(&self, address: &Address, settings: &Settings) -> Binding {
-        self.below.bind(address, settings)
-    }
-}
-
-struct Dial {
-    inner: Arc<dyn Connector>,
-    budget: Arc<Mutex<Option<usize>>>,
-}
-
-impl Connector for Dial {
-    fn connect(&self) -> Connecting {
-        let (inner, budget) = (self.inner.clone(), self.budget.clone());
+/// Lets so many bytes pass on the first connection that is dialled, both ways together, and then
+/// breaks it.
+fn fragile(below: Arc<dyn Transport>, budget: Budget) -> Over {
+    Over::new(below, move |_, below| {
+        let (below, budget) = (below.clone(), budget.clone());
         async move {
-            let connection = inner.connect().await?;
-            let budget = budget.lock().unwrap().take().unwrap_or(usize::MAX);
-            let remote = connection.remote_addr().cloned();
-            let certificate = connection.peer_evidence().cloned();
-            let certificate =
-                certificate.and_then(|it| it.downcast_ref::<tls::Certificate>().cloned());
-            let io = Breaking { io: Some(connection.into_io()), budget, reader: None };
-            let broken = Connection::new(io).remote(remote);
-            Ok(match certificate {
-                Some(certificate) => broken.evidence(certificate),
-                None => broken,
-            })
+            let connection = below.connect().await?;
+            let left = budget.lock().unwrap().take().unwrap_or(usize::MAX);
+            Ok(gated(connection, Breaking { left, reader: None }))
         }
         .boxed()
-    }
+    })
 }
 
 struct Breaking {
-    io: Option<Box<dyn Io>>,
-    budget: usize,
+    left: usize,
     reader: Option<Waker>,
 }
 
-impl Breaking {
-    fn spend(&mut self, len: usize) {
-        self.budget = self.budget.saturating_sub(len);
-        if self.budget == 0 {
-            self.io = None;
-            if let Some(reader) = self.reader.take() {
-                reader.wake();
-            }
-        }
-    }
-}
-
-impl AsyncRead for Breaking {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let Some(io) = &mut self.io else {
+impl Gate for Breaking {
+    fn poll_open(&mut self, way: Way, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.left == 0 {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        };
-        let read = Pin::new(io).poll_read(cx, buf);
-        match &read {
-            Poll::Ready(Ok(len)) => self.spend(*len),
-            _ => self.reader = Some(cx.waker().clone()),
         }
-        read
-    }
-}
-
-impl AsyncWrite for Breaking {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let most = buf.len().min(self.budget);
-        let Some(io) = &mut self.io else {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        };
-        let written = Pin::new(io).poll_write(cx, &buf[..most]);
-        if let Poll::Ready(Ok(len)) = &written {
-            self.spend(*len);
+        if way == Way::In {
+            self.reader = Some(cx.waker().clone());
         }
-        written
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Some(io) => Pin::new(io).poll_flush(cx),
-            None => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-        }
+    fn most(&self) -> usize {
+        self.left
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Some(io) => Pin::new(io).poll_close(cx),
-            None => Poll::Ready(Ok(())),
+    fn passed(&mut self, _: Way, len: usize) {
+        self.left = self.left.saturating_sub(len);
+        if self.left == 0
+            && let Some(reader) = self.reader.take()
+        {
+            reader.wake();
         }
     }
 }
@@ -183,7 +116,7 @@ fn store(
     server: &Server<Router>,
 ) -> PeerStore {
     let (server, tasks) = (server.clone(), runtime.clone());
-    PeerStore::builder(PeerId::new(name.to_owned()).unwrap(), runtime.clone(), network.clone())
+    PeerStore::builder(id(name), runtime.clone(), network.clone())
         .verify(by_certificate)
         .serve(move |peer, session, dispatcher| {
             let from = rpc::Connection { peer: Some(peer.id().to_string()), ..Default::default() };
@@ -260,7 +193,7 @@ impl World {
             .resolve(Fixed::new([address.clone()]))
             .build()
             .retries(0);
-        let patience = Some(Duration::from_secs(5));
+        let patience = Some(secs(5));
         let options = Options::builder().retry(None).recv_timeout(patience).send_timeout(patience);
         let req = ReqSocket::new(runtime, sockets(&ann), options.build().unwrap());
         let dialer = req.dialer(&format!("peer://{address}"), req.options()).unwrap();
@@ -292,8 +225,7 @@ impl World {
             messages
         };
         let all = join3(calls, requests, messages);
-        let (calls, requests, messages) =
-            tokio::time::timeout(Duration::from_secs(60), all).await.expect("something hangs");
+        let (calls, requests, messages) = soon(all).await;
         let mut outcome = Outcome::default();
         outcome.count(&calls);
         outcome.count(&requests);
@@ -313,14 +245,14 @@ impl World {
             req.close().await;
             rep.close().await;
             futures::join!(ann.shutdown(), bob.shutdown());
-            server.shutdown(Duration::from_secs(1)).await;
+            server.shutdown(secs(1)).await;
             replies.await.unwrap();
             drop(client);
             while running.load(Ordering::SeqCst) > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                pause(ms(1)).await;
             }
         };
-        let ended = tokio::time::timeout(Duration::from_secs(60), ending).await;
+        let ended = tokio::time::timeout(secs(60), ending).await;
         assert!(ended.is_ok(), "{} tasks still run", tasks.running.load(Ordering::SeqCst));
         assert_eq!((ann.stats(), bob.stats()), Default::default());
         assert_eq!((req.stats().pipes, rep.stats().pipes), (0, 0));
@@ -361,8 +293,8 @@ async fn everything_shares_a_session_and_survives_its_end_in_memory() {
     cut_everywhere(network, "memory://bob").await;
 }
 
-fn fragile_memory(budget: Budget) -> Fragile {
-    Fragile { below: Arc::new(memory::Memory::default()), budget }
+fn fragile_memory(budget: Budget) -> Over {
+    fragile(Arc::new(memory::Memory::default()), budget)
 }
 
 /// Who is who is taken from the certificates, which must be signed by one authority. The cut is
@@ -377,8 +309,7 @@ async fn everything_shares_a_session_and_survives_its_end_over_tls() {
 
 #[tokio::test]
 async fn everything_shares_a_session_and_survives_its_end_over_tcp() {
-    let network =
-        |budget| Transports::none().with("tcp", Fragile { below: Arc::new(tcp::Tcp), budget });
+    let network = |budget| Transports::none().with("tcp", fragile(Arc::new(tcp::Tcp), budget));
     cut_everywhere(network, "tcp://127.0.0.1:0").await;
 }
 

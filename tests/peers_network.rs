@@ -2,6 +2,9 @@
 //! cuts, and what is left when it heals.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/peers.rs"]
+mod peers;
+
 use std::{
     collections::{BTreeSet, HashSet},
     io,
@@ -10,17 +13,19 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use futures::{AsyncRead, AsyncWrite, FutureExt, StreamExt, future::join_all};
+use futures::{FutureExt, StreamExt, future::join_all};
+use peers::{
+    at,
+    gates::{Gate, Over, Way, gated},
+    ms, pause, secs,
+};
 use trunkline::{
-    peers::{Overflow, PeerConfig, PeerId, PeerStore, Policy},
-    transport::{
-        Address, Binding, Connecting, Connection, Connector, Io, Settings, Transport, Transports,
-        memory,
-    },
+    peers::{Overflow, PeerStore, Policy},
+    transport::{Address, Connecting, Connector, Transports, memory},
 };
 
 const NODES: usize = 50;
@@ -77,7 +82,39 @@ impl Net {
 
     /// The network as one node sees it.
     fn of(&self, node: usize) -> Transports {
-        Transports::none().with("memory", Seen { net: self.clone(), node })
+        let net = self.clone();
+        let dial = move |to: &Address, below: &Arc<dyn Connector>| {
+            let to = to.rest().trim_start_matches('n').parse().unwrap();
+            net.clone().dial(node, to, below.clone())
+        };
+        Transports::none().with("memory", Over::new(self.memory.clone(), dial))
+    }
+
+    fn dial(self, from: usize, to: usize, below: Arc<dyn Connector>) -> Connecting {
+        async move {
+            // Every fifth link is slow.
+            let (way, slow) = {
+                let mut wires = self.state.lock().unwrap();
+                let mut dice = Dice(wires.dice);
+                let (way, slow) = (dice.below(50), dice.below(5) == 0);
+                wires.dice = dice.0;
+                (ms(way as u64), slow)
+            };
+            pause(way).await;
+            let connection = below.connect().await?;
+            let fuse = Arc::new(Fuse::default());
+            {
+                let mut wires = self.state.lock().unwrap();
+                if wires.apart.contains(&from) != wires.apart.contains(&to) {
+                    return Err(io::ErrorKind::NetworkUnreachable.into());
+                }
+                wires.made.push((from, to, fuse.clone()));
+            }
+            let delay = if slow { ms(40) } else { ms(1) };
+            let sleep = Box::pin(tokio::time::sleep(delay));
+            Ok(gated(connection, Link { fuse, delay, sleep, slept: false }))
+        }
+        .boxed()
     }
 
     fn set_apart(&self, nodes: HashSet<usize>) {
@@ -101,121 +138,34 @@ impl Net {
     }
 }
 
-#[derive(Debug)]
-struct Seen {
-    net: Net,
-    node: usize,
-}
-
-impl Transport for Seen {
-    fn connector(&self, address: &Address, settings: &Settings) -> io::Result<Box<dyn Connector>> {
-        let inner = self.net.memory.connector(address, settings)?.into();
-        let to = address.rest().trim_start_matches('n').parse().unwrap();
-        Ok(Box::new(Wire { net: self.net.clone(), from: self.node, to, inner }))
-    }
-
-    fn bind(&self, address: &Address, settings: &Settings) -> Binding {
-        self.net.memory.bind(address, settings)
-    }
-}
-
-struct Wire {
-    net: Net,
-    from: usize,
-    to: usize,
-    inner: Arc<dyn Connector>,
-}
-
-impl Connector for Wire {
-    fn connect(&self) -> Connecting {
-        let (net, from, to, inner) = (self.net.clone(), self.from, self.to, self.inner.clone());
-        async move {
-            // Every fifth link is slow.
-            let (way, slow) = {
-                let mut wires = net.state.lock().unwrap();
-                let mut dice = Dice(wires.dice);
-                let (way, slow) = (dice.below(50), dice.below(5) == 0);
-                wires.dice = dice.0;
-                (Duration::from_millis(way as u64), slow)
-            };
-            tokio::time::sleep(way).await;
-            let connection = inner.connect().await?;
-            let fuse = Arc::new(Fuse::default());
-            {
-                let mut wires = net.state.lock().unwrap();
-                if wires.apart.contains(&from) != wires.apart.contains(&to) {
-                    return Err(io::ErrorKind::NetworkUnreachable.into());
-                }
-                wires.made.push((from, to, fuse.clone()));
-            }
-            let delay = if slow { Duration::from_millis(40) } else { Duration::from_millis(1) };
-            let io = connection.into_io();
-            let sleep = Box::pin(tokio::time::sleep(delay));
-            Ok(Connection::new(Link { io: Some(io), fuse, delay, sleep, slept: false }))
-        }
-        .boxed()
-    }
-}
-
 /// A connection that takes its time, and may break.
 struct Link {
-    io: Option<Box<dyn Io>>,
     fuse: Arc<Fuse>,
     delay: Duration,
     sleep: Pin<Box<tokio::time::Sleep>>,
     slept: bool,
 }
 
-impl Link {
-    fn io(&mut self) -> io::Result<&mut Box<dyn Io>> {
-        if self.fuse.blown.load(Ordering::SeqCst) {
-            self.io = None;
+impl Gate for Link {
+    fn poll_open(&mut self, way: Way, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if way == Way::In {
+            *self.fuse.reader.lock().unwrap() = Some(cx.waker().clone());
         }
-        self.io.as_mut().ok_or_else(|| io::ErrorKind::ConnectionReset.into())
-    }
-}
-
-impl AsyncRead for Link {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        *self.fuse.reader.lock().unwrap() = Some(cx.waker().clone());
-        self.io()?;
-        if !self.slept {
-            if self.sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
+        if self.fuse.blown.load(Ordering::SeqCst) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if way == Way::In && !self.slept {
+            ready!(self.sleep.as_mut().poll(cx));
             self.slept = true;
         }
-        let read = Pin::new(self.io()?).poll_read(cx, buf);
-        if read.is_ready() {
+        Poll::Ready(Ok(()))
+    }
+
+    fn passed(&mut self, way: Way, _: usize) {
+        if way == Way::In {
             let again = tokio::time::Instant::now() + self.delay;
             self.sleep.as_mut().reset(again);
             self.slept = false;
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Link {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(self.io()?).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.io()?).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.io() {
-            Ok(io) => Pin::new(io).poll_close(cx),
-            Err(_) => Poll::Ready(Ok(())),
         }
     }
 }
@@ -253,14 +203,13 @@ impl Nodes {
 
     /// A node keeps whom it wants, greets them all the time, and hears whoever greets.
     async fn start(&self, node: usize) -> PeerStore {
-        let waits = Some((Duration::from_millis(50), Duration::from_secs(2)));
-        let config = PeerConfig::builder().reconnect(waits).build().unwrap();
-        let id = PeerId::new(format!("n{node}")).unwrap();
-        let runtime = trunkline::tokio::runtime();
-        let store = PeerStore::builder(id, runtime, self.net.of(node)).config(config).build();
-        store.listen(&format!("memory://n{node}")).await.unwrap();
+        let waits = Some((ms(50), secs(2)));
+        let name = format!("n{node}");
+        let network = self.net.of(node);
+        let store = peers::configured(&name, &network, |config| config.reconnect(waits));
+        store.listen(&at(&name)).await.unwrap();
         for other in &self.wanted[node] {
-            store.keep(&format!("memory://n{other}")).unwrap();
+            store.keep(&at(&format!("n{other}"))).unwrap();
         }
         let heard = store.subscribe(|_| true, 16, Overflow::DropOldest);
         tokio::spawn(heard.for_each(|_| async {}));
@@ -274,7 +223,7 @@ impl Nodes {
                         (greeting.peer(&peer.id).send("hi", Policy::Drop), fates.told.clone());
                     tokio::spawn(sending.map(move |_| told.fetch_add(1, Ordering::SeqCst)));
                 }
-                let pause = tokio::time::sleep(Duration::from_millis(100));
+                let pause = pause(ms(100));
                 tokio::pin!(pause);
                 // The events end with the store.
                 while let futures::future::Either::Left((event, _)) =
@@ -321,10 +270,10 @@ impl Nodes {
         self.net.set_apart(HashSet::new());
         let whole = async {
             while !self.is_whole() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                pause(ms(100)).await;
             }
         };
-        let healed = tokio::time::timeout(Duration::from_secs(120), whole).await;
+        let healed = tokio::time::timeout(secs(120), whole).await;
         assert!(healed.is_ok(), "it does not heal");
     }
 }
@@ -343,11 +292,11 @@ async fn live_through(seed: u64) {
             2 => nodes.restart(dice.0 as usize % NODES, true).await,
             _ => nodes.restart(dice.0 as usize % NODES, false).await,
         }
-        tokio::time::sleep(Duration::from_millis(dice.below(5_000) as u64)).await;
+        pause(ms(dice.below(5_000) as u64)).await;
     }
     nodes.heal().await;
     // It stays so, with nothing half done behind it.
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    pause(secs(30)).await;
     assert!(nodes.is_whole());
     for (node, store) in nodes.stores.iter().enumerate() {
         let (stats, most) = (store.stats(), nodes.neighbours(node).len());
@@ -355,7 +304,7 @@ async fn live_through(seed: u64) {
         assert!(stats.queues <= most);
     }
     join_all(nodes.stores.iter().map(PeerStore::shutdown)).await;
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    pause(secs(10)).await;
     let (sent, told) = (&nodes.fates.sent, &nodes.fates.told);
     assert_eq!(sent.load(Ordering::SeqCst), told.load(Ordering::SeqCst));
     assert!(sent.load(Ordering::SeqCst) > 1_000);
