@@ -125,10 +125,9 @@ impl Mailbox {
         lost.map(|(_, (_, told))| told).collect()
     }
 
-    /// Those whose message never went.
-    pub(super) fn give_up(&mut self) -> Vec<Told> {
-        self.owed.clear();
-        self.queue.drain(..).map(|outgoing| outgoing.told).collect()
+    /// What never went.
+    pub(super) fn into_queue(self) -> impl Iterator<Item = Outgoing> {
+        self.queue.into_iter()
     }
 }
 

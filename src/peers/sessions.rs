@@ -11,6 +11,7 @@ use futures::{AsyncWriteExt, FutureExt, future::WeakShared};
 
 use super::{
     ConnectError, PeerEvent, PeerStats, SendError, link,
+    mailbox::Mailbox,
     state::{Live, Target},
     store::Inner,
     table::{Entered, Facts},
@@ -28,6 +29,8 @@ impl Inner {
             return Err(ConnectError::OtherPeer(claim.id.clone()));
         }
         let identity = self.verify.verify(claim).map_err(ConnectError::NotVerified)?;
+        // Ours: it is let go of under the lock, where nobody's code may run.
+        let identity = Bytes::copy_from_slice(&identity);
         let known = self.state.lock().known.get(&claim.id).and_then(|it| it.identity.clone());
         let Some(before) = known.filter(|before| *before != identity) else {
             return Ok(identity);
@@ -119,20 +122,13 @@ impl Inner {
     ) -> bool {
         let id = &live.info.id;
         let mut state = self.state.lock();
-        let mut fates = Vec::new();
         let mut woken = state.sleepers(id);
-        if let Some(mailbox) = state.mailboxes.get_mut(id) {
-            fates.extend(mailbox.lose(generation).into_iter().map(|told| (told, SendError::Lost)));
-        }
+        let lost = state.mailboxes.get_mut(id).map(|mailbox| mailbox.lose(generation));
         let left = state.table.leave(id, generation);
-        let mut again = None;
-        let mut told = Vec::new();
+        let (mut again, mut told, mut mailbox) = (None, Vec::new(), None);
         if left.as_ref().is_some_and(|left| left.last) {
-            if let Some(mut mailbox) = state.mailboxes.remove(id) {
-                let given_up = mailbox.give_up().into_iter();
-                fates.extend(given_up.map(|told| (told, SendError::Disconnected)));
-                woken.extend(mailbox.room.take());
-            }
+            mailbox = state.mailboxes.remove(id);
+            woken.extend(mailbox.iter_mut().flat_map(|mailbox| mailbox.room.take()));
             told = state.tell(&match ended {
                 Err(error) => PeerEvent::PresumedDead { id: id.clone(), error },
                 Ok(()) => PeerEvent::Disconnected(id.clone()),
@@ -142,8 +138,11 @@ impl Inner {
         drop(state);
         drop(told);
         woken.into_iter().for_each(Waker::wake);
-        for (fate, error) in fates {
-            let _ = fate.send(Err(error));
+        for lost in lost.into_iter().flatten() {
+            let _ = lost.send(Err(SendError::Lost));
+        }
+        for given_up in mailbox.into_iter().flat_map(Mailbox::into_queue) {
+            let _ = given_up.told.send(Err(SendError::Disconnected));
         }
         if let (Some(address), Some(me)) = (again, self.myself.upgrade()) {
             let target = Target { address, expected: Some(id.clone()) };

@@ -11,7 +11,9 @@ use futures::{FutureExt, StreamExt, channel::oneshot, future::Shared, stream::Fu
 
 use super::{
     AckReport, ConnectError, Message, Overflow, Peer, PeerConfig, PeerEvent, PeerId, PeerInfo,
-    PeerStats, Queue, Verify, state::State, verify::Trusting,
+    PeerStats, Queue, Verify,
+    state::{Filter, State},
+    verify::Trusting,
 };
 use crate::{
     Session,
@@ -197,12 +199,17 @@ impl PeerStore {
         overflow: Overflow,
     ) -> Queue<Message> {
         let (queue, feed) = Queue::new(capacity, overflow);
+        // A filter is the user's, and must not be let go of under the lock.
+        let filter: Arc<Filter> = Arc::new(filter);
         let mut state = self.inner.state.lock();
         if state.open.is_none() {
             feed.end();
+            return queue;
         }
-        state.subscribers.retain(|(feed, _)| !feed.is_over());
-        state.subscribers.push((feed, Arc::new(filter)));
+        let over: Vec<_> = state.subscribers.extract_if(.., |(feed, _)| feed.is_over()).collect();
+        state.subscribers.push((feed, filter));
+        drop(state);
+        drop(over);
         queue
     }
 

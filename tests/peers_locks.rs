@@ -1,0 +1,116 @@
+//! What runs the user's code, here the end of a value, runs while no lock is held.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/wires.rs"]
+mod wires;
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, future::join_all};
+use trunkline::peers::{Claim, Overflow, PeerStore, Policy, SendError};
+use wires::{Net, at, ms, pause, soon, until};
+
+/// Uses the store when it ends.
+struct Meddler {
+    store: PeerStore,
+    ended: Arc<AtomicUsize>,
+}
+
+impl Drop for Meddler {
+    fn drop(&mut self) {
+        let _ = self.store.len();
+        self.ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl AsRef<[u8]> for Meddler {
+    fn as_ref(&self) -> &[u8] {
+        b"meddler"
+    }
+}
+
+/// Fails instead of hanging where a lock is taken twice.
+fn free_of_deadlock(test: impl Future<Output = ()> + Send + 'static) {
+    let (done, wait) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().start_paused(true).build().unwrap().block_on(test);
+        done.send(()).unwrap();
+    });
+    wait.recv_timeout(Duration::from_secs(60)).expect("neither a deadlock nor a panic");
+}
+
+#[test]
+fn a_filter_that_nobody_needs_any_more_may_use_the_store_as_it_ends() {
+    free_of_deadlock(async {
+        let (net, ended) = (Net::default(), Arc::new(AtomicUsize::new(0)));
+        let store = net.store("ann").await;
+        let subscribe = || {
+            let meddler = Meddler { store: store.clone(), ended: ended.clone() };
+            store.subscribe(move |message| message.body == meddler.as_ref(), 1, Overflow::Wait)
+        };
+        drop(subscribe());
+        let last = subscribe();
+        assert_eq!(ended.load(Ordering::SeqCst), 1);
+        store.shutdown().await;
+        assert_eq!(ended.load(Ordering::SeqCst), 2);
+        drop(last);
+        // Nobody will ever ask it.
+        let mut late = subscribe();
+        assert_eq!(ended.load(Ordering::SeqCst), 3);
+        assert!(late.next().await.is_none());
+    });
+}
+
+#[test]
+fn a_message_that_is_given_up_may_use_the_store_as_it_ends() {
+    free_of_deadlock(async {
+        let (net, ended) = (Net::default(), Arc::new(AtomicUsize::new(0)));
+        let (ann, _bob) = (net.store("ann").await, net.store("bob").await);
+        let peer = ann.connect(&at("bob")).await.unwrap();
+        net.mute("ann", "bob");
+        let send = || {
+            let meddler = Meddler { store: ann.clone(), ended: ended.clone() };
+            peer.send(Bytes::from_owner(meddler), Policy::Drop)
+        };
+        let written = send();
+        pause(ms(10)).await;
+        let waiting: Vec<_> = (0..5).map(|_| send()).collect();
+        peer.session().unwrap().abort(trunkline::GoAwayCode::INTERNAL_ERROR);
+        let fates = soon(join_all(waiting)).await;
+        assert!(fates.iter().all(|fate| *fate == Err(SendError::Disconnected)), "{fates:?}");
+        assert_eq!(soon(written).await, Err(SendError::Lost));
+        pause(ms(10)).await;
+        assert_eq!(ended.load(Ordering::SeqCst), 6);
+    });
+}
+
+#[test]
+fn an_identity_that_is_known_no_longer_may_use_the_store_as_it_ends() {
+    free_of_deadlock(async {
+        let (net, ended) = (Net::default(), Arc::new(AtomicUsize::new(0)));
+        let store: Arc<OnceLock<PeerStore>> = Arc::default();
+        let (late, count) = (store.clone(), ended.clone());
+        let verify = move |_: &Claim| {
+            let store = late.get().unwrap().clone();
+            Ok(Bytes::from_owner(Meddler { store, ended: count.clone() }))
+        };
+        let bob = net.builder("bob").verify(verify).build();
+        bob.listen(&at("bob")).await.unwrap();
+        store.set(bob.clone()).unwrap();
+        let ann = net.store("ann").await;
+        for _ in 0..3 {
+            ann.connect(&at("bob")).await.unwrap().disconnect().await;
+            until(|| bob.is_empty()).await;
+        }
+        assert_eq!(ended.load(Ordering::SeqCst), 3);
+    });
+}
