@@ -245,3 +245,16 @@ async fn silent_diallers_in_a_loop_are_limited_and_over_in_time() {
     assert_eq!(bob.stats().handshakes, 0);
     drop(silent);
 }
+
+/// Those who were told why they are refused, and do not go.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_those_who_were_refused_too() {
+    let net = Net::default();
+    let bob = net.store("bob").await;
+    let (session, mut stream) = net.say("bob", &hello(1, 1, "bob")).await;
+    assert_eq!(answer(&mut stream).await.unwrap()[0], 5);
+    assert_eq!(bob.stats().handshakes, 1);
+    soon(bob.shutdown()).await;
+    pause(ms(10)).await;
+    assert!(session.is_closed());
+}

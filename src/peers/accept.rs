@@ -5,7 +5,7 @@ use std::{any::Any, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{
     AsyncReadExt, AsyncWriteExt,
-    future::{Either, select},
+    future::{Either, join, select},
 };
 
 use super::{
@@ -132,8 +132,7 @@ impl Inner {
             }
             (Err(error), _) => {
                 // What was said should be read.
-                stream.close().await.ok();
-                self.close_session(&guard.keep()).await;
+                join(stream.close(), self.close_session(&guard.session)).await.0.ok();
                 return Err(error);
             }
         };
