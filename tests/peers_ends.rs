@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, future::join_all};
+use futures::{AsyncReadExt, FutureExt, StreamExt, future::join_all};
 use trunkline::{
     peers::{Claim, ConnectError, Overflow, PeerEvent, PeerStore, Policy, Queue, SendError},
     transport::Transports,
@@ -183,6 +183,79 @@ async fn what_was_sent_before_a_close_arrives() {
         let unsent = fates.iter().filter(|fate| **fate == Err(SendError::Disconnected)).count();
         assert!(arrived + unsent <= 100, "seed {seed}: what was not sent has arrived");
     }
+}
+
+/// spec.md §16.4.7: whoever has a place in the queue has said it before the close.
+#[tokio::test(start_paused = true)]
+async fn what_waits_to_be_written_at_a_close_is_sent_before_it() {
+    for whole_store in [true, false] {
+        let net = Net::default();
+        let (ann, bob) = (net.store("ann").await, net.store("bob").await);
+        let mut heard = bob.subscribe(|_| true, 16, Overflow::DropNewest);
+        let peer = ann.connect(&at("bob")).await.unwrap();
+        until(|| bob.len() == 1).await;
+        let sends: Vec<_> = (0..10).map(|number| peer.send(vec![number], Policy::Drop)).collect();
+        let before = tokio::time::Instant::now();
+        if whole_store {
+            ann.shutdown().await;
+        } else {
+            peer.disconnect().await;
+        }
+        assert!(before.elapsed() < ms(100), "{:?}", before.elapsed());
+        assert!(soon(join_all(sends)).await.iter().all(Result::is_ok));
+        for number in 0..10 {
+            assert_eq!(next(&mut heard).await.body[0], number);
+        }
+    }
+}
+
+/// Nobody would answer it any more, and no longer than a close may take.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_at_a_close_is_lost_with_it() {
+    let net = Net::default();
+    let (ann, _bob) = (net.store("ann").await, net.store("bob").await);
+    let peer = ann.connect(&at("bob")).await.unwrap();
+    net.mute("ann", "bob");
+    let stuck = peer.send("stuck", Policy::Drop);
+    pause(ms(10)).await;
+    let waiting = peer.send("waiting", Policy::Drop);
+    let asking = peer.clone();
+    let asking = tokio::spawn(async move { asking.send_with_ack("?", secs(3_600)).await });
+    pause(ms(10)).await;
+    let before = tokio::time::Instant::now();
+    let closing = tokio::spawn(async move { peer.disconnect().await });
+    assert_eq!(soon(asking).await.unwrap(), Err(SendError::Disconnected));
+    assert_eq!(before.elapsed().as_secs(), 0);
+    soon(closing).await.unwrap();
+    assert_eq!(before.elapsed().as_secs(), 5);
+    assert_eq!(
+        (soon(stuck).await, soon(waiting).await),
+        (Err(SendError::Lost), Err(SendError::Lost))
+    );
+    assert_eq!(ann.stats(), Default::default());
+}
+
+/// spec.md §16.4.4: in order, for they go on the session on which others went.
+#[tokio::test(start_paused = true)]
+async fn what_waits_at_a_close_goes_on_the_best_session() {
+    let net = Net::default();
+    let bob = net.configured("bob", |config| config.sessions_per_peer(3)).await;
+    let mut sessions = Vec::new();
+    for dial in 1..=3 {
+        sessions.push(net.peer("bob", "ann", dial).await);
+    }
+    pause(ms(10)).await;
+    let peer = bob.peer(&id("ann"));
+    let _sends: Vec<_> = (0..5).map(|number| peer.send(vec![number], Policy::Drop)).collect();
+    let closing = async move { peer.disconnect().await };
+    let mut closing = Box::pin(closing);
+    assert_eq!((&mut closing).now_or_never(), None);
+    let (_, stream) = sessions.last_mut().unwrap();
+    let mut bytes = Vec::new();
+    soon(stream.read_to_end(&mut bytes)).await.unwrap();
+    assert!(bytes.chunks(9).map(|message| message[8]).eq(0..5), "{bytes:?}");
+    drop(sessions);
+    soon(closing).await;
 }
 
 /// However far the dial has come.

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     Backoff, Session, SessionError,
     session::Protocol,
+    sync::Mutex,
     transport::{Acceptor, Address, Connection, Settings},
 };
 
@@ -174,7 +175,13 @@ impl Inner {
             answered_after: 0,
         };
         let incarnation = theirs.incarnation;
-        let live = Live { session: session.clone(), info, incarnation, address: None };
+        let live = Live {
+            session: session.clone(),
+            info,
+            incarnation,
+            address: None,
+            last_words: Mutex::default(),
+        };
         self.enter(Arc::new(live), facts, true)
     }
 }

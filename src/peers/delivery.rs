@@ -62,7 +62,7 @@ impl Inner {
         let best = state.table.get(id).is_some_and(|best| Arc::ptr_eq(best, live));
         let there = best || state.table.all(id).any(|(number, _)| number == generation);
         if !there {
-            return Poll::Ready(None);
+            return Poll::Ready(live.last_words.lock().take());
         }
         state.mailbox(id);
         let Some(mailbox) = state.mailboxes.get_mut(id) else { return Poll::Ready(None) };

@@ -26,6 +26,7 @@ use crate::{
     exchange::within,
     session::{Dispatcher, Protocol},
     stream::Stream,
+    sync::Mutex,
     transport::{Address, Connection, Settings},
 };
 
@@ -167,6 +168,7 @@ impl Inner {
             info,
             incarnation: theirs.incarnation,
             address: Some(target.address.clone()),
+            last_words: Mutex::default(),
         };
         let entered = self.enter(Arc::new(live), facts, false)?;
         guard.keep();

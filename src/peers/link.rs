@@ -161,7 +161,7 @@ async fn writing(
     }
 }
 
-/// Polls for the next batch of a session; `None` when another has taken its place.
+/// Polls for the next batch of a session; `None` when it has left the table and said everything.
 pub(super) type NextBatch = Poll<Option<Batch>>;
 
 /// Bytes taken at once.

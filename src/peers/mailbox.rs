@@ -125,6 +125,16 @@ impl Mailbox {
         lost.map(|(_, (_, told))| told).collect()
     }
 
+    /// What a session writes as the last before it is closed: not what wants an ack, for nobody
+    /// would hear it.
+    pub(super) fn take_last(&mut self, generation: u64, last_number: &mut u64) -> Batch {
+        let (asking, last) = self.queue.drain(..).partition(|outgoing| outgoing.wants_ack);
+        self.queue = last;
+        let batch = self.take(generation, last_number);
+        self.queue = asking;
+        batch
+    }
+
     /// What never went.
     pub(super) fn into_queue(self) -> impl Iterator<Item = Outgoing> {
         self.queue.into_iter()

@@ -83,7 +83,7 @@ impl Inner {
 
     /// Closes a session in good order, or hard after the close timeout.
     pub(super) async fn close_session(&self, session: &Session) {
-        let until = self.runtime.now() + self.config.close_timeout;
+        let until = self.runtime.after(self.config.close_timeout);
         if within(session.close(), until, self.runtime.clock()).await.is_err() {
             session.abort(GoAwayCode::NORMAL);
         }
@@ -137,8 +137,9 @@ impl Inner {
 
     /// All at once: those that do not answer cost one close timeout together.
     fn part_all(self: &Arc<Self>, sessions: Vec<(u64, Arc<Live>)>) -> Vec<oneshot::Receiver<()>> {
-        // Their tasks finish the streams of messages when they are no longer in the table.
-        let ours = sessions.iter().filter(|(number, live)| self.left(live, *number, Ok(())));
+        // Their tasks finish the streams of messages when they are no longer in the table. The best
+        // with each peer leaves last, for it carries the messages.
+        let ours = sessions.iter().rev().filter(|(number, live)| self.left(live, *number, Ok(())));
         ours.map(|(_, live)| self.close_in_background(live)).collect()
     }
 }

@@ -102,9 +102,9 @@ impl Peer {
         within(fate, until, clock).await.unwrap_or(Err(SendError::TimedOut))
     }
 
-    /// Closes every session with it, and forgets to dial it again. What is under way has the
-    /// store's close timeout to finish; messages that no session has taken yet resolve as
-    /// [`Disconnected`](SendError::Disconnected).
+    /// Closes every session with it, and forgets to dial it again. What is under way and the
+    /// messages in the queue have the store's close timeout to finish; those that want an ack or
+    /// wait for a place in the queue resolve as [`Disconnected`](SendError::Disconnected).
     ///
     /// # Cancel safety
     ///

@@ -121,6 +121,8 @@ impl Inner {
         ended: Result<(), SessionError>,
     ) -> bool {
         let id = &live.info.id;
+        // Then its task goes on.
+        let in_order = ended.is_ok() && !live.session.is_closed();
         let mut state = self.state.lock();
         let mut woken = state.sleepers(id);
         let lost = state.mailboxes.get_mut(id).map(|mailbox| mailbox.lose(generation));
@@ -128,6 +130,10 @@ impl Inner {
         let (mut again, mut told, mut mailbox) = (None, Vec::new(), None);
         if left.as_ref().is_some_and(|left| left.last) {
             mailbox = state.mailboxes.remove(id);
+            if in_order && let Some(mailbox) = &mut mailbox {
+                let batch = mailbox.take_last(generation, &mut state.last_number);
+                *live.last_words.lock() = Some(batch);
+            }
             woken.extend(mailbox.iter_mut().flat_map(|mailbox| mailbox.room.take()));
             told = state.tell(&match ended {
                 Err(error) => PeerEvent::PresumedDead { id: id.clone(), error },

@@ -14,13 +14,14 @@ use futures::{
 
 use super::{
     ConnectError, Message, PeerEvent, PeerId, PeerInfo,
-    mailbox::Mailbox,
+    mailbox::{Batch, Mailbox},
     parting::Partings,
     queue::{Feed, Put},
     table::Table,
 };
 use crate::{
     Session,
+    sync::Mutex,
     transport::{Address, Connection},
 };
 
@@ -59,6 +60,8 @@ pub(super) struct Live {
     pub(super) incarnation: u64,
     /// Where we dialled.
     pub(super) address: Option<Address>,
+    /// What it still writes after it has left the table, before it is closed.
+    pub(super) last_words: Mutex<Option<Batch>>,
 }
 
 /// What is remembered of a peer between sessions.

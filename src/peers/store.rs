@@ -286,8 +286,8 @@ impl PeerStore {
     }
 
     /// Closes everything at once: nobody is dialled or accepted any more, what is being dialled is
-    /// given up, and every session has the close timeout to end in good order. The second time it
-    /// waits for the same.
+    /// given up, and every session has the close timeout to end in good order, as by
+    /// [`Peer::disconnect`]. The second time it waits for the same.
     ///
     /// # Cancel safety
     ///
