@@ -1,31 +1,23 @@
 //! Being reached by peers.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::{
     AsyncReadExt, AsyncWriteExt,
     future::{Either, join, select},
 };
 
 use super::{
-    ConnectError, PeerInfo, RefusalCode,
-    sessions::{Guard, Started},
-    state::Live,
+    ConnectError, RefusalCode,
+    sessions::Guard,
     store::Inner,
-    table::Facts,
-    verify::Claim,
     wire::{Answer, Hello, read_framed, shorten},
 };
 use crate::{
     Backoff, Session, SessionError,
     session::Protocol,
-    sync::Mutex,
     transport::{Acceptor, Address, Connection, Settings},
 };
-
-/// The ends of a connection, and what it knows of the other one.
-type Ends = (Option<Address>, Option<Address>, Option<Arc<dyn Any + Send + Sync>>);
 
 impl Inner {
     pub(super) async fn listen(&self, address: Address) -> Result<Option<Address>, ConnectError> {
@@ -93,7 +85,7 @@ impl Inner {
         let (session, driver) = Session::server(connection.io, self.clocked());
         self.drive(driver);
         let guard = Guard::new(session);
-        let remote = (connection.local, connection.remote, connection.evidence);
+        let ends = (connection.local, connection.remote, connection.evidence);
         let asked = async {
             let Some(mut stream) = guard.session.accept().await else {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
@@ -108,7 +100,8 @@ impl Inner {
         };
         let (mut stream, hello) =
             self.in_time(asked, self.config.handshake_timeout, &guard).await?;
-        let entered = self.received(hello, remote, &guard.session);
+        let hello = Hello::decode(hello).map_err(|_| ConnectError::Malformed);
+        let entered = hello.and_then(|theirs| self.meet(&guard.session, theirs, ends, None));
         let answer = match &entered {
             Ok(entered) => Answer::Welcome(Hello {
                 incarnation: self.incarnation,
@@ -140,49 +133,6 @@ impl Inner {
         guard.keep();
         self.start(entered, stream);
         Ok(())
-    }
-
-    /// A hello has come in: the session takes its place, or does not.
-    fn received(
-        self: &Arc<Self>,
-        hello: Bytes,
-        remote: Ends,
-        session: &Session,
-    ) -> Result<Started, ConnectError> {
-        let theirs = Hello::decode(hello).map_err(|_| ConnectError::Malformed)?;
-        let (local_addr, remote_addr, evidence) = remote;
-        let claim = Claim {
-            id: theirs.id.clone(),
-            token: theirs.token,
-            dialled: false,
-            remote_addr: remote_addr.clone(),
-            evidence,
-        };
-        let identity = self.judge(&claim)?;
-        let info = PeerInfo {
-            id: theirs.id,
-            identity,
-            local_addr,
-            remote_addr,
-            dialled: false,
-            since: self.runtime.now(),
-        };
-        let facts = Facts {
-            incarnation: theirs.incarnation,
-            dialled: false,
-            dial: theirs.dials,
-            // Known when it is entered.
-            answered_after: 0,
-        };
-        let incarnation = theirs.incarnation;
-        let live = Live {
-            session: session.clone(),
-            info,
-            incarnation,
-            address: None,
-            last_words: Mutex::default(),
-        };
-        self.enter(Arc::new(live), facts, true)
     }
 }
 

@@ -13,12 +13,10 @@ use futures::{
 };
 
 use super::{
-    ConnectError, PeerId, PeerInfo,
+    ConnectError, PeerId,
     sessions::Guard,
-    state::{Dial, Known, Live, State, Target},
+    state::{Dial, Known, State, Target},
     store::Inner,
-    table::Facts,
-    verify::Claim,
     wire::{Answer, Hello, read_framed},
 };
 use crate::{
@@ -26,7 +24,6 @@ use crate::{
     exchange::within,
     session::{Dispatcher, Protocol},
     stream::Stream,
-    sync::Mutex,
     transport::{Address, Connection, Settings},
 };
 
@@ -136,44 +133,17 @@ impl Inner {
         let (session, driver) = Session::client(connection.io, self.clocked());
         self.drive(driver);
         let guard = Guard::new(session);
-        let remote = (connection.local, connection.remote, connection.evidence);
+        let ends = (connection.local, connection.remote, connection.evidence);
         let (stream, theirs) = self.introduce(number, &guard).await?;
         if target.expected.as_ref().is_some_and(|expected| *expected != theirs.id) {
             return Err(ConnectError::OtherPeer(theirs.id));
         }
-        let facts = Facts {
-            incarnation: theirs.incarnation,
-            dialled: true,
-            dial: number,
-            answered_after: theirs.dials,
-        };
-        let claim = Claim {
-            id: theirs.id.clone(),
-            token: theirs.token,
-            dialled: true,
-            remote_addr: remote.1.clone(),
-            evidence: remote.2,
-        };
-        let identity = self.judge(&claim)?;
-        let info = PeerInfo {
-            id: theirs.id.clone(),
-            identity,
-            local_addr: remote.0,
-            remote_addr: remote.1,
-            dialled: true,
-            since: self.runtime.now(),
-        };
-        let live = Live {
-            session: guard.session.clone(),
-            info,
-            incarnation: theirs.incarnation,
-            address: Some(target.address.clone()),
-            last_words: Mutex::default(),
-        };
-        let entered = self.enter(Arc::new(live), facts, false)?;
+        let id = theirs.id.clone();
+        let dialled = Some((target.address.clone(), number));
+        let entered = self.meet(&guard.session, theirs, ends, dialled)?;
         guard.keep();
         self.start(entered, stream);
-        Ok(theirs.id)
+        Ok(id)
     }
 
     /// The handshake of the one who dials: who is there.

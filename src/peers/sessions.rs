@@ -1,6 +1,7 @@
 //! Sessions come and go, as the table says.
 
 use std::{
+    any::Any,
     sync::{Arc, atomic::Ordering},
     task::Waker,
     time::Duration,
@@ -10,21 +11,64 @@ use bytes::Bytes;
 use futures::{AsyncWriteExt, FutureExt, future::WeakShared};
 
 use super::{
-    ConnectError, PeerEvent, PeerStats, SendError, link,
+    ConnectError, PeerEvent, PeerInfo, PeerStats, SendError, link,
     mailbox::Mailbox,
     state::{Live, Target},
     store::Inner,
     table::{Entered, Facts},
     verify::Claim,
+    wire::Hello,
 };
 use crate::{
     GoAwayCode, Session, SessionError, config::Config, exchange::within, session::Driver,
-    stream::Stream,
+    stream::Stream, sync::Mutex, transport::Address,
 };
 
+/// The ends of a connection, and what it knows of the other one.
+type Ends = (Option<Address>, Option<Address>, Option<Arc<dyn Any + Send + Sync>>);
+
 impl Inner {
+    /// The hellos are exchanged: the session takes its place, or does not. If we dialled: where, and
+    /// the number of that dial.
+    pub(super) fn meet(
+        self: &Arc<Self>,
+        session: &Session,
+        theirs: Hello,
+        ends: Ends,
+        dialled: Option<(Address, u64)>,
+    ) -> Result<Started, ConnectError> {
+        let Hello { incarnation, dials, id, token } = theirs;
+        let (local_addr, remote_addr, evidence) = ends;
+        let claim = Claim {
+            id: id.clone(),
+            token,
+            dialled: dialled.is_some(),
+            remote_addr: remote_addr.clone(),
+            evidence,
+        };
+        let identity = self.judge(&claim)?;
+        let (dial, answered_after) = match &dialled {
+            Some((_, number)) => (*number, dials),
+            // Known when it is entered.
+            None => (dials, 0),
+        };
+        let facts = Facts { incarnation, dialled: dialled.is_some(), dial, answered_after };
+        let info = PeerInfo {
+            id,
+            identity,
+            local_addr,
+            remote_addr,
+            dialled: dialled.is_some(),
+            since: self.runtime.now(),
+        };
+        let address = dialled.map(|(address, _)| address);
+        let last_words = Mutex::default();
+        let live = Live { session: session.clone(), info, incarnation, address, last_words };
+        self.enter(Arc::new(live), facts)
+    }
+
     /// Whether this is a peer we want, and as whom.
-    pub(super) fn judge(&self, claim: &Claim) -> Result<Bytes, ConnectError> {
+    fn judge(&self, claim: &Claim) -> Result<Bytes, ConnectError> {
         if claim.id == self.me {
             return Err(ConnectError::OtherPeer(claim.id.clone()));
         }
@@ -47,12 +91,7 @@ impl Inner {
     }
 
     /// Puts a session into the table, in the place of those that are worse.
-    pub(super) fn enter(
-        self: &Arc<Self>,
-        live: Arc<Live>,
-        mut facts: Facts,
-        accepted: bool,
-    ) -> Result<Started, ConnectError> {
+    fn enter(self: &Arc<Self>, live: Arc<Live>, mut facts: Facts) -> Result<Started, ConnectError> {
         let id = live.info.id.clone();
         let mut state = self.state.lock();
         if state.open.is_none() {
@@ -62,7 +101,7 @@ impl Inner {
         if !was_there && state.table.len() >= self.config.max_peers {
             return Err(ConnectError::TooMany);
         }
-        if accepted {
+        if !facts.dialled {
             facts.answered_after = state.begun;
         }
         let before = state.table.incarnation(&id);
