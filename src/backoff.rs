@@ -37,6 +37,13 @@ impl Backoff {
         Self::with_chance(min, max, Chance::new(None))
     }
 
+    /// Between attempts to accept: it fails when descriptors run out, which passes, but not at
+    /// once.
+    #[cfg(any(feature = "rpc", feature = "peers", feature = "sp"))]
+    pub(crate) fn accepting() -> Self {
+        Self::new(SHORTEST, LONGEST_ACCEPTING)
+    }
+
     /// The same with a seed, so that a test sees the same waits each time.
     #[must_use]
     pub fn seeded(min: Duration, max: Duration, seed: u64) -> Self {
@@ -70,6 +77,10 @@ impl Backoff {
 }
 
 const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Connections that come are kept waiting no longer.
+#[cfg(any(feature = "rpc", feature = "peers", feature = "sp"))]
+const LONGEST_ACCEPTING: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

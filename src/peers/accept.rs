@@ -1,6 +1,6 @@
 //! Being reached by peers.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::{
     AsyncReadExt, AsyncWriteExt,
@@ -21,8 +21,7 @@ use crate::{
 
 impl Inner {
     pub(super) async fn listen(&self, address: Address) -> Result<Option<Address>, ConnectError> {
-        let transport = self.transports.find(&address);
-        let transport = transport.map_err(|error| ConnectError::Address(error.to_string()))?;
+        let transport = self.transport(&address)?;
         let settings = Settings::new(self.runtime.clone());
         let acceptor = transport.bind(&address, &settings).await;
         let acceptor = acceptor.map_err(|error| ConnectError::Dial(error.kind()))?;
@@ -36,7 +35,7 @@ impl Inner {
     }
 
     async fn accept_all(self: Arc<Self>, mut acceptor: Box<dyn Acceptor>) {
-        let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));
+        let mut backoff = Backoff::accepting();
         loop {
             let accepted = match select(acceptor.accept(), self.closing.clone()).await {
                 Either::Left((accepted, _)) => accepted,
@@ -49,8 +48,7 @@ impl Inner {
                 }
                 Err(error) => {
                     log::debug!("accepting peers: {error}");
-                    let pause = self.runtime.after(backoff.next_wait());
-                    select(self.runtime.sleep_until(pause), self.closing.clone()).await;
+                    self.pause(&mut backoff).await;
                 }
             }
         }

@@ -24,7 +24,7 @@ use crate::{
     exchange::within,
     session::{Dispatcher, Protocol},
     stream::Stream,
-    transport::{Address, Connection, Settings},
+    transport::{Address, Connection, Settings, Transport},
 };
 
 impl Inner {
@@ -170,8 +170,7 @@ impl Inner {
     }
 
     async fn connection(&self, target: &Target) -> Result<Connection, ConnectError> {
-        let transport = self.transports.find(&target.address);
-        let transport = transport.map_err(|error| ConnectError::Address(error.to_string()))?;
+        let transport = self.transport(&target.address)?;
         let settings = Settings::new(self.runtime.clone());
         let connector = transport.connector(&target.address, &settings);
         let connector = connector.map_err(|error| ConnectError::Address(error.to_string()))?;
@@ -199,9 +198,19 @@ impl Inner {
                 Err(ConnectError::Closed) => return,
                 Err(error) => log::debug!("{address} does not answer yet: {error}"),
             }
-            let pause = self.runtime.after(backoff.next_wait());
-            select(self.runtime.sleep_until(pause), self.closing.clone()).await;
+            self.pause(&mut backoff).await;
         }
+    }
+
+    /// What an address is dialled and listened at with.
+    pub(super) fn transport(&self, at: &Address) -> Result<Arc<dyn Transport>, ConnectError> {
+        self.transports.find(at).map_err(|error| ConnectError::Address(error.to_string()))
+    }
+
+    /// Waits before another try, and no longer than until the store shuts down.
+    pub(super) async fn pause(&self, backoff: &mut Backoff) {
+        let over = self.runtime.after(backoff.next_wait());
+        select(self.runtime.sleep_until(over), self.closing.clone()).await;
     }
 
     fn patience(&self) -> Backoff {
@@ -214,8 +223,7 @@ impl Inner {
         let Some(id) = &target.expected else { return };
         let mut backoff = self.patience();
         loop {
-            let pause = self.runtime.after(backoff.next_wait());
-            select(self.runtime.sleep_until(pause), self.closing.clone()).await;
+            self.pause(&mut backoff).await;
             if self.is_back(id) {
                 return;
             }

@@ -170,7 +170,7 @@ impl PeerStore {
     /// [`ConnectError::Address`] for what is no address, [`ConnectError::Closed`].
     pub fn keep(&self, address: &str) -> Result<(), ConnectError> {
         let address = parse(address)?;
-        self.inner.transports.find(&address).map_err(|e| ConnectError::Address(e.to_string()))?;
+        self.inner.transport(&address)?;
         if self.inner.state.lock().open.is_none() {
             return Err(ConnectError::Closed);
         }

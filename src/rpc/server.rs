@@ -256,7 +256,7 @@ impl<S: Serve> Server<S> {
         E: fmt::Display,
     {
         let state = &self.shared.state;
-        let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(100));
+        let mut backoff = Backoff::accepting();
         loop {
             state
                 .changed(|state| state.is_draining() || state.load().1 < self.shared.max_sessions)

@@ -1,11 +1,6 @@
 //! Listening: connections are accepted and shake hands side by side.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
 use futures::{
     FutureExt, StreamExt,
@@ -151,7 +146,7 @@ impl<P: Pattern> Listening<P> {
     async fn keep_accepting(self: Arc<Self>, mut acceptor: Box<dyn Acceptor>) {
         let mut pending =
             Pending { running: FuturesUnordered::new(), handles: BTreeMap::new(), next: 0 };
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut backoff = Backoff::accepting();
         let mut not_before: Option<Instant> = None;
         loop {
             let next = self.next(&mut acceptor, &mut pending, not_before.take());
@@ -243,7 +238,3 @@ enum Next<P: Pattern> {
     Accepted(std::io::Result<Connection>),
     Done(Outcome<P>, Option<Instant>),
 }
-
-/// Accepting fails when descriptors run out: that passes, but not at once.
-const FIRST_WAIT: Duration = Duration::from_millis(1);
-const LONGEST_WAIT: Duration = Duration::from_millis(100);
