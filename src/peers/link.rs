@@ -115,24 +115,27 @@ async fn reading(inner: &Arc<Inner>, live: &Live, mut read: ReadHalf) -> Result<
 
 async fn take(inner: &Arc<Inner>, live: &Live, frame: Frame) -> Result<(), Broken> {
     let id = &live.info.id;
-    match frame {
-        Frame::Ack { number, error } => inner.answered(id, number, error),
-        Frame::Message { number, body } => {
-            let ack = number.map(|number| Ack::new(inner, id.clone(), live.incarnation, number));
-            let message = Message { from: id.clone(), body, ack };
-            for (feed, filter) in inner.subscribers() {
-                if !filter(&message) {
-                    continue;
-                }
-                let mut message = message.clone();
-                while let Err(back) = feed.offer(message) {
-                    message = back;
-                    feed.room().await;
-                }
-            }
+    let (number, body) = match frame {
+        Frame::Ack { number, error } => {
+            inner.answered(id, number, error);
+            return Ok(());
+        }
+        Frame::Message { number, body } => (number, body),
+    };
+    let ack = number.map(|number| Ack::new(inner, id.clone(), live.incarnation, number));
+    let message = Message { from: id.clone(), body, ack };
+    for (feed, filter) in inner.subscribers() {
+        if !filter(&message) {
+            continue;
+        }
+        let mut message = message.clone();
+        while let Err(back) = feed.offer(message) {
+            message = back;
+            feed.room().await;
         }
     }
-    if inner.owes_too_much(id) { Err(Broken::Rule) } else { Ok(()) }
+    drop(message);
+    if number.is_some() && inner.owes_too_much(id) { Err(Broken::Rule) } else { Ok(()) }
 }
 
 async fn writing(
