@@ -132,7 +132,7 @@ impl fmt::Display for RefusalCode {
 pub enum SendError {
     /// The queue was full.
     Full,
-    /// There is no session with the peer.
+    /// There is no session with the peer, or none any more that would carry the message.
     Disconnected,
     /// The session ended while the message was on its way: it may have arrived.
     Lost,

@@ -73,6 +73,11 @@ impl Peer {
     /// With [`Policy::Drop`] the message takes its place in the queue at once, whether or not what
     /// is returned is awaited; with [`Policy::Wait`] it does when that is polled.
     ///
+    /// # Errors
+    ///
+    /// What is returned resolves with [`SendError::TooLong`], [`SendError::Full`] with
+    /// [`Policy::Drop`] only, [`SendError::Disconnected`] or [`SendError::Lost`].
+    ///
     /// # Cancel safety
     ///
     /// Dropping what is returned forgets what became of the message. One that has its place in the
@@ -86,7 +91,7 @@ impl Peer {
     /// # Errors
     ///
     /// As [`send`](Self::send); [`SendError::Failed`] if the peer's program said so, or nobody
-    /// there took it.
+    /// there took it; [`SendError::TimedOut`].
     ///
     /// # Cancel safety
     ///

@@ -182,7 +182,8 @@ impl PeerStore {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Address`], [`ConnectError::Dial`] with what the system says.
+    /// [`ConnectError::Address`], [`ConnectError::Dial`] with what the system says,
+    /// [`ConnectError::Closed`].
     ///
     /// # Cancel safety
     ///
@@ -191,7 +192,8 @@ impl PeerStore {
         self.inner.listen(parse(address)?).await
     }
 
-    /// Messages that `filter` wants, from now on, in the order of each peer. Up to `capacity` wait.
+    /// Messages that `filter` wants, from now on, in the order of each peer. Up to `capacity` wait,
+    /// one at least.
     pub fn subscribe(
         &self,
         filter: impl Fn(&Message) -> bool + Send + Sync + 'static,
