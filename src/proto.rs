@@ -371,7 +371,10 @@ impl Core {
     #[inline]
     fn uncount_if_done(&mut self, slot: Slot) {
         let entry = &self.streams[slot];
-        if entry.marks.any(Marks::COUNTED) && entry.state.is_terminal() && !entry.marks.any(Marks::OWES) {
+        if entry.marks.any(Marks::COUNTED)
+            && entry.state.is_terminal()
+            && !entry.marks.any(Marks::OWES)
+        {
             self.uncount(slot);
         }
     }

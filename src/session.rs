@@ -1,5 +1,6 @@
 //! A session: many streams over one connection.
 
+mod bell;
 mod dispatch;
 mod driver;
 mod io;

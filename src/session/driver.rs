@@ -4,11 +4,8 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll},
     time::Instant,
 };
 
@@ -18,6 +15,7 @@ use futures::{
 };
 
 use super::{
+    bell::Bell,
     io::Port,
     shared::{Shared, State},
 };
@@ -105,36 +103,11 @@ struct Pump<T> {
     read_ended: bool,
     write_closed: bool,
     sleep: Option<(Instant, BoxFuture)>,
-    alarm: Arc<Alarm>,
+    alarm: Bell,
+    /// Whom the bells wake.
+    task: Arc<AtomicWaker>,
     /// Whether it already stood back for the readers of the last batch.
     yielded: bool,
-}
-
-/// Whom a sleep wakes: it passes that on to the driver, wherever that runs by then, and notes it.
-/// A sleep that did not ask for it need not be polled again.
-#[derive(Default)]
-struct Alarm {
-    rang: AtomicBool,
-    driver: AtomicWaker,
-}
-
-impl Alarm {
-    /// Whether it rang since this was asked last. From now on it wakes the task of `cx`.
-    fn set(&self, cx: &Context<'_>) -> bool {
-        self.driver.register(cx.waker());
-        self.rang.swap(false, Ordering::AcqRel)
-    }
-}
-
-impl Wake for Alarm {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.rang.store(true, Ordering::Release);
-        self.driver.wake();
-    }
 }
 
 /// What reading achieved.
@@ -165,6 +138,7 @@ impl<T: AsyncRead + AsyncWrite> Future for Engine<T> {
     /// either can, and comes back at once where there is more.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(pump) = &mut self.pump else { return Poll::Pending };
+        pump.task.register(cx.waker());
         // One look at the clock: a poll is short, and the clock is not cheap everywhere.
         let now = pump.shared.now();
         let step = match pump.read(now, cx) {
@@ -176,7 +150,7 @@ impl<T: AsyncRead + AsyncWrite> Future for Engine<T> {
                 self.pump = None;
                 return Poll::Ready(result);
             }
-            Step::Sleep(next) if pump.sleep_until(next, cx) => {}
+            Step::Sleep(next) if pump.sleep_until(next) => {}
             _ => cx.waker().wake_by_ref(),
         }
         Poll::Pending
@@ -185,14 +159,16 @@ impl<T: AsyncRead + AsyncWrite> Future for Engine<T> {
 
 impl<T: AsyncRead + AsyncWrite> Engine<T> {
     fn new(shared: Arc<Shared>, io: T) -> Self {
+        let task = Arc::new(AtomicWaker::new());
         let pump = Pump {
             shared,
-            port: Port::new(io),
+            port: Port::new(io, Bell::new(&task)),
             writing: None,
             read_ended: false,
             write_closed: false,
             sleep: None,
-            alarm: Arc::default(),
+            alarm: Bell::new(&task),
+            task,
             yielded: false,
         };
         Self { pump: Some(pump) }
@@ -210,7 +186,7 @@ impl<T> Drop for Engine<T> {
 
 impl<T: AsyncRead + AsyncWrite> Pump<T> {
     /// Reads until the IO has no more, a bounded number of times.
-    fn read(&mut self, now: Instant, cx: &mut Context<'_>) -> Reading {
+    fn read(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
         let mut news = 0;
         let mut reading = Reading::Busy;
         for _ in 0..READS {
@@ -218,7 +194,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                 reading = Reading::Idle;
                 break;
             }
-            let Poll::Ready(input) = self.port.poll_read(cx) else {
+            let Poll::Ready(input) = self.port.poll_read() else {
                 reading = Reading::Idle;
                 break;
             };
@@ -253,7 +229,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
     }
 
     /// Writes until there is nothing to write or the IO takes no more, and decides what comes next.
-    fn write(&mut self, idle: bool, now: Instant, cx: &mut Context<'_>) -> Step {
+    fn write(&mut self, idle: bool, now: Instant, cx: &Context<'_>) -> Step {
         let mut flushed = None;
         for _ in 0..BATCHES {
             let due = self.wakes_up(now);
@@ -275,7 +251,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                 }
             });
             match step {
-                Step::Write(batch) => match self.port.poll_write(cx) {
+                Step::Write(batch) => match self.port.poll_write() {
                     Poll::Pending => return self.wait(idle, now, cx),
                     Poll::Ready(Ok(())) => {
                         self.writing = None;
@@ -283,7 +259,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                     }
                     Poll::Ready(Err(error)) => return self.fail(error, now, cx),
                 },
-                Step::Close => match self.port.poll_close(cx) {
+                Step::Close => match self.port.poll_close() {
                     Poll::Pending => return self.wait(idle, now, cx),
                     Poll::Ready(_) => {
                         // Whether it closed well or not, there is nothing more to say.
@@ -320,7 +296,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
 
     /// Nothing more can be written; what the peer sent before that is still worth reading, and
     /// may say that this is a good end.
-    fn fail(&mut self, error: SessionError, now: Instant, cx: &mut Context<'_>) -> Step {
+    fn fail(&mut self, error: SessionError, now: Instant, cx: &Context<'_>) -> Step {
         self.writing = None;
         self.port.batch = Batch::new();
         for _ in 0..READS_AT_THE_END {
@@ -340,18 +316,17 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
 
     /// Sleeps until `next` at the latest. A sleep that ends earlier stays: to wake up once in
     /// vain is cheaper than to set a timer anew for every frame. False if it is over already.
-    fn sleep_until(&mut self, next: Option<Instant>, cx: &Context<'_>) -> bool {
+    fn sleep_until(&mut self, next: Option<Instant>) -> bool {
         let Some(next) = next else { return true };
         let Some(timer) = self.shared.timer() else { return true };
-        let rang = self.alarm.set(cx);
+        let rang = self.alarm.rang();
         let present = self.sleep.take_if(|(at, _)| *at <= next);
         if !rang && present.is_some() {
             self.sleep = present;
             return true;
         }
         let (at, mut sleep) = present.unwrap_or_else(|| (next, timer.sleep_until(next)));
-        let waker = Waker::from(self.alarm.clone());
-        let asleep = sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending();
+        let asleep = sleep.as_mut().poll(&mut self.alarm.context()).is_pending();
         self.sleep = asleep.then_some((at, sleep));
         asleep
     }

@@ -4,12 +4,13 @@ use std::{
     fmt, io,
     io::IoSlice,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
 use futures::io::{AsyncRead, AsyncWrite};
 
+use super::bell::Bell;
 use crate::{
     config::READ_BUFFER,
     error::SessionError,
@@ -20,6 +21,9 @@ use crate::{
 /// One connection: what is being written to it, and room to read into.
 pub(super) struct Port<T> {
     io: Pin<Box<T>>,
+    bell: Bell,
+    /// There was nothing to read.
+    read_waits: bool,
     pub(super) batch: Batch,
     flushed: bool,
     progress: bool,
@@ -27,9 +31,11 @@ pub(super) struct Port<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite> Port<T> {
-    pub(super) fn new(io: T) -> Self {
+    pub(super) fn new(io: T, bell: Bell) -> Self {
         Self {
             io: Box::pin(io),
+            bell,
+            read_waits: false,
             batch: Batch::new(),
             flushed: true,
             progress: false,
@@ -41,10 +47,10 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
     ///
     /// An IO that claims to have taken more than it was given ends the session: what it would
     /// send next is anybody's guess.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
+    pub(super) fn poll_write(&mut self) -> Poll<Result<(), SessionError>> {
         while !self.batch.is_empty() {
             self.flushed = false;
-            let (written, given) = ready!(self.poll_write_once(cx)).map_err(failed)?;
+            let (written, given) = ready!(self.poll_write_once()).map_err(failed)?;
             if written > given {
                 return Poll::Ready(Err(SessionError::IoMisbehaved));
             }
@@ -55,22 +61,23 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
             self.batch.advance(written);
         }
         if !self.flushed {
-            ready!(self.io.as_mut().poll_flush(cx)).map_err(failed)?;
+            ready!(self.io.as_mut().poll_flush(&mut self.bell.context())).map_err(failed)?;
             self.flushed = true;
         }
         Poll::Ready(Ok(()))
     }
 
     /// How many bytes the IO took, and how many it was given.
-    fn poll_write_once(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(usize, usize)>> {
+    fn poll_write_once(&mut self) -> Poll<io::Result<(usize, usize)>> {
+        let mut cx = self.bell.context();
         if let Some(bytes) = self.batch.single() {
-            let written = ready!(self.io.as_mut().poll_write(cx, bytes))?;
+            let written = ready!(self.io.as_mut().poll_write(&mut cx, bytes))?;
             return Poll::Ready(Ok((written, bytes.len())));
         }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let set = self.batch.slices(&mut slices);
         let given = slices[..set].iter().map(|slice| slice.len()).sum();
-        let written = ready!(self.io.as_mut().poll_write_vectored(cx, &slices[..set]))?;
+        let written = ready!(self.io.as_mut().poll_write_vectored(&mut cx, &slices[..set]))?;
         Poll::Ready(Ok((written, given)))
     }
 
@@ -80,9 +87,15 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
     }
 
     /// Reads once; no bytes mean the end.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, SessionError>> {
+    pub(super) fn poll_read(&mut self) -> Poll<Result<Bytes, SessionError>> {
+        if self.bell.rang() {
+            self.read_waits = false;
+        }
+        if self.read_waits {
+            return Poll::Pending;
+        }
         let mut buffer = self.buffers.take();
-        let result = self.io.as_mut().poll_read(cx, &mut buffer);
+        let result = self.io.as_mut().poll_read(&mut self.bell.context(), &mut buffer);
         let read = match result {
             Poll::Ready(Ok(read)) if read > buffer.len() => {
                 return Poll::Ready(Err(SessionError::IoMisbehaved));
@@ -92,6 +105,7 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
                 return Poll::Ready(Err(failed(error)));
             }
             Poll::Pending => {
+                self.read_waits = true;
                 self.buffers.put_back(buffer);
                 return Poll::Pending;
             }
@@ -99,8 +113,8 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
         Poll::Ready(Ok(self.buffers.lend(buffer, read)))
     }
 
-    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
-        self.io.as_mut().poll_close(cx).map_err(failed)
+    pub(super) fn poll_close(&mut self) -> Poll<Result<(), SessionError>> {
+        self.io.as_mut().poll_close(&mut self.bell.context()).map_err(failed)
     }
 
     /// Gives back memory that an idle connection need not hold.
