@@ -4,7 +4,7 @@
 mod sp_support;
 
 use sp_support::{
-    Peer, PeerListener, REQ, defaults, echo, ms, options, raw_rep, raw_req, rep, req, run, settle,
+    Peer, PeerListener, REQ, defaults, echo_at, ms, options, raw_rep, raw_req, req, run, settle,
     sleep, words,
 };
 use trunkline::{
@@ -45,9 +45,8 @@ fn raw_req_leaves_headers_alone() {
         // spec.md §13.6
         let transports = Transports::default();
         let client = raw_req(&transports, defaults());
-        let mut listener = PeerListener::bind(&transports, "memory://raw").await;
-        client.dialer("memory://raw", defaults()).unwrap().dial_background().unwrap();
-        let mut peer = listener.serve().await;
+        let dialer = client.dialer("memory://raw", defaults()).unwrap();
+        let (mut listener, mut peer) = PeerListener::dialled(&transports, &dialer).await;
         client.send_message(Message::new(words(&[7, ID], b""), "ping")).await.unwrap();
         assert_eq!(peer.recv().await, words(&[7, ID], b"ping"));
         peer.send(&words(&[7, ID], b"pong")).await;
@@ -76,9 +75,8 @@ fn raw_queues_hold_what_they_should_and_resizing_keeps_it() {
         assert_eq!(full.error, SendError::WouldBlock);
         assert_eq!(client.send_message(one_more()).await.unwrap_err().error, SendError::TimedOut);
         client.configure(options(|it| it.send_queue(2)));
-        let mut listener = PeerListener::bind(&transports, "memory://raw").await;
-        client.dialer("memory://raw", defaults()).unwrap().dial_background().unwrap();
-        let mut peer = listener.serve().await;
+        let dialer = client.dialer("memory://raw", defaults()).unwrap();
+        let (_listener, mut peer) = PeerListener::dialled(&transports, &dialer).await;
         for number in 0..128_u8 {
             assert_eq!(peer.recv().await, words(&[ID], &[number]));
         }
@@ -224,9 +222,7 @@ fn a_device_ends_with_either_side() {
 fn seven_devices_in_a_row_pass_a_request_and_eight_do_not() {
     run(async {
         let transports = Transports::default();
-        let server = rep(&transports, defaults());
-        server.listen("memory://0").await.unwrap();
-        echo(&server);
+        let _server = echo_at(&transports, "memory://0").await;
         let mut devices = Vec::new();
         for hop in 1..=8 {
             let far = options(|it| it.max_hops(20));

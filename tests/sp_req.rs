@@ -8,7 +8,7 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 use futures::future;
 use sp_support::{
-    Peer, PeerListener, defaults, echo, ms, options, rep, req, run, settle, split, words,
+    Peer, PeerListener, defaults, echo_at, ms, options, rep, req, run, settle, split, words,
 };
 use tokio::time::Instant;
 use trunkline::{
@@ -18,14 +18,28 @@ use trunkline::{
 
 const ADDRESS: &str = "memory://req";
 
-/// A client, and the server by hand that it dialled.
+/// The server by hand that a client dialled.
 async fn pair(transports: &Transports, client: &ReqSocket) -> (PeerListener, Peer) {
-    let mut listener = PeerListener::bind(transports, ADDRESS).await;
     let dialer = client.dialer(ADDRESS, client.options()).unwrap();
-    dialer.dial_background().unwrap();
-    let peer = listener.serve().await;
+    let dialled = PeerListener::dialled(transports, &dialer).await;
     settle().await;
-    (listener, peer)
+    dialled
+}
+
+/// Servers by hand, in the order in which the client dialled them.
+async fn peers(
+    transports: &Transports,
+    client: &ReqSocket,
+    addresses: &[&str],
+) -> Vec<(Peer, PeerListener)> {
+    let mut peers = Vec::new();
+    for address in addresses {
+        let dialer = client.dialer(address, defaults()).unwrap();
+        let (listener, peer) = PeerListener::dialled(transports, &dialer).await;
+        peers.push((peer, listener));
+        settle().await;
+    }
+    peers
 }
 
 #[test]
@@ -44,9 +58,8 @@ fn ids_count_up_with_the_high_bit() {
             last = Some(id);
         }
         let other = req(&transports, options(|it| it.seed(Some(8))));
-        let mut listener = PeerListener::bind(&transports, "memory://other").await;
-        other.dialer("memory://other", defaults()).unwrap().dial_background().unwrap();
-        let mut peer = listener.serve().await;
+        let dialer = other.dialer("memory://other", defaults()).unwrap();
+        let (_listener, mut peer) = PeerListener::dialled(&transports, &dialer).await;
         other.send("x").await.unwrap();
         assert_ne!(split(&peer.recv().await).0, last.unwrap() - 4, "a random start");
     });
@@ -118,9 +131,8 @@ fn a_full_pipe_holds_requests_back() {
         let transports =
             Transports::default().with("tight", trunkline::transport::memory::Memory::new(64));
         let client = req(&transports, options(|it| it.send_buffer(1)));
-        let mut listener = PeerListener::bind(&transports, "tight://x").await;
-        client.dialer("tight://x", client.options()).unwrap().dial_background().unwrap();
-        let mut peer = listener.serve().await;
+        let dialer = client.dialer("tight://x", client.options()).unwrap();
+        let (_listener, mut peer) = PeerListener::dialled(&transports, &dialer).await;
         settle().await;
         let contexts: Vec<_> = (0..10).map(|_| client.context().unwrap()).collect();
         let mut sent = 0;
@@ -144,13 +156,7 @@ fn a_pipe_whose_peer_does_not_read_is_passed_over_before_it_is_full() {
         let transports =
             Transports::default().with("tight", trunkline::transport::memory::Memory::new(64));
         let client = req(&transports, options(|it| it.retry(None)));
-        let mut peers = Vec::new();
-        for address in ["tight://a", "tight://b"] {
-            let mut listener = PeerListener::bind(&transports, address).await;
-            client.dialer(address, defaults()).unwrap().dial_background().unwrap();
-            peers.push((listener.serve().await, listener));
-            settle().await;
-        }
+        let mut peers = peers(&transports, &client, &["tight://a", "tight://b"]).await;
         let contexts: Vec<_> = (0..6).map(|_| client.context().unwrap()).collect();
         contexts[0].send(vec![0; 1_000]).await.unwrap();
         settle().await;
@@ -326,13 +332,7 @@ fn a_retry_prefers_another_peer() {
     run(async {
         let transports = Transports::default();
         let client = req(&transports, options(|it| it.retry(Some(ms(10)))));
-        let mut peers = Vec::new();
-        for address in ["memory://a", "memory://b"] {
-            let mut listener = PeerListener::bind(&transports, address).await;
-            client.dialer(address, defaults()).unwrap().dial_background().unwrap();
-            peers.push((listener.serve().await, listener));
-            settle().await;
-        }
+        let mut peers = peers(&transports, &client, &["memory://a", "memory://b"]).await;
         client.send("to a").await.unwrap();
         let first = peers[0].0.recv().await;
         assert_eq!(peers[1].0.recv().await, first);
@@ -407,13 +407,8 @@ fn the_peer_that_answered_goes_first() {
     run(async {
         let transports = Transports::default();
         let client = req(&transports, options(|it| it.retry(None)));
-        let mut peers = Vec::new();
-        for address in ["memory://a", "memory://b", "memory://c"] {
-            let mut listener = PeerListener::bind(&transports, address).await;
-            client.dialer(address, defaults()).unwrap().dial_background().unwrap();
-            peers.push((listener.serve().await, listener));
-            settle().await;
-        }
+        let mut peers =
+            peers(&transports, &client, &["memory://a", "memory://b", "memory://c"]).await;
         for _ in 0..5 {
             client.send("x").await.unwrap();
             let (id, _) = split(&peers[0].0.recv_within(ms(100)).await.unwrap());
@@ -595,9 +590,7 @@ fn a_context_may_have_options_of_its_own() {
 fn ten_thousand_rounds_leave_nothing_behind() {
     run(async {
         let transports = Transports::default();
-        let server = rep(&transports, defaults());
-        server.listen(ADDRESS).await.unwrap();
-        echo(&server);
+        let _server = echo_at(&transports, ADDRESS).await;
         let client = req(&transports, defaults());
         client.dial(ADDRESS).await.unwrap();
         for round in 0..sp_support::count(10_000) {
@@ -612,9 +605,7 @@ fn ten_thousand_rounds_leave_nothing_behind() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_pipe_does_not_count_among_those_in_use() {
     let transports = Transports::default();
-    let server = rep(&transports, defaults());
-    server.listen("memory://refused").await.unwrap();
-    echo(&server);
+    let _server = echo_at(&transports, "memory://refused").await;
     let admitted = std::sync::atomic::AtomicBool::new(false);
     let first = move |_: &_| !admitted.swap(true, std::sync::atomic::Ordering::SeqCst);
     let client = req(&transports, options(|it| it.fail_without_peers(true).admit(first)));

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
 use sp_support::{
-    Peer, REP, REQ, count, defaults, echo, options, rep, req, run, run_in_real_time,
+    Peer, REP, REQ, count, defaults, echo, echo_at, options, rep, req, run, run_in_real_time,
     run_on_threads, settle, split, words,
 };
 use trunkline::{
@@ -193,9 +193,7 @@ fn unix_sockets_have_a_byte_before_each_message() {
         // spec.md §13.3
         let transports = Transports::default();
         let address = ipc("bytes");
-        let server = rep(&transports, defaults());
-        server.listen(&address).await.unwrap();
-        echo(&server);
+        let server = echo_at(&transports, &address).await;
         let mut peer = Peer::connect(&transports, &address).await.unwrap();
         peer.shake_hands(REQ).await;
         peer.write(b"\x01\0\0\0\0\0\0\0\x06\x80\0\0\x01hi").await;
@@ -246,9 +244,7 @@ fn a_transport_of_ones_own_carries_requests() {
         let transports = Transports::none()
             .with("own", Counting(Memory::default(), old.clone()))
             .with("own", Counting(Memory::default(), used.clone()));
-        let server = rep(&transports, defaults());
-        server.listen("own://x").await.unwrap();
-        echo(&server);
+        let _server = echo_at(&transports, "own://x").await;
         let client = req(&transports, defaults());
         client.dial("own://x").await.unwrap();
         assert_eq!(client.request("x").await.unwrap(), "x");
@@ -314,9 +310,7 @@ fn a_session_that_takes_no_more_streams_gives_way_to_another() {
         let mux = Mux::new("memory", Memory::default())
             .on_accept(move |session, _| kept.lock().unwrap().push(session.clone()));
         let transports = Transports::none().with("mux", mux);
-        let server = rep(&transports, defaults());
-        server.listen("mux://x").await.unwrap();
-        echo(&server);
+        let _server = echo_at(&transports, "mux://x").await;
         let first = req(&transports, defaults());
         first.dial("mux://x").await.unwrap();
         sessions.lock().unwrap()[0].go_away();

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use quickcheck::quickcheck;
 use sp_support::{
-    Peer, PeerListener, REP, REQ, count, defaults, drain, echo, ms, options, raw_req, rep, req,
-    run, settle, split, words,
+    Peer, PeerListener, REP, REQ, count, defaults, drain, echo, echo_at, ms, options, raw_req, rep,
+    req, run, settle, split, words,
 };
 use trunkline::{
     sp::{
@@ -151,10 +151,9 @@ fn a_request_is_its_length_its_id_and_its_body() {
     run(async {
         // spec.md §13.3, §13.4
         let transports = Transports::default();
-        let mut listener = PeerListener::bind(&transports, ADDRESS).await;
         let client = req(&transports, defaults());
-        client.dialer(ADDRESS, defaults()).unwrap().dial_background().unwrap();
-        let mut peer = listener.serve().await;
+        let dialer = client.dialer(ADDRESS, defaults()).unwrap();
+        let (_listener, mut peer) = PeerListener::dialled(&transports, &dialer).await;
         client.send("hello").await.unwrap();
         let bytes = peer.read(17).await;
         assert_eq!(bytes[..8], 9_u64.to_be_bytes());
@@ -240,10 +239,9 @@ fn a_message_of_any_size_leaves_in_one_write() {
     run(async {
         let counting = CountingWrites { memory: Memory::new(1 << 20), ..Default::default() };
         let transports = Transports::none().with("counting", counting.clone());
-        let mut listener = PeerListener::bind(&transports, "counting://x").await;
         let client = req(&transports, defaults());
-        client.dialer("counting://x", defaults()).unwrap().dial_background().unwrap();
-        let mut peer = listener.serve().await;
+        let dialer = client.dialer("counting://x", defaults()).unwrap();
+        let (_listener, mut peer) = PeerListener::dialled(&transports, &dialer).await;
         for size in [0, 64, 4_096, 4_097, 65_536, 500_000] {
             settle().await;
             let before = counting.writes.load(Ordering::SeqCst);
@@ -266,10 +264,9 @@ fn header_and_body_are_one_on_the_wire() {
     run(async {
         // spec.md §13.3
         let transports = Transports::default();
-        let mut listener = PeerListener::bind(&transports, ADDRESS).await;
         let client = raw_req(&transports, defaults());
-        client.dialer(ADDRESS, defaults()).unwrap().dial_background().unwrap();
-        let mut peer = listener.serve().await;
+        let dialer = client.dialer(ADDRESS, defaults()).unwrap();
+        let (_listener, mut peer) = PeerListener::dialled(&transports, &dialer).await;
         client.send_message(Message::new("ab", "c")).await.unwrap();
         assert_eq!(peer.recv().await, b"abc");
     });
@@ -484,9 +481,7 @@ quickcheck! {
 fn every_size_comes_back() {
     run(async {
         let transports = Transports::default();
-        let server = rep(&transports, defaults());
-        server.listen(ADDRESS).await.unwrap();
-        echo(&server);
+        let _server = echo_at(&transports, ADDRESS).await;
         let client = req(&transports, defaults());
         client.dial(ADDRESS).await.unwrap();
         for size in [0, 1, 3, 1_023, 1_024, 1_025, 4_096, 4_097, 65_535, 262_144, (1 << 20) - 4] {

@@ -17,7 +17,10 @@ use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use tokio::runtime::Builder;
 use trunkline::{
     runtime::Runtime,
-    sp::{Options, OptionsBuilder, PipeEvent, PipeEvents, RawRep, RawReq, RepSocket, ReqSocket},
+    sp::{
+        Dialer, Options, OptionsBuilder, PipeEvent, PipeEvents, RawRep, RawReq, RepSocket,
+        ReqSocket,
+    },
     transport::{Acceptor, Address, Framing, Io, Settings, Transports},
 };
 
@@ -104,6 +107,14 @@ pub fn echo(server: &RepSocket) {
             let _ = replier.send(request).await;
         }
     });
+}
+
+/// A server at an address, which answers every request with itself.
+pub async fn echo_at(transports: &Transports, address: &str) -> RepSocket {
+    let server = rep(transports, defaults());
+    server.listen(address).await.unwrap();
+    echo(&server);
+    server
 }
 
 /// Lets every other task run until all of them wait.
@@ -226,6 +237,14 @@ impl PeerListener {
         let address = Address::parse(address).unwrap();
         let transport = transports.find(&address).unwrap();
         Self { acceptor: transport.bind(&address, &settings()).await.unwrap() }
+    }
+
+    /// Binds where `dialer` dials, and shakes hands with it as REP.
+    pub async fn dialled(transports: &Transports, dialer: &Dialer) -> (Self, Peer) {
+        let mut listener = Self::bind(transports, &dialer.address().to_string()).await;
+        dialer.dial_background().unwrap();
+        let peer = listener.serve().await;
+        (listener, peer)
     }
 
     pub async fn accept(&mut self) -> Peer {
