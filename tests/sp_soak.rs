@@ -20,7 +20,7 @@ use sp_support::{
     count, counting, defaults, echo, ms, options, raw_rep, raw_req, rep, req, run, settle, words,
 };
 use trunkline::{
-    sp::{ContextError, Message, Pipe, RepSocket, ReqSocket},
+    sp::{ContextError, Message, Pipe, RecvError, RepSocket, ReqSocket},
     transport::Transports,
 };
 
@@ -110,6 +110,7 @@ fn deadlines_do_not_outlive_those_who_set_them() {
         let mut memory = None;
         for round in 0..count(100_000) {
             client.request("x").await.unwrap();
+            receive_in_other_ways(&client).await;
             let ask = async {
                 tokio::task::yield_now().await;
                 back.send_message(Message::new(words(&[0x8000_0001], b""), "x")).await.unwrap();
@@ -124,4 +125,16 @@ fn deadlines_do_not_outlive_those_who_set_them() {
             }
         }
     });
+}
+
+/// Replies that were there already, looked for again and again, and waited for in vain before.
+async fn receive_in_other_ways(client: &ReqSocket) {
+    let answered = client.stats().received + 1;
+    client.send("x").await.unwrap();
+    assert!(client.recv().now_or_never().is_none());
+    while client.stats().received < answered {
+        assert_eq!(client.try_recv(), Err(RecvError::WouldBlock));
+        tokio::task::yield_now().await;
+    }
+    client.recv().await.unwrap();
 }

@@ -242,10 +242,7 @@ impl Req {
     /// Neither deadlines nor places in the queue outlive their requests for long.
     fn sweep(&mut self, base: &mut Base<Self>) {
         let (slots, open) = (&self.slots, &self.open);
-        base.deadlines.sweep(|due| {
-            let (Due::Retry(key) | Due::Send(key) | Due::Recv(key)) = due;
-            open.contains_key(&key.id)
-        });
+        base.deadlines.sweep(|due| is_awaited(slots, due));
         if self.queue.len() > 2 * open.len() + SWEEP_MIN {
             self.queue.retain(|key| is_queued(slots, *key));
         }
@@ -311,6 +308,17 @@ impl Req {
             }
         }
     }
+}
+
+/// Whether someone still waits for that.
+fn is_awaited(slots: &[Slot], due: Due) -> bool {
+    let (Due::Retry(key) | Due::Send(key) | Due::Recv(key)) = due;
+    let request = slots[key.slot as usize].request.as_ref();
+    request.filter(|request| request.id == key.id).is_some_and(|request| match due {
+        Due::Retry(_) => request.retry_at.is_some(),
+        Due::Send(_) => request.send_at.is_some(),
+        Due::Recv(_) => request.recv_at.is_some(),
+    })
 }
 
 fn is_queued(slots: &[Slot], key: Key) -> bool {

@@ -29,7 +29,9 @@ impl Req {
         }
         context.receiving = true;
         let key = Key { slot, id: request.id };
-        if let Some(timeout) = timeout {
+        if let Some(timeout) = timeout
+            && !matches!(request.stage, Stage::Done(_))
+        {
             let at = base.now + timeout;
             request.recv_at = Some(at);
             base.deadlines.push(at, Due::Recv(key));
@@ -41,9 +43,12 @@ impl Req {
     pub(crate) fn end_recv(&mut self, base: &mut Base<Self>, key: Key) {
         let context = &mut self.slots[key.slot as usize];
         if let Some(request) = context.request.as_mut().filter(|request| request.id == key.id) {
-            request.recv_at = None;
             context.receiving = false;
             base.wakes.let_go(context.receiver.take());
+            if request.recv_at.take().is_some() {
+                base.deadlines.cancelled();
+                self.sweep(base);
+            }
         }
     }
 

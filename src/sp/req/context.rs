@@ -177,14 +177,14 @@ impl ReqContext {
     /// [`WouldBlock`](RecvError::WouldBlock) if it is not there yet.
     pub fn try_recv(&self) -> Result<Bytes, RecvError> {
         let cx = Context::from_waker(std::task::Waker::noop());
-        let mut waiting = Waiting { context: self, key: None, withdraw: false };
-        match waiting.poll_recv(&cx) {
-            Poll::Pending => Err(RecvError::WouldBlock),
-            Poll::Ready(reply) => {
-                waiting.key = None;
-                reply.map(|message| message.body).map_err(recv_error)
-            }
-        }
+        self.handle.shared.with(|req, base| {
+            let key = req.begin_recv(base, self.slot, None).map_err(recv_error)?;
+            let Poll::Ready(reply) = req.poll_reply(base, key, &cx) else {
+                req.end_recv(base, key);
+                return Err(RecvError::WouldBlock);
+            };
+            reply.map(|message| message.body).map_err(recv_error)
+        })
     }
 
     /// Withdraws the request; its calls that wait, and all later ones, fail as closed. Other
