@@ -419,6 +419,27 @@ fn the_peer_that_answered_goes_first() {
 }
 
 #[test]
+fn junk_brings_a_peer_no_turn() {
+    run(async {
+        // spec.md §13.4.3, §13.4.5
+        let transports = Transports::default();
+        let client = req(&transports, options(|it| it.retry(None)));
+        let mut peers = peers(&transports, &client, &["memory://a", "memory://b"]).await;
+        let contexts = [client.context().unwrap(), client.context().unwrap()];
+        contexts[0].send("to a").await.unwrap();
+        assert_eq!(split(&peers[0].0.recv().await).1, b"to a");
+        for junk in [&b"abc"[..], &words(&[0x8000_0000], b"to nobody")] {
+            peers[0].0.send(junk).await;
+        }
+        settle().await;
+        assert_eq!(client.stats().junk, 2);
+        contexts[1].send("to b").await.unwrap();
+        let request = peers[1].0.recv_within(ms(100)).await.unwrap();
+        assert_eq!(split(&request).1, b"to b");
+    });
+}
+
+#[test]
 fn best_effort_returns_at_once() {
     run(async {
         let transports = Transports::default();

@@ -53,8 +53,6 @@ impl Pattern for Req {
         id: u32,
         message: Bytes,
     ) -> Result<(), Bytes> {
-        // Who answered is likely to be ready for more.
-        self.ready.prefer(id);
         let reply_to = message.first_chunk().map(|word| u32::from_be_bytes(*word));
         let open = reply_to.and_then(|reply_to| Some((reply_to, *self.open.get(&reply_to)?)));
         let Some(((reply_to, slot), entry)) = open.zip(base.pipes.get(id)) else {
@@ -62,6 +60,8 @@ impl Pattern for Req {
             return Ok(());
         };
         let pipe = entry.pipe.clone();
+        // Who answered is likely to be ready for more.
+        self.ready.prefer(id);
         self.finish(base, Key { slot, id: reply_to }, Ok((message, pipe)));
         Ok(())
     }
