@@ -3,11 +3,15 @@
 
 mod sp_support;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Wake, Waker},
 };
 
+use futures::StreamExt;
 use sp_support::{
     Peer, PeerListener, REQ, defaults, drain, echo, ms, options, rep, req, run, settle, sleep,
     split,
@@ -58,7 +62,34 @@ fn a_slow_subscriber_loses_the_oldest_events() {
         assert_eq!(drain(&mut events).await.len(), 4);
         assert_eq!(events.lost(), 5);
         server.close().await;
-        assert!(futures::StreamExt::next(&mut events).await.is_none());
+        assert!(events.next().await.is_none());
+    });
+}
+
+#[test]
+fn a_subscriber_is_woken_by_events_and_not_by_other_subscribers() {
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    run(async {
+        let transports = Transports::default();
+        let server = rep(&transports, defaults());
+        server.listen(ADDRESS).await.unwrap();
+        let mut events = server.events();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        assert!(events.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
+        let _others = [server.events(), server.events()];
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+        let _peer = Peer::dial(&transports, ADDRESS, REQ).await;
+        settle().await;
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
     });
 }
 

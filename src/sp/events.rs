@@ -135,6 +135,7 @@ impl Subscribers {
     pub(crate) fn add(&mut self, limit: usize, ended: bool) -> PipeEvents {
         let queue = EventQueue { events: VecDeque::new(), limit, lost: 0, ended, waker: None };
         let queue = Arc::new(Mutex::new(queue));
+        self.queues.retain(|queue| queue.strong_count() > 0);
         self.queues.push(Arc::downgrade(&queue));
         PipeEvents { queue }
     }

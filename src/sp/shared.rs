@@ -113,6 +113,9 @@ impl<P: Pattern> Shared<P> {
     fn tell(&self) {
         let mut subscribers = self.subscribers.lock();
         let news = std::mem::take(&mut self.state.lock().base.news);
+        if news.is_empty() {
+            return;
+        }
         let told = subscribers.tell(&news);
         drop(subscribers);
         for news in &news {
