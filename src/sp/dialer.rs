@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     endpoint::{Endpoint, NotIdle, handshake, resolve, settings},
-    error::{DialError, EndpointError},
+    error::{DialError, EndpointError, HandshakeError},
     events::PipeEvent,
     link::Link,
     options::Options,
@@ -155,14 +155,14 @@ impl<P: Pattern> Dialling<P> {
             .map_err(|error| DialError::Connect(Arc::new(error)))?;
         let connection = match handshake::<P>(runtime, options, connection).await {
             Ok(connection) => connection,
-            Err(super::error::HandshakeError::TimedOut) => return Err(DialError::TimedOut),
+            Err(HandshakeError::TimedOut) => return Err(DialError::TimedOut),
             Err(error) => {
                 self.shared.with(|_, base| base.stats.handshakes_failed += 1);
-                return Err(DialError::Handshake(error));
+                return Err(error.into());
             }
         };
         let origin = Origin::Dialer(self.endpoint.id());
-        self.shared.attach(connection, origin, &self.endpoint).map_err(DialError::Pipe)
+        Ok(self.shared.attach(connection, origin, &self.endpoint)?)
     }
 
     /// The task of a dialer, which is the task of its pipe too.

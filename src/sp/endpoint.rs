@@ -142,7 +142,7 @@ pub(crate) fn resolve<P: Pattern>(
     shared: &Shared<P>,
     address: &str,
 ) -> Result<(Address, Arc<dyn Transport>), EndpointError> {
-    let address = Address::parse(address).map_err(EndpointError::Address)?;
+    let address = Address::parse(address)?;
     let transport = shared.transports.find(&address).map_err(EndpointError::Scheme)?;
     Ok((address, transport))
 }
@@ -177,7 +177,7 @@ pub(crate) async fn handshake<P: Pattern>(
         }
         Err(error) => return Err(HandshakeError::Io(error.kind())),
     };
-    let peer = wire::parse_handshake(theirs).map_err(HandshakeError::Header)?;
+    let peer = wire::parse_handshake(theirs)?;
     if peer != P::INFO.peer {
         return Err(HandshakeError::WrongProtocol { peer, expected: P::INFO.peer });
     }

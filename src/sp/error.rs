@@ -175,6 +175,12 @@ impl fmt::Display for HandshakeError {
 
 impl std::error::Error for HandshakeError {}
 
+impl From<HeaderError> for HandshakeError {
+    fn from(error: HeaderError) -> Self {
+        Self::Header(error)
+    }
+}
+
 /// Why a pipe is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -199,12 +205,6 @@ pub enum PipeError {
     Dropped,
 }
 
-impl From<HeaderError> for HandshakeError {
-    fn from(error: HeaderError) -> Self {
-        Self::Header(error)
-    }
-}
-
 impl fmt::Display for PipeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -223,6 +223,12 @@ impl fmt::Display for PipeError {
 
 impl std::error::Error for PipeError {}
 
+impl From<MessageError> for PipeError {
+    fn from(error: MessageError) -> Self {
+        Self::Message(error)
+    }
+}
+
 /// Why an address cannot be used at all.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -235,12 +241,6 @@ pub enum EndpointError {
     Invalid(Arc<io::Error>),
     /// The socket is closed.
     Closed,
-}
-
-impl From<MessageError> for PipeError {
-    fn from(error: MessageError) -> Self {
-        Self::Message(error)
-    }
 }
 
 impl fmt::Display for EndpointError {

@@ -244,7 +244,7 @@ fn deliver<P: Pattern>(
     loop {
         let message = match held.take() {
             Some(message) => message,
-            None => match inbox.next().map_err(PipeError::Message)? {
+            None => match inbox.next()? {
                 Some(message) => message,
                 None => return Ok(delivered),
             },
