@@ -253,9 +253,10 @@ impl<P: Pattern> Shared<P> {
             if state.is_over() {
                 return Poll::Ready(());
             }
-            // Each caller of close once; a caller that polls again replaces itself.
-            state.closers.retain(|waker| !waker.will_wake(cx.waker()));
-            state.closers.push(cx.waker().clone());
+            // Each caller of close once, however often it polls.
+            if !state.closers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                state.closers.push(cx.waker().clone());
+            }
             Poll::Pending
         })
     }
