@@ -166,11 +166,13 @@ macro_rules! socket_methods {
             }
 
             /// The pipes that are in use now.
+            #[must_use]
             pub fn pipes(&self) -> Vec<crate::sp::Pipe> {
                 self.handle.pipes()
             }
 
             /// The options that new dialers, listeners and calls take over.
+            #[must_use]
             pub fn options(&self) -> crate::sp::Options {
                 self.handle.options()
             }
@@ -181,11 +183,13 @@ macro_rules! socket_methods {
             }
 
             /// What the socket counted.
+            #[must_use]
             pub fn stats(&self) -> crate::sp::Stats {
                 self.handle.stats()
             }
 
             /// What the socket speaks.
+            #[must_use]
             pub const fn info(&self) -> crate::sp::Info {
                 <$pattern as crate::sp::pattern::Pattern>::INFO
             }

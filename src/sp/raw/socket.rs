@@ -30,6 +30,7 @@ macro_rules! raw_socket {
         impl $name {
             /// A socket without connections. Its tasks run on `runtime`, and its addresses are
             /// those that `transports` knows.
+            #[must_use]
             pub fn new(runtime: Runtime, transports: Transports, options: Options) -> Self {
                 Self { handle: Handle::new(<$core>::default(), runtime, transports, options) }
             }
