@@ -1,6 +1,8 @@
 //! The command line.
 
-use std::{env, path::PathBuf, thread};
+use std::{env, path::PathBuf};
+
+pub(crate) use kit::args::Mode;
 
 use crate::{
     Result, contestants,
@@ -40,15 +42,6 @@ pub(crate) struct Args {
     pub(crate) output: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Speed,
-    SystemCalls,
-    Instructions,
-    List,
-    Help,
-}
-
 impl Args {
     pub(crate) fn read(mut args: impl Iterator<Item = String>) -> Result<Self> {
         let mut read = Self::defaults();
@@ -56,7 +49,9 @@ impl Args {
             let mut value = || args.next().ok_or_else(|| format!("{option} wants a value"));
             match &*option {
                 "--only" => read.rows = select_rows(&value()?)?,
-                "--impl" => read.contestants = select_contestants(&value()?)?,
+                "--impl" => {
+                    read.contestants = kit::args::contestants(&value()?, contestants::names())?
+                }
                 "--rounds" => read.rounds = value()?.parse()?,
                 "--seconds" => read.seconds = value()?.parse()?,
                 "--pinned" => read.unpinned = false,
@@ -84,8 +79,7 @@ impl Args {
             seconds: 1.0,
             pinned: true,
             unpinned: true,
-            // Interrupts tend to be served by the first.
-            core: thread::available_parallelism().map_or(0, |cores| cores.get() - 1),
+            core: kit::args::last_core(),
             output: None,
         }
     }
@@ -113,12 +107,4 @@ fn select_rows(names: &str) -> Result<Vec<Row>> {
         return Err(format!("no row's name begins with {names}; see --list").into());
     }
     Ok(selected)
-}
-
-fn select_contestants(names: &str) -> Result<Vec<&'static str>> {
-    let known = |name: &str| contestants::names().find(|known| *known == name);
-    let found = names
-        .split(',')
-        .map(|name| known(name).ok_or_else(|| format!("no contestant is called {name}")));
-    Ok(found.collect::<Result<_, _>>()?)
 }

@@ -40,7 +40,7 @@ pub(crate) fn standing(name: &str) -> Standing {
 }
 
 /// Every name, in the order of the table.
-pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn names() -> impl Iterator<Item = &'static str> + Clone {
     CONTESTANTS.iter().map(|(name, ..)| *name)
 }
 

@@ -1,6 +1,8 @@
-//! What the benchmarks beside peers share: meters, medians, tables, charts.
+//! What the benchmarks beside peers share: command lines, meters, medians, tables,
+//! charts.
 
 pub mod allocator;
+pub mod args;
 pub mod chart;
 pub mod histogram;
 pub mod median;

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use kit::args::Mode;
+
 use crate::impls;
 use crate::job::{Job, parse};
 use crate::workload::{ALL, Workload};
@@ -30,25 +32,10 @@ pub struct Args {
     pub workers: Option<usize>,
 }
 
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Speed, side by side.
-    Speed,
-    /// System calls per unit.
-    SystemCalls,
-    /// Instructions per unit.
-    Instructions,
-    /// Nothing: names are listed.
-    List,
-    /// Nothing: the usage is shown.
-    Help,
-}
-
 impl Args {
     /// Reads the command line.
     pub fn read(args: &[String]) -> Result<Self, String> {
-        let mut reader = Self::defaults()?;
+        let mut reader = Self::defaults();
         let mut partial = false;
         let mut write = false;
         let mut args = args.iter();
@@ -81,18 +68,18 @@ impl Args {
         Ok(reader)
     }
 
-    fn defaults() -> Result<Self, String> {
-        Ok(Self {
+    fn defaults() -> Self {
+        Self {
             mode: Mode::Speed,
             rounds: 5,
             workloads: ALL.to_vec(),
             contestants: impls::all().iter().map(|contestant| contestant.name).collect(),
-            pinned: Some(last_core()?),
+            pinned: Some(kit::args::last_core()),
             unpinned: true,
             output: Some(env!("CARGO_MANIFEST_DIR").into()),
             job: Job::default(),
             workers: None,
-        })
+        }
     }
 
     fn set(&mut self, option: &str, value: &str) -> Result<(), String> {
@@ -123,18 +110,7 @@ fn select_workloads(names: &str) -> Result<Vec<Workload>, String> {
 }
 
 fn select_contestants(names: &str) -> Result<Vec<&'static str>, String> {
-    let all = impls::all();
-    let known = |name| all.iter().map(|contestant| contestant.name).find(|known| *known == name);
-    names
-        .split(',')
-        .map(|name| known(name).ok_or_else(|| format!("no contestant is called {name}")))
-        .collect()
-}
-
-/// The last core: interrupts tend to be served by the first.
-fn last_core() -> Result<usize, String> {
-    let cores = std::thread::available_parallelism().map_err(|error| error.to_string())?;
-    Ok(cores.get() - 1)
+    kit::args::contestants(names, impls::all().iter().map(|contestant| contestant.name))
 }
 
 /// The options that [`Args::set`] knows.
