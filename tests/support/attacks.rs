@@ -95,5 +95,3 @@ pub(crate) fn says_protocol_error(lone: &mut Lone) -> bool {
     let last = lone.drain().pop();
     last.is_some_and(|h| h.kind == Kind::GoAway && h.length == 1)
 }
-
-// Floods
