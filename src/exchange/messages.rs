@@ -16,7 +16,7 @@ use super::{
     reader::{Reader, Role, open, within},
     table::Ticket,
 };
-use crate::{Protocol, ResetCode, Session, Stream, StreamError, runtime::Timer};
+use crate::{Protocol, ResetCode, Session, Stream, runtime::Timer};
 
 /// A stream of messages, with a deadline.
 ///
@@ -375,8 +375,11 @@ impl Exchange {
             return Err(ExchangeError::TooLarge(len));
         }
         let mut outgoing = draft.end(kind, payload, self.config.fragment, last);
-        self.start(&mut outgoing).await?;
+        let staged = self.start(&mut outgoing).await?;
         self.finished = last;
+        if staged {
+            return Ok(());
+        }
         self.outgoing = Some(outgoing);
         self.settle().await
     }
@@ -392,10 +395,11 @@ impl Exchange {
         }
     }
 
-    /// Opens the stream if that is still to do, with as much of the message as fits.
-    async fn start(&mut self, outgoing: &mut Outgoing) -> Result<(), ExchangeError> {
+    /// Opens the stream if that is still to do, with as much of the message as fits; true if that
+    /// was all.
+    async fn start(&mut self, outgoing: &mut Outgoing) -> Result<bool, ExchangeError> {
         let opened = {
-            let Link::Unopened(session) = &self.link else { return Ok(()) };
+            let Link::Unopened(session) = &self.link else { return Ok(false) };
             let mut opening = pin!(open(session, outgoing, self.deadline));
             let opening = std::future::poll_fn(|cx| match opening.as_mut().poll(cx) {
                 Poll::Pending => self.poll_set(cx).map_or(Poll::Pending, |e| Poll::Ready(Err(e))),
@@ -407,10 +411,10 @@ impl Exchange {
             }
         };
         match opened {
-            Ok(stream) => {
+            Ok((stream, staged)) => {
                 self.link = Link::Open(stream);
                 self.attach();
-                Ok(())
+                Ok(staged)
             }
             Err(error) => Err(self.end(error)),
         }
@@ -444,7 +448,6 @@ impl Exchange {
                 self.outgoing = None;
                 return Poll::Ready(Ok(()));
             }
-            Poll::Ready(Err(StreamError::Finished)) => return Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => {
                 // A peer that ends an exchange early may have said why.
                 let sent = stream.id().is_some();

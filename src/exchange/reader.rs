@@ -18,19 +18,20 @@ pub(crate) enum Role {
     Acceptor,
 }
 
-/// Opens a stream with a message. The error says whether something was sent.
+/// Opens a stream with a message, and tells whether all of it is staged. The error says whether
+/// something was sent.
 pub(crate) async fn open(
     session: &Session,
     outgoing: &mut Outgoing,
     read_until: Option<Instant>,
-) -> Result<Stream, ExchangeError> {
+) -> Result<(Stream, bool), ExchangeError> {
     let (mut head, body, finish) = outgoing.parts();
     let opened = session.open_with(&mut head, body, finish, read_until).await;
     let left = head.len();
     outgoing.head_left(left);
     let (stream, staged) = opened.map_err(ExchangeError::Open)?;
     match staged {
-        Ok(_) => Ok(stream),
+        Ok(staged) => Ok((stream, staged && !outgoing.next_fragment())),
         Err(error) => Err(ExchangeError::of_stream(error, true, stream.id().is_some())),
     }
 }

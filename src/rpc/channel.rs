@@ -137,9 +137,10 @@ impl Channel {
                     .map_err(|error| Status::from(error).reaching_nobody())?,
             }
         };
-        let mut call = Guard { half: Half::Whole(opened?) };
+        let (stream, staged) = opened?;
+        let mut call = Guard { half: Half::Whole(stream) };
         let mut reader = Reader::new(config.max_message, Role::Opener);
-        let mut left = Some(outgoing);
+        let mut left = (!staged).then_some(outgoing);
         if request.body.is_streaming() {
             self.bind(&mut call, left.take(), request.body.take());
         }
