@@ -464,7 +464,6 @@ impl Exchange {
                 if let (Some(at), false) = (self.deadline, self.write_armed) {
                     self.write_armed = true;
                     let _ = stream.set_write_deadline(Some(at));
-                    cx.waker().wake_by_ref();
                 }
                 return Poll::Pending;
             }
