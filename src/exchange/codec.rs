@@ -50,7 +50,7 @@ impl Message {
 }
 
 pub(crate) const HEADER: usize = 8;
-const TTL: usize = 4;
+pub(crate) const TTL: usize = 4;
 const MORE: u8 = 1;
 const HAS_TTL: u8 = 2;
 

@@ -350,7 +350,7 @@ impl Exchange {
     }
 
     /// Sends a message whose body begins with what `put` writes.
-    pub(crate) async fn send_draft(
+    async fn send_draft(
         &mut self,
         kind: Kind,
         put: impl FnOnce(&mut Vec<u8>),
@@ -367,10 +367,9 @@ impl Exchange {
             Link::Open(_) | Link::Gone => None,
         };
         let preface = preface.as_ref().map_or(&[][..], |preface| &preface[..]);
-        let mut draft = Draft::new(preface, ttl, payload.len().min(2_048) + 64);
-        let before = draft.bytes.len();
+        let mut draft = Draft::new(preface, ttl, 0, payload.len());
         put(&mut draft.bytes);
-        let len = draft.bytes.len() - before + payload.len();
+        let len = draft.len() + payload.len();
         if len > self.config.max_message {
             return Err(ExchangeError::TooLarge(len));
         }

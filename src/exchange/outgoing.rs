@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Kind,
-    codec::{HEADER, patch_header, put_header},
+    codec::{HEADER, TTL, patch_header, put_header},
 };
 use crate::{StreamError, stream::Sink};
 
@@ -21,11 +21,29 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    pub(crate) fn new(preface: &[u8], ttl: Option<u32>, room: usize) -> Self {
-        let mut bytes = Vec::with_capacity(preface.len() + HEADER + 4 + room);
+    /// With room for so much that is made, and for a payload of so many bytes if it is short.
+    pub(crate) fn new(preface: &[u8], ttl: Option<u32>, made: usize, payload: usize) -> Self {
+        let copied = if payload <= COPIED { payload } else { 0 };
+        let mut bytes = Vec::with_capacity(preface.len() + HEADER + TTL + made + copied);
         bytes.extend_from_slice(preface);
         put_header(&mut bytes, Kind::Message, false, ttl, 0);
         Self { header: preface.len(), body: bytes.len(), bytes, ttl }
+    }
+
+    /// How long the body is by now.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.body
+    }
+
+    /// Copies a payload of somebody else's if it is short; else this is what to [`end`](Self::end)
+    /// with. To share a short one would cost more.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn take_from(&mut self, payload: &Bytes) -> Bytes {
+        if payload.len() > COPIED {
+            return payload.clone();
+        }
+        self.bytes.extend_from_slice(payload);
+        Bytes::new()
     }
 
     /// `payload` follows what was written; `finish`: FIN follows that.
@@ -36,23 +54,21 @@ impl Draft {
         fragment: usize,
         finish: bool,
     ) -> Outgoing {
-        let made = self.bytes.len() - self.body;
         let mut rest = Bytes::new();
-        if made + payload.len() > fragment {
-            if made > fragment {
+        if self.len() + payload.len() > fragment {
+            if self.len() > fragment {
                 // Rare: what was made is itself too long for a fragment.
                 let mut whole = self.bytes.split_off(self.body);
                 whole.extend_from_slice(&payload);
                 payload = whole.into();
             }
-            let made = self.bytes.len() - self.body;
-            rest = payload.split_off(fragment - made);
+            rest = payload.split_off(fragment - self.len());
         }
         if payload.len() <= COPIED {
             self.bytes.extend_from_slice(&payload);
             payload = Bytes::new();
         }
-        let len = self.bytes.len() - self.body + payload.len();
+        let len = self.len() + payload.len();
         let header = &mut self.bytes[self.header..];
         patch_header(header, kind, !rest.is_empty(), self.ttl.is_some(), len);
         Outgoing { head: self.bytes, sent: 0, body: payload, rest, kind, fragment, finish }

@@ -200,7 +200,7 @@ impl Out {
                     if message.len() > self.limits.max_message {
                         break Some((too_large(message.len()), Ending::Failed));
                     }
-                    let draft = Draft::new(&[], None, message.len().min(2_048));
+                    let draft = Draft::new(&[], None, 0, message.len());
                     let message = draft.end(Kind::Message, message, self.limits.fragment, false);
                     if !self.send(message).await {
                         self.reset(ResetCode::EXPIRED);
@@ -244,11 +244,10 @@ impl Out {
 
     /// A message of the answer; an error if it is more than may be sent.
     fn response(&self, head: &ResponseHead, body: Bytes, last: bool) -> Result<Outgoing, Status> {
-        let mut draft = Draft::new(&[], None, 64 + body.len().min(2_048));
-        let before = draft.bytes.len();
+        let mut draft = Draft::new(&[], None, HEAD, body.len());
         let encoded = head.encode(&mut draft.bytes);
         encoded.map_err(|error| Status::new(Code::Unexpected, format!("the answer: {error}")))?;
-        let len = draft.bytes.len() - before + body.len();
+        let len = draft.len() + body.len();
         if len > self.limits.max_message {
             return Err(too_large(len));
         }
@@ -257,7 +256,7 @@ impl Out {
 
     /// A status of our own: short, and nothing else beside it.
     fn refusal(&self, status: &Status) -> Outgoing {
-        let mut draft = Draft::new(&[], None, 64);
+        let mut draft = Draft::new(&[], None, HEAD, 0);
         // So that it fits.
         let _ = failure(status).encode(&mut draft.bytes);
         draft.end(Kind::Response, Bytes::new(), self.limits.fragment, true)
@@ -274,6 +273,9 @@ fn failure(status: &Status) -> ResponseHead {
         Failure { code: status.code(), message: message.into(), details: status.details().clone() };
     ResponseHead { failure: Some(failure), ..ResponseHead::default() }
 }
+
+/// Room for a head with a content type, and little else.
+const HEAD: usize = 64;
 
 /// Characters of a status message that travel: at most four bytes each, they always fit.
 const MAX_WORDS: usize = 4_096;

@@ -199,21 +199,24 @@ fn first_message(
         }
     };
     let payload = match &request.body.inner {
-        Inner::Single(bytes) => bytes.clone(),
-        _ => Bytes::new(),
+        Inner::Single(bytes) => bytes,
+        _ => &Bytes::new(),
     };
     let streaming = request.body.is_streaming();
-    let mut draft = Draft::new(&Protocol::RPC.preface(), ttl, 96 + payload.len().min(2_048));
-    let before = draft.bytes.len();
+    let mut draft = Draft::new(&Protocol::RPC.preface(), ttl, HEAD, payload.len());
     let encoded = wire::encode_request(request, streaming, &mut draft.bytes);
     encoded.map_err(|error| Status::new(Code::BadRequest, error.to_string()))?;
-    let len = draft.bytes.len() - before + payload.len();
+    let payload = draft.take_from(payload);
+    let len = draft.len() + payload.len();
     if len > config.max_message {
         let text = format!("a request of {len} bytes is too large");
         return Err(Status::new(Code::BadRequest, text));
     }
     Ok(draft.end(Kind::Request, payload, config.fragment, !streaming))
 }
+
+/// Room for a head with two names, a content type, and little else.
+const HEAD: usize = 96;
 
 /// Stages what is left of the request, and reads the response, which may come first.
 fn poll_response(

@@ -154,7 +154,7 @@ impl Link {
             if bytes.len() > self.max_message {
                 return Poll::Ready(Err(ExchangeError::TooLarge(bytes.len()).into()));
             }
-            let draft = Draft::new(&[], None, bytes.len().min(2_048));
+            let draft = Draft::new(&[], None, 0, bytes.len());
             self.outgoing = Some(draft.end(Kind::Message, bytes, self.fragment, false));
         }
         self.poll_settle(cx)
