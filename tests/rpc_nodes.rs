@@ -10,7 +10,7 @@ mod support;
 use std::{
     collections::HashSet,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use calls::{World, say, sleep};
-use futures::future::join_all;
+use futures::{FutureExt, future::join_all};
 use net::{Ask, place, places, world};
 use trunkline::rpc::{
     Candidate, Client, ClientBuilder, Code, Fixed, LeastPending, Node, Random, Retryable,
@@ -35,6 +35,38 @@ fn a_hundred_callers_share_one_dial() {
     });
     assert!(calls.iter().all(Result::is_ok));
     assert_eq!(net.dials(), 1);
+}
+
+#[test]
+fn what_dials_and_what_filters_may_use_the_client_themselves() {
+    let (mut world, net) = world(29, &["a"]);
+    let (later, nested) = (Arc::new(OnceLock::<Client>::new()), Arc::new(AtomicUsize::new(0)));
+    // Never awaited: it has to come so far and no farther.
+    let look = {
+        let (later, nested) = (later.clone(), nested.clone());
+        move || {
+            let client = later.get().unwrap().clone();
+            assert!(say(&client, "inside").now_or_never().is_none());
+            nested.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let (dialler, look_first) = (net.clone(), look.clone());
+    let connect = move |node: &Node| {
+        look_first();
+        dialler.dial(&node.address)
+    };
+    let client = ClientBuilder::new(&world.runtime, connect).resolve(Fixed::new(["a"])).build();
+    later.set(client.clone()).unwrap();
+    let said = world.sim.run(async move {
+        let call = client.request("Echo.Say").filter(move |_: &Node| {
+            look();
+            true
+        });
+        call.call::<_, Bytes>(&Bytes::from("x")).await
+    });
+    assert_eq!(said.unwrap(), "x");
+    assert_eq!(nested.load(Ordering::SeqCst), 3);
+    assert_eq!(net.dials(), 2);
 }
 
 #[test]

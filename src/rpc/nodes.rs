@@ -68,15 +68,17 @@ impl Table {
         state
     }
 
-    /// Lets go of nodes that nobody listed since the last sweep, once nothing is pending there.
-    fn sweep(&mut self, now: Instant) {
+    /// The nodes that nobody listed since the last sweep, and where nothing is pending: to be let
+    /// go after the lock, with their sessions.
+    fn sweep(&mut self, now: Instant) -> Vec<Arc<NodeState>> {
         if self.next_sweep.is_some_and(|at| now < at) {
-            return;
+            return Vec::new();
         }
         self.next_sweep = Some(now + UNLISTED);
-        self.nodes.retain(|_, state| {
-            state.listed.swap(false, Ordering::Relaxed) || Arc::strong_count(state) > 1
+        let gone = self.nodes.extract_if(|_, state| {
+            !state.listed.swap(false, Ordering::Relaxed) && Arc::strong_count(state) == 1
         });
+        gone.map(|(_, state)| state).collect()
     }
 }
 
@@ -96,6 +98,13 @@ pub(crate) struct NodeState {
     listed: AtomicBool,
     pending: AtomicUsize,
     inner: Mutex<NodeInner>,
+}
+
+impl NodeState {
+    /// Until when it is passed over while there are others.
+    fn cooling(&self, now: Instant) -> Option<Instant> {
+        self.inner.lock().cooling_until.filter(|until| now < *until)
+    }
 }
 
 #[derive(Default)]
@@ -131,7 +140,9 @@ impl Lease {
         let mut inner = self.node.inner.lock();
         // Another caller may have dialled already.
         if matches!(&inner.link, Link::Live(live) if live.is(session)) {
-            inner.link = Link::None;
+            let forgotten = std::mem::take(&mut inner.link);
+            drop(inner);
+            drop(forgotten);
         }
     }
 
@@ -178,29 +189,31 @@ impl Nodes {
     fn choose(&self, nodes: &[Node], request: &Request) -> Result<(Node, Arc<NodeState>), Status> {
         let filter = request.options.as_ref().and_then(|options| options.filter.as_ref());
         let now = self.runtime.now();
-        let mut known: Vec<_> = {
+        let (mut known, gone): (Vec<_>, _) = {
             let mut table = self.table.lock();
-            table.sweep(now);
-            let listed = nodes.iter().map(|node| (node, table.find(node).clone()));
-            listed.filter(|(node, _)| filter.is_none_or(|filter| filter(node))).collect()
+            let gone = table.sweep(now);
+            (nodes.iter().map(|node| (node, table.find(node).clone(), None)).collect(), gone)
         };
-        let cooling = |state: &NodeState| state.inner.lock().cooling_until;
-        let warm = |state: &NodeState| cooling(state).is_none_or(|until| until <= now);
-        if known.iter().any(|(_, state)| warm(state)) {
-            known.retain(|(_, state)| warm(state));
-        } else if let Some(soonest) = known.iter().map(|(_, state)| cooling(state)).min() {
-            known.retain(|(_, state)| cooling(state) == soonest);
-        }
+        drop(gone);
+        known.retain(|(node, ..)| filter.is_none_or(|filter| filter(node)));
+        // Looked at once: another caller's failure must not leave none.
+        known.iter_mut().for_each(|(_, state, cooling)| *cooling = state.cooling(now));
+        // Those that are not cooling down, or the first that will not be any more.
+        let least = known.iter().map(|(.., cooling)| *cooling).min();
+        known.retain(|(.., cooling)| Some(*cooling) == least);
         if known.is_empty() {
             let text = format!("no node of service {}", request.service);
             return Err(Status::new(Code::NotFound, text));
         }
         let candidates: Vec<_> = known
             .iter()
-            .map(|(node, state)| Candidate { node, pending: state.pending.load(Ordering::Relaxed) })
+            .map(|(node, state, _)| Candidate {
+                node,
+                pending: state.pending.load(Ordering::Relaxed),
+            })
             .collect();
         let index = self.select.select(&candidates).min(known.len() - 1);
-        let (node, state) = known.swap_remove(index);
+        let (node, state, _) = known.swap_remove(index);
         Ok((node.clone(), state))
     }
 
@@ -254,15 +267,15 @@ impl Nodes {
     }
 
     fn dial(&self, node: &Node, request: &Request) -> BoxFuture<'static, Result<Session, Status>> {
-        let dialling = self.connect.connect(node);
         let options = request.options.as_ref();
         let timeout = options.and_then(|options| options.dial_timeout);
         let timeout = timeout.unwrap_or(self.dial_timeout);
         let runtime = self.runtime.clone();
-        let address = node.address.clone();
+        let (connect, node) = (self.connect.clone(), node.clone());
         Box::pin(async move {
+            let address = &node.address;
             let until = runtime.after(timeout);
-            match within(dialling, until, runtime.clock()).await {
+            match within(connect.connect(&node), until, runtime.clock()).await {
                 Ok(Ok(session)) => Ok(session),
                 Ok(Err(error)) => {
                     let text = format!("{address} cannot be reached");
