@@ -259,7 +259,7 @@ impl<S: Serve> Server<S> {
         let mut backoff = Backoff::accepting();
         loop {
             state
-                .changed(|state| state.is_draining() || state.load().1 < self.shared.max_sessions)
+                .changed(|state| state.is_draining() || state.sessions() < self.shared.max_sessions)
                 .await;
             let mut accepting = std::pin::pin!(accept());
             let mut draining = std::pin::pin!(state.changed(ServerState::is_draining));
@@ -292,7 +292,7 @@ impl<S: Serve> Server<S> {
             session.go_away();
         }
         let runtime = &self.shared.runtime;
-        let idle = state.changed(|state| state.load().0 == 0);
+        let idle = state.changed(|state| state.active() == 0);
         let done = within(idle, runtime.after(grace), runtime.clock()).await.is_ok();
         let sessions = state.drain();
         let ends = sessions.into_iter().map(|session| async move {

@@ -101,8 +101,8 @@ impl ServerState {
     pub(crate) fn stats(&self) -> ServerStats {
         let ended = |ending: Ending| self.endings[ending as usize].load(Ordering::Relaxed);
         ServerStats {
-            sessions: self.sessions.lock().len(),
-            active: self.active.load(Ordering::SeqCst),
+            sessions: self.sessions(),
+            active: self.active(),
             started: self.started.load(Ordering::Relaxed),
             done: ended(Ending::Done),
             failed: ended(Ending::Failed),
@@ -112,9 +112,21 @@ impl ServerState {
         }
     }
 
-    /// Calls that run, and sessions that are served.
-    pub(super) fn load(&self) -> (usize, usize) {
-        (self.active.load(Ordering::SeqCst), self.sessions.lock().len())
+    /// Calls that run.
+    pub(super) fn active(&self) -> usize {
+        self.active.load(Ordering::SeqCst)
+    }
+
+    /// Sessions that are served.
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions.lock().len()
+    }
+
+    /// A call runs no more. Only who shuts down waits for the last.
+    fn leave(&self) {
+        if self.active.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_draining() {
+            self.notify();
+        }
     }
 
     /// No more calls; the sessions to tell.
@@ -149,9 +161,8 @@ impl Permit {
         // Counted before it looks: shutdown sees the call, or the call sees the shutdown.
         let active = state.active.fetch_add(1, Ordering::SeqCst);
         if active >= state.max_calls || state.is_draining() {
-            state.active.fetch_sub(1, Ordering::SeqCst);
             state.refused.fetch_add(1, Ordering::Relaxed);
-            state.notify();
+            state.leave();
             return None;
         }
         state.started.fetch_add(1, Ordering::Relaxed);
@@ -166,9 +177,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.state.endings[self.ending as usize].fetch_add(1, Ordering::Relaxed);
-        if self.state.active.fetch_sub(1, Ordering::SeqCst) == 1 && self.state.is_draining() {
-            self.state.notify();
-        }
+        self.state.leave();
     }
 }
 
@@ -196,5 +205,49 @@ impl Drop for Listed {
         let session = self.state.sessions.lock().remove(&self.number);
         drop(session);
         self.state.notify();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Wake, Waker},
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn calls_that_are_refused_wake_nobody_but_who_waits_for_the_last() {
+        let state = Arc::new(ServerState::new(1, &Runtime::new(drop)));
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let count = || wakes.0.load(Ordering::SeqCst);
+        let mut idle = pin!(state.changed(|state| state.is_draining() && state.active() == 0));
+        let mut look = || idle.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        assert!(!look());
+        let running = Permit::new(&state).unwrap();
+        assert!(Permit::new(&state).is_none());
+        assert_eq!(count(), 0, "refused because there are too many");
+        state.drain();
+        assert!(!look() && count() == 1);
+        assert!(Permit::new(&state).is_none());
+        assert_eq!(count(), 1, "refused because of the shutdown, and not the last");
+        drop(running);
+        assert!(count() == 2 && look());
+        let mut again = pin!(state.changed(|state| state.refused.load(Ordering::SeqCst) > 2));
+        assert!(again.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        // It was counted for a moment: who looked then waits for it.
+        assert!(Permit::new(&state).is_none());
+        assert_eq!(count(), 3);
     }
 }
