@@ -61,16 +61,13 @@ pub struct Call<'a, C, K> {
     client: &'a Client<C, K>,
     request: Request,
     timeout: Option<Option<Duration>>,
-    options: CallOptions,
-    chosen: bool,
     parent: Option<Instant>,
 }
 
 impl<'a, C: Calls, K> Call<'a, C, K> {
     pub(crate) fn new(client: &'a Client<C, K>, method: Text) -> Self {
         let request = Request { service: client.service.clone(), method, ..Request::default() };
-        let options = CallOptions::default();
-        Self { client, request, timeout: None, options, chosen: false, parent: None }
+        Self { client, request, timeout: None, parent: None }
     }
 
     /// The service, in place of the client's.
@@ -124,37 +121,32 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     }
 
     /// How many further attempts it may make.
-    pub const fn retries(mut self, retries: u32) -> Self {
-        self.options.retries = Some(retries);
-        self.chosen = true;
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.options().retries = Some(retries);
         self
     }
 
     /// Asked before each further attempt.
     pub fn retry_policy(mut self, policy: impl RetryPolicy) -> Self {
-        self.options.policy = Some(Arc::new(policy));
-        self.chosen = true;
+        self.options().policy = Some(Arc::new(policy));
         self
     }
 
     /// How long to wait before each attempt, the first one included.
     pub fn wait_before_attempts(mut self, wait: impl Wait) -> Self {
-        self.options.wait = Some(Arc::new(wait));
-        self.chosen = true;
+        self.options().wait = Some(Arc::new(wait));
         self
     }
 
     /// How long a dial may take for this call.
-    pub const fn dial_timeout(mut self, timeout: Duration) -> Self {
-        self.options.dial_timeout = Some(timeout);
-        self.chosen = true;
+    pub fn dial_timeout(mut self, timeout: Duration) -> Self {
+        self.options().dial_timeout = Some(timeout);
         self
     }
 
     /// Only nodes for which this is true.
     pub fn filter(mut self, filter: impl Fn(&Node) -> bool + Send + Sync + 'static) -> Self {
-        self.options.filter = Some(Arc::new(filter));
-        self.chosen = true;
+        self.options().filter = Some(Arc::new(filter));
         self
     }
 
@@ -295,6 +287,11 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         }
     }
 
+    /// Made for the first one that is chosen.
+    fn options(&mut self) -> &mut CallOptions {
+        Arc::make_mut(self.request.options.get_or_insert_default())
+    }
+
     fn encode<Req: ?Sized>(&mut self, message: &Req) -> Result<(), Status>
     where
         K: Encode<Req>,
@@ -319,15 +316,12 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
 
     /// The request, with its deadline: only calls of one message each way have one by default.
     fn ready(&mut self, unary: bool) {
-        let Self { client, request, timeout, options, chosen, parent } = self;
+        let Self { client, request, timeout, parent } = self;
         let timeout = timeout.unwrap_or_else(|| client.timeout.filter(|_| unary));
         if let (None, Some(timeout)) = (request.deadline, timeout) {
             request.deadline = client.runtime.now().checked_add(timeout);
         }
         request.deadline = [request.deadline, *parent].into_iter().flatten().min();
-        if *chosen {
-            request.options = Some(Arc::new(std::mem::take(options)));
-        }
     }
 }
 
