@@ -19,7 +19,7 @@ use super::{
 use crate::{
     ResetCode, Stream, StreamError,
     exchange::{Draft, ExchangeConfig, Kind, Outgoing},
-    stream::WriteHalf,
+    stream::{Sink, WriteHalf},
 };
 
 /// Where answers go: the stream, or what is left of it beside a body that streams.
@@ -27,6 +27,22 @@ pub(super) enum Link {
     Whole(Stream),
     Write(WriteHalf),
     Gone,
+}
+
+impl Sink for Link {
+    fn poll_stage(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        head: &mut &[u8],
+        body: &mut Bytes,
+        finish: bool,
+    ) -> Poll<Result<(), StreamError>> {
+        match self {
+            Self::Whole(stream) => stream.poll_stage(cx, head, body, finish),
+            Self::Write(half) => half.poll_stage(cx, head, body, finish),
+            Self::Gone => Poll::Ready(Err(StreamError::Finished)),
+        }
+    }
 }
 
 pub(super) fn panicked() -> Status {
@@ -108,17 +124,15 @@ impl Out {
         }
     }
 
-    /// Sends a message; false if it has nobody to go to, or no time.
+    /// Sends a message; false if it had nobody to go to, or no time, and the call is over.
     fn send(&mut self, mut message: Outgoing) -> impl Future<Output = bool> {
         // Not an async function: that has room for its arguments twice.
         std::future::poll_fn(move |cx| {
-            let staged = match &mut self.link {
-                Link::Whole(stream) => message.poll(stream, cx),
-                Link::Write(half) => message.poll(half, cx),
-                Link::Gone => return Poll::Ready(false),
-            };
-            if staged.is_pending() {
-                self.arm();
+            let staged = message.poll(&mut self.link, cx);
+            match staged {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => self.reset(ResetCode::EXPIRED),
+                Poll::Pending => self.arm(),
             }
             staged.map(|staged| staged.is_ok())
         })
@@ -128,16 +142,14 @@ impl Out {
     pub(super) fn end(&mut self, outcome: Outcome) -> impl Future<Output = Ending> {
         let (message, ending) = self.last(outcome);
         async move {
-            if !self.send(message).await {
-                self.reset(ResetCode::EXPIRED);
-            }
+            self.send(message).await;
             ending
         }
     }
 
     /// The last message, and what it means for the call.
     fn last(&self, outcome: Outcome) -> (Outgoing, Ending) {
-        let mut ending = if outcome.is_ok() { Ending::Done } else { Ending::Failed };
+        let ending = if outcome.is_ok() { Ending::Done } else { Ending::Failed };
         let headers = self.context.take_headers();
         let (mut head, body) = match outcome {
             Ok(Response { content_type, headers, trailers, body }) => {
@@ -151,24 +163,15 @@ impl Out {
             }
         };
         head.headers.extend(headers);
-        let message = self.response(&head, body, true).unwrap_or_else(|status| {
-            ending = Ending::Failed;
-            self.refusal(&status)
-        });
-        (message, ending)
+        self.last_response(&head, body, ending)
     }
 
     /// The caller is gone; or it is the deadline, and the caller may wait a little longer.
     pub(super) async fn end_over(&mut self, status: Option<Status>) {
         let Some(status) = status else { return self.reset(ResetCode::CANCELLED) };
         let mut message = self.refusal(&status);
-        let staged = std::future::poll_fn(|cx| {
-            Poll::Ready(match &mut self.link {
-                Link::Whole(stream) => message.poll(stream, cx).is_ready(),
-                Link::Write(half) => message.poll(half, cx).is_ready(),
-                Link::Gone => false,
-            })
-        });
+        let staged =
+            std::future::poll_fn(|cx| Poll::Ready(message.poll(&mut self.link, cx).is_ready()));
         if !staged.await {
             self.reset(ResetCode::EXPIRED);
         }
@@ -189,7 +192,6 @@ impl Out {
             Err(status) => return self.end(Err(status)).await,
         };
         if !self.send(first).await {
-            self.reset(ResetCode::EXPIRED);
             return self.cancelled();
         }
         let mut body = pin!(body);
@@ -203,14 +205,12 @@ impl Out {
                     let draft = Draft::new(&[], None, 0, message.len());
                     let message = draft.end(Kind::Message, message, self.limits.fragment, false);
                     if !self.send(message).await {
-                        self.reset(ResetCode::EXPIRED);
                         return self.cancelled();
                     }
                 }
                 Watched::Done(None) => break None,
                 Watched::Done(Some(Err(_))) if self.is_over().await => {
-                    self.context.cancel();
-                    return Ending::Cancelled;
+                    return self.cancelled();
                 }
                 Watched::Done(Some(Err(status))) => break Some((status, Ending::Failed)),
                 Watched::Panicked => break Some((panicked(), Ending::Panicked)),
@@ -222,24 +222,32 @@ impl Out {
             }
         };
         let trailers = self.context.take_trailers(&trailers);
-        let (head, mut ending) = match failed {
+        let (head, ending) = match failed {
             None => (ResponseHead::default(), Ending::Done),
             Some((status, ending)) => (failure(&status), ending),
         };
-        let last = self.response(&ResponseHead { trailers, ..head }, Bytes::new(), true);
-        let last = last.unwrap_or_else(|status| {
-            ending = Ending::Failed;
-            self.refusal(&status)
-        });
-        if !self.send(last).await {
-            self.reset(ResetCode::EXPIRED);
-        }
+        let head = ResponseHead { trailers, ..head };
+        let (last, ending) = self.last_response(&head, Bytes::new(), ending);
+        self.send(last).await;
         ending
     }
 
     fn cancelled(&self) -> Ending {
         self.context.cancel();
         Ending::Cancelled
+    }
+
+    /// The last message, and how the call ended; if it is more than may be sent, what says so.
+    fn last_response(
+        &self,
+        head: &ResponseHead,
+        body: Bytes,
+        ending: Ending,
+    ) -> (Outgoing, Ending) {
+        match self.response(head, body, true) {
+            Ok(message) => (message, ending),
+            Err(status) => (self.refusal(&status), Ending::Failed),
+        }
     }
 
     /// A message of the answer; an error if it is more than may be sent.
