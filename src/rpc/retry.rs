@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 
 use super::{Calls, Code, Request, Retryable, Status, message::Outcome};
-use crate::{Backoff, exchange::within, runtime::Runtime};
+use crate::{Backoff, runtime::Runtime};
 
 /// An attempt that failed, or is to be made.
 #[derive(Debug)]
@@ -171,14 +171,10 @@ impl<C: Calls> Retry<C> {
             return Ok(());
         }
         let runtime = &self.options.runtime;
-        let sleep = runtime.sleep_until(runtime.after(time));
-        match request.deadline {
-            Some(at) => within(sleep, at, runtime.clock()).await.map_err(Status::from),
-            None => {
-                sleep.await;
-                Ok(())
-            }
-        }
+        let until = runtime.after(time);
+        let cut = request.deadline.filter(|at| *at < until);
+        runtime.sleep_until(cut.unwrap_or(until)).await;
+        if cut.is_some() { Err(Status::timeout()) } else { Ok(()) }
     }
 }
 
