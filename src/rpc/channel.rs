@@ -158,8 +158,7 @@ impl Channel {
             }
             Err(error) => return Err(error.into()),
         };
-        let until = deadline.map(|at| (at, runtime.clock().clone()));
-        call.response(body, reader, until, lease)
+        call.response(body, reader, deadline, runtime, lease)
     }
 
     /// The messages of a streaming request go to the writing half from now on.
@@ -249,7 +248,8 @@ impl Guard {
         &mut self,
         mut body: Bytes,
         reader: Reader,
-        until: Option<(Instant, Arc<dyn crate::runtime::Timer>)>,
+        deadline: Option<Instant>,
+        runtime: &Runtime,
         lease: &mut Option<Lease>,
     ) -> Outcome {
         let head = match wire::ResponseHead::decode(&mut body) {
@@ -259,6 +259,7 @@ impl Guard {
         let half = std::mem::replace(&mut self.half, Half::Gone);
         if head.streaming && head.failure.is_none() {
             let trailers = Trailers::later();
+            let until = deadline.map(|at| (at, runtime.clock().clone()));
             let incoming = Incoming::response(half, reader, trailers.clone(), until, lease.take());
             let (content_type, headers) = (head.content_type, head.headers);
             return Ok(Response { content_type, headers, trailers, body: Body::wire(incoming) });
