@@ -133,12 +133,13 @@ impl Exchanges {
     /// Expires what is due; returns when the next one is, and registers to be woken when that
     /// changes.
     pub(crate) fn expire(&self, now: Instant, cx: &Context<'_>) -> Option<Instant> {
-        let (due, next) = {
+        let (due, next, replaced) = {
             let mut state = self.table.state.lock();
             let due = state.take_due(now);
-            state.keeper = Some(cx.waker().clone());
-            (due, state.deadlines.next())
+            let replaced = state.keeper.replace(cx.waker().clone());
+            (due, state.deadlines.next(), replaced)
         };
+        drop(replaced);
         for (number, signal, remote) in due {
             signal.fail(ExchangeError::Timeout);
             if let Some(remote) = remote {
