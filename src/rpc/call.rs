@@ -350,19 +350,19 @@ impl<T> Reply<T> {
         let bytes = body
             .into_single()
             .map_err(|_| Status::new(Code::Protocol, "the answer is a stream, not one message"))?;
-        let message = decode(codec, &content_type, bytes)?;
+        let message = decode(codec, &agree(codec, &content_type)?, bytes)?;
         Ok(Self { message, headers, trailers: trailers.get() })
     }
 }
 
-/// A body that cannot be decoded here was made there: nothing to repeat.
+/// In a content type that was agreed on. A body that cannot be decoded here was made there:
+/// nothing to repeat.
 pub(crate) fn decode<T, K: Decode<T>>(
     codec: &K,
-    content_type: &Text,
+    content_type: &str,
     bytes: bytes::Bytes,
 ) -> Result<T, Status> {
-    let content_type = agree(codec, content_type)?;
-    codec.decode(&content_type, bytes).map_err(|error| {
+    codec.decode(content_type, bytes).map_err(|error| {
         Status::new(Code::BadRequest, "the body cannot be decoded").with_source(error)
     })
 }
