@@ -271,6 +271,27 @@ fn a_node_cools_down_when_its_connection_fails_and_not_when_it_says_so() {
 }
 
 #[test]
+fn a_node_cools_down_when_the_session_that_took_another_ones_place_fails() {
+    let (mut world, net) = world(30, &["a", "b"]);
+    let resolve = Fixed::new(["a", "b"]);
+    let first = |_: &[Candidate<'_>]| 0;
+    let client = net.client().resolve(resolve).select(first).build().retries(0);
+    let calls = client.clone();
+    assert_eq!(world.sim.run(async move { place(&calls).await }).unwrap(), "a");
+    net.first_session().go_away();
+    world.sim.settle();
+    let calls = client.clone();
+    let slow =
+        world.sim.spawn(async move { calls.call::<_, Bytes>("A.Slow", &Bytes::new()).await });
+    world.sim.advance(Duration::from_secs(1));
+    assert_eq!(net.dials(), 2);
+    net.remove("a");
+    world.sim.settle();
+    assert_eq!(slow.take().unwrap().unwrap_err().code(), Code::Network);
+    assert_eq!(world.sim.run(async move { place(&client).await }).unwrap(), "b");
+}
+
+#[test]
 fn where_all_nodes_failed_the_one_that_failed_first_is_tried() {
     let (mut world, net) = world(25, &[]);
     let client = net.client().resolve(Fixed::new(["a", "b"])).cool_down(Duration::from_secs(100));

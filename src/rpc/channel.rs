@@ -90,21 +90,23 @@ impl Channel {
         if request.deadline.is_some_and(expired) {
             return Err(Status::timeout().reaching_nobody());
         }
-        let (session, lease) = nodes.lease(request).await?;
-        let (lease, outcome) = self.exchange(&session, Some(lease), request).await;
-        let (Some(lease), Err(status)) = (lease, &outcome) else { return outcome };
-        if session.is_closed() || opens_no_more(status) {
-            lease.forget_session(&session);
-        }
-        if !opens_no_more(status) {
-            if status.code() == Code::Network && !status.is_remote() {
+        let mut first = true;
+        loop {
+            let (session, lease) = nodes.lease(request).await?;
+            let (lease, outcome) = self.exchange(&session, Some(lease), request).await;
+            let (Some(lease), Err(status)) = (lease, &outcome) else { return outcome };
+            let unsent = opens_no_more(status);
+            if unsent || session.is_closed() {
+                lease.forget_session(&session);
+            }
+            if !unsent && status.code() == Code::Network && !status.is_remote() {
                 lease.cool_down(shared.runtime.after(shared.cool_down));
             }
-            return outcome;
+            // A session that had ended unnoticed: nothing was sent, and a new one is as good.
+            if !(unsent && std::mem::take(&mut first)) {
+                return outcome;
+            }
         }
-        // The session had ended unnoticed: nothing was sent, and a new one is as good.
-        let (session, lease) = nodes.lease(request).await?;
-        self.exchange(&session, Some(lease), request).await.1
     }
 
     /// The lease comes back unless the response still needs it.
