@@ -114,3 +114,13 @@ fn health_and_stats_are_methods() {
     });
     assert_eq!(server.stats().done, 2);
 }
+
+#[test]
+fn health_and_stats_are_registered_both_or_neither() {
+    let mut router = echo(&World::new(30).runtime);
+    router.unary("Debug.Stats", |_, said: Bytes| async move { Ok(said) }).unwrap();
+    let before: Vec<_> = router.endpoints().cloned().collect();
+    let failed = router.with_debug().map(drop);
+    assert_eq!(failed, Err(RegisterError::Duplicate("Debug.Stats".into())));
+    assert!(router.endpoints().eq(&before));
+}

@@ -238,7 +238,7 @@ impl<K: Clone> Router<K> {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::Duplicate`].
+    /// [`RegisterError::Duplicate`]; the router is as it was.
     pub fn with_debug(&mut self) -> Result<&mut Self, RegisterError> {
         let health: Handler = Arc::new(|request| {
             Box::pin(async move {
@@ -253,8 +253,10 @@ impl<K: Clone> Router<K> {
                 Ok(Response::new(Body::single(stats.unwrap_or_default().to_json())))
             })
         });
-        self.register::<(), String>("Debug.Health".into(), MethodKind::Unary, health)?;
-        self.register::<(), String>("Debug.Stats".into(), MethodKind::Unary, stats)
+        let mut debug = Router::bytes();
+        debug.register::<(), String>("Debug.Health".into(), MethodKind::Unary, health)?;
+        debug.register::<(), String>("Debug.Stats".into(), MethodKind::Unary, stats)?;
+        self.merge(&debug)
     }
 
     fn register<Req, Resp>(
