@@ -3,6 +3,8 @@
 
 #[path = "support/calls.rs"]
 mod calls;
+#[path = "support/messages.rs"]
+mod messages;
 mod support;
 
 use std::{
@@ -16,10 +18,11 @@ use std::{
 use bytes::Bytes;
 use calls::{World, chat, echo, say, sleep};
 use futures::{AsyncWriteExt, StreamExt, stream};
+use messages::message;
 use parking_lot::Mutex;
 use trunkline::{
     Dispatcher, Protocol,
-    exchange::{Kind, Message, encode},
+    exchange::Kind,
     rpc::{
         Body, Client, Code, Connection, Metadata, Request, Response, Retryable, Router, Server,
         ServerBuilder, Status, Trailers, wire::RequestHead,
@@ -291,8 +294,7 @@ fn a_request_that_came_in_pieces_may_stream_for_long() {
     let mut request = Vec::new();
     let head = RequestHead { streaming: true, method: "Echo.Chat".into(), ..Default::default() };
     head.encode(&mut request).unwrap();
-    let mut bytes = Vec::new();
-    encode(&Message::new(Kind::Request, request), None, 1 << 20, &mut bytes);
+    let mut bytes = message(Kind::Request, &request);
     let later = bytes.split_off(5);
     let stream = world.sim.run(async move {
         let mut stream = Dispatcher::open(&near, Protocol::RPC).await.unwrap();
@@ -305,9 +307,7 @@ fn a_request_that_came_in_pieces_may_stream_for_long() {
     assert_eq!(server.stats().active, 1);
     let heard = world.sim.run(async move {
         let mut stream = stream;
-        let mut last = Vec::new();
-        encode(&Message::new(Kind::Message, "late"), None, 100, &mut last);
-        stream.write_all(&last).await.unwrap();
+        stream.write_all(&message(Kind::Message, b"late")).await.unwrap();
         stream.close().await.unwrap();
         support::read_all(&mut stream).await
     });

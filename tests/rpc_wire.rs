@@ -3,6 +3,8 @@
 
 #[path = "support/calls.rs"]
 mod calls;
+#[path = "support/messages.rs"]
+mod messages;
 mod support;
 
 use std::time::Duration;
@@ -10,16 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use calls::{World, echo, say};
 use futures::AsyncWriteExt;
+use messages::{answer, head, message};
 use support::{
     ACK, DATA, FIN, RST, Random, SYN, Tapped, WINDOW, Writes, count, data, frames, header,
 };
 use trunkline::{
     Dispatcher, Protocol, Session,
     exchange::{Decoder, ExchangeConfig, Kind, Message, encode},
-    rpc::{
-        Client, Code, Retryable, Router, Server,
-        wire::{RequestHead, ResponseHead},
-    },
+    rpc::{Client, Code, Retryable, Router, Server, wire::ResponseHead},
     transport::memory,
 };
 
@@ -95,16 +95,7 @@ fn a_cancelled_call_is_one_reset() {
 }
 
 fn request(body: &[u8]) -> Vec<u8> {
-    let mut bytes = b"TK\x02\x00".to_vec();
-    encode(&Message::new(Kind::Request, body.to_vec()), None, 1 << 20, &mut bytes);
-    bytes
-}
-
-fn head(method: &'static str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let head = RequestHead { method: method.into(), ..RequestHead::default() };
-    head.encode(&mut bytes).unwrap();
-    bytes
+    [b"TK\x02\x00", &message(Kind::Request, body)[..]].concat()
 }
 
 /// The status with which a server answers such bytes.
@@ -170,10 +161,7 @@ fn a_server_survives_any_bytes() {
 
 #[test]
 fn a_client_survives_any_answer() {
-    let mut good = Vec::new();
-    let mut body = Vec::new();
-    ResponseHead::default().encode(&mut body).unwrap();
-    encode(&Message::new(Kind::Response, [&body[..], b"ok"].concat()), None, 99, &mut good);
+    let good = answer(b"ok");
     for seed in 0..count(4_000) {
         let mut random = Random(seed);
         let mut answer = good.clone();
@@ -344,11 +332,9 @@ fn a_request_may_come_byte_by_byte() {
 #[test]
 fn a_streaming_answer_without_a_last_response_has_no_clean_end() {
     // spec.md §15.3.3
-    let mut answer = Vec::new();
-    let mut body = Vec::new();
-    ResponseHead { streaming: true, ..ResponseHead::default() }.encode(&mut body).unwrap();
-    encode(&Message::new(Kind::Response, body), None, 100, &mut answer);
-    encode(&Message::new(Kind::Message, "one"), None, 100, &mut answer);
+    let mut head = Vec::new();
+    ResponseHead { streaming: true, ..ResponseHead::default() }.encode(&mut head).unwrap();
+    let answer = [message(Kind::Response, &head), message(Kind::Message, b"one")].concat();
     let mut world = World::new(12);
     let (near, far) = world.pair();
     let client = Client::new(near, &world.runtime);
