@@ -92,6 +92,13 @@ impl WaitList {
     }
 }
 
+/// Wakes whoever was taken out from under a lock, if anybody.
+pub(crate) fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
 /// Those who wait until something holds. All are woken when it may; who gives up leaves nothing
 /// behind.
 #[cfg(feature = "exchange")]

@@ -12,7 +12,12 @@ use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use super::ExchangeError;
-use crate::{ResetCode, proto::deadline::DeadlineQueue, stream::Remote, wait::Waiters};
+use crate::{
+    ResetCode,
+    proto::deadline::DeadlineQueue,
+    stream::Remote,
+    wait::{Waiters, wake},
+};
 
 /// What happened to an exchange of a set; the number tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -315,12 +320,6 @@ impl Signal {
             self.reader.wake();
             self.writer.wake();
         }
-    }
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     ResetCode,
     exchange::{Draft, ExchangeError, Kind, Outgoing},
     stream::WriteHalf,
+    wait::wake,
 };
 
 /// Sends the messages of a streaming request.
@@ -294,10 +295,4 @@ impl Drop for SlotBody {
 
 fn over() -> Status {
     Status::new(Code::Cancelled, "the call is over")
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use futures::io::{AsyncRead, AsyncWrite};
 
-use crate::sync::Mutex;
+use crate::{sync::Mutex, wait::wake};
 
 /// Two ends of a connection that holds up to `capacity` bytes each way, at least one.
 ///
@@ -149,11 +149,5 @@ impl Pipe {
     fn close(&mut self) -> Option<Waker> {
         self.closed = true;
         self.waiting.take()
-    }
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }
