@@ -86,14 +86,18 @@ impl RequestHead {
     ///
     /// [`BadHead`].
     pub fn decode(bytes: &mut Bytes) -> Result<Self, BadHead> {
-        Ok(Self {
-            streaming: flags(bytes)?,
-            service: short_text(bytes, "service")?,
-            method: short_text(bytes, "method")?,
-            content_type: content_type(bytes, "content type")?,
-            accept: content_type(bytes, "accept")?,
-            metadata: metadata(bytes)?,
-        })
+        let mut fields = Fields::new(bytes);
+        let head = Self {
+            streaming: fields.flags()?,
+            service: fields.short_text("service")?,
+            method: fields.short_text("method")?,
+            content_type: fields.content_type("content type")?,
+            accept: fields.content_type("accept")?,
+            metadata: fields.metadata()?,
+        };
+        let end = fields.at;
+        bytes.advance(end);
+        Ok(head)
     }
 }
 
@@ -124,22 +128,26 @@ impl ResponseHead {
     ///
     /// [`BadHead`].
     pub fn decode(bytes: &mut Bytes) -> Result<Self, BadHead> {
-        let streaming = flags(bytes)?;
-        let failure = match byte(bytes, "status")? {
+        let mut fields = Fields::new(bytes);
+        let streaming = fields.flags()?;
+        let failure = match fields.byte("status")? {
             0 => None,
             number => Some(Failure {
                 code: Code::from_number(number),
-                message: text(take(bytes, 2, "message")?, "message")?,
-                details: take(bytes, 4, "details")?,
+                message: fields.text("message")?,
+                details: fields.bytes(4, "details")?,
             }),
         };
-        Ok(Self {
+        let head = Self {
             streaming,
             failure,
-            content_type: content_type(bytes, "content type")?,
-            headers: metadata(bytes)?,
-            trailers: metadata(bytes)?,
-        })
+            content_type: fields.content_type("content type")?,
+            headers: fields.metadata()?,
+            trailers: fields.metadata()?,
+        };
+        let end = fields.at;
+        bytes.advance(end);
+        Ok(head)
     }
 }
 
@@ -197,58 +205,85 @@ fn put(out: &mut Vec<u8>, bytes: &[u8], width: u8, field: &'static str) -> Resul
     Ok(())
 }
 
-fn flags(bytes: &mut Bytes) -> Result<bool, BadHead> {
-    match byte(bytes, "flags")? {
-        0 => Ok(false),
-        STREAMING => Ok(true),
-        other => Err(BadHead::UnknownFlags(other)),
-    }
+/// Fields one after the other, at the front of a message. What they hold shares its memory.
+struct Fields<'a> {
+    message: &'a Bytes,
+    at: usize,
 }
 
-fn metadata(bytes: &mut Bytes) -> Result<Metadata, BadHead> {
-    let mut metadata = Metadata::new();
-    if bytes.len() < 2 {
-        return Err(BadHead::CutShort("metadata"));
+impl<'a> Fields<'a> {
+    const fn new(message: &'a Bytes) -> Self {
+        Self { message, at: 0 }
     }
-    let count = bytes.get_u16();
-    if usize::from(count) > MAX_VALUES {
-        return Err(BadHead::TooMany(count));
+
+    fn take(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], BadHead> {
+        let taken = self.message[self.at..].get(..len).ok_or(BadHead::CutShort(field))?;
+        self.at += len;
+        Ok(taken)
     }
-    for _ in 0..count {
-        let name = short_text(bytes, "metadata name")?;
-        let value = take(bytes, 2, "metadata value")?;
-        metadata.receive(name, value);
+
+    fn byte(&mut self, field: &'static str) -> Result<u8, BadHead> {
+        self.take(1, field).map(|taken| taken[0])
     }
-    Ok(metadata)
-}
 
-fn short_text(bytes: &mut Bytes, field: &'static str) -> Result<Text, BadHead> {
-    text(take(bytes, 1, field)?, field)
-}
-
-fn content_type(bytes: &mut Bytes, field: &'static str) -> Result<Text, BadHead> {
-    Text::parse_type(take(bytes, 1, field)?).ok_or(BadHead::NotText(field))
-}
-
-fn text(bytes: Bytes, field: &'static str) -> Result<Text, BadHead> {
-    Text::parse(bytes).ok_or(BadHead::NotText(field))
-}
-
-fn byte(bytes: &mut Bytes, field: &'static str) -> Result<u8, BadHead> {
-    if bytes.is_empty() { Err(BadHead::CutShort(field)) } else { Ok(bytes.get_u8()) }
-}
-
-/// A length in so many bytes, then that many bytes. Shares the buffer.
-fn take(bytes: &mut Bytes, width: u8, field: &'static str) -> Result<Bytes, BadHead> {
-    if bytes.len() < width.into() {
-        return Err(BadHead::CutShort(field));
+    /// A number of so many bytes, four at most.
+    fn number(&mut self, width: usize, field: &'static str) -> Result<usize, BadHead> {
+        let digits = self.take(width, field)?;
+        Ok(digits.iter().fold(0, |number, digit| number << 8 | usize::from(*digit)))
     }
-    let len = bytes.get_uint(width.into()) as usize;
-    if bytes.len() < len {
-        return Err(BadHead::CutShort(field));
+
+    /// What follows its own length, a number of so many bytes.
+    fn counted(&mut self, width: usize, field: &'static str) -> Result<&'a [u8], BadHead> {
+        let len = self.number(width, field)?;
+        self.take(len, field)
     }
-    // An empty slice would keep the buffer alive.
-    Ok(if len == 0 { Bytes::new() } else { bytes.split_to(len) })
+
+    fn share(&self, part: &[u8]) -> Bytes {
+        // An empty slice would keep the buffer alive.
+        if part.is_empty() { Bytes::new() } else { self.message.slice_ref(part) }
+    }
+
+    fn bytes(&mut self, width: usize, field: &'static str) -> Result<Bytes, BadHead> {
+        self.counted(width, field).map(|part| self.share(part))
+    }
+
+    fn text(&mut self, field: &'static str) -> Result<Text, BadHead> {
+        Text::parse(self.bytes(2, field)?).ok_or(BadHead::NotText(field))
+    }
+
+    fn short_text(&mut self, field: &'static str) -> Result<Text, BadHead> {
+        Text::parse(self.bytes(1, field)?).ok_or(BadHead::NotText(field))
+    }
+
+    fn content_type(&mut self, field: &'static str) -> Result<Text, BadHead> {
+        let part = self.counted(1, field)?;
+        match Text::known_type(part) {
+            Some(known) => Ok(known),
+            None => Text::parse(self.share(part)).ok_or(BadHead::NotText(field)),
+        }
+    }
+
+    fn flags(&mut self) -> Result<bool, BadHead> {
+        match self.byte("flags")? {
+            0 => Ok(false),
+            STREAMING => Ok(true),
+            other => Err(BadHead::UnknownFlags(other)),
+        }
+    }
+
+    fn metadata(&mut self) -> Result<Metadata, BadHead> {
+        let count = self.number(2, "metadata")?;
+        if count > MAX_VALUES {
+            return Err(BadHead::TooMany(u16::try_from(count).unwrap_or(u16::MAX)));
+        }
+        let mut metadata = Metadata::new();
+        for _ in 0..count {
+            let name = self.short_text("metadata name")?;
+            let value = self.bytes(2, "metadata value")?;
+            metadata.receive(name, value);
+        }
+        Ok(metadata)
+    }
 }
 
 /// A field of a head is longer than its length can say.
