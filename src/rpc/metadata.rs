@@ -1,5 +1,7 @@
 //! What travels beside a body.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::Text;
@@ -14,39 +16,52 @@ use super::Text;
 /// metadata.insert("Trace-Id", "7");
 /// assert_eq!(metadata.text("trace-id"), Some("7"));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// Cloning shares the values until one of the clones changes.
+#[derive(Clone, Debug, Default)]
 pub struct Metadata {
-    entries: Vec<(Text, Bytes)>,
+    /// One word where there is none, the usual case: each call holds half a dozen of these.
+    entries: Option<Arc<Vec<(Text, Bytes)>>>,
 }
 
 impl Metadata {
     /// None.
     #[must_use]
     pub const fn new() -> Self {
-        Self { entries: Vec::new() }
+        Self { entries: None }
+    }
+
+    fn entries(&self) -> &[(Text, Bytes)] {
+        self.entries.as_ref().map_or(&[], |entries| entries)
+    }
+
+    fn entries_mut(&mut self) -> &mut Vec<(Text, Bytes)> {
+        Arc::make_mut(self.entries.get_or_insert_default())
     }
 
     /// Adds a value, in place of all of this name.
     pub fn insert(&mut self, name: impl Into<Text>, value: impl Into<Bytes>) {
         let name = name.into();
         self.remove(&name);
-        self.entries.push((name, value.into()));
+        self.append(name, value);
     }
 
     /// Adds a value, beside others of this name.
     pub fn append(&mut self, name: impl Into<Text>, value: impl Into<Bytes>) {
-        self.entries.push((name.into(), value.into()));
+        self.entries_mut().push((name.into(), value.into()));
     }
 
     /// Removes all values of a name.
     pub fn remove(&mut self, name: &str) {
-        self.entries.retain(|(present, _)| !present.eq_ignore_ascii_case(name));
+        if !self.is_empty() {
+            self.entries_mut().retain(|(present, _)| !present.eq_ignore_ascii_case(name));
+        }
     }
 
     /// The first value of a name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Bytes> {
-        let found = self.entries.iter().find(|(present, _)| present.eq_ignore_ascii_case(name));
+        let found = self.entries().iter().find(|(present, _)| present.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value)
     }
 
@@ -58,37 +73,49 @@ impl Metadata {
 
     /// All names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Bytes)> {
-        self.entries.iter().map(|(name, value)| (name.as_str(), value))
+        self.entries().iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// How many values there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.entries.len()
+    pub fn len(&self) -> usize {
+        self.entries().len()
     }
 
     /// Whether there is none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.entries().is_empty()
     }
 
     /// Adds all of another.
     pub fn extend(&mut self, other: Self) {
-        self.entries.extend(other.entries);
+        if self.is_empty() {
+            *self = other;
+        } else if !other.is_empty() {
+            self.entries_mut().extend_from_slice(other.entries());
+        }
     }
 
     /// What travels: all but the reserved.
     pub(crate) fn sent(&self) -> impl Iterator<Item = &(Text, Bytes)> {
-        self.entries.iter().filter(|(name, _)| !is_reserved(name))
+        self.entries().iter().filter(|(name, _)| !is_reserved(name))
     }
 
     pub(crate) fn receive(&mut self, name: Text, value: Bytes) {
         if !is_reserved(&name) {
-            self.entries.push((name, value));
+            self.append(name, value);
         }
     }
 }
+
+impl PartialEq for Metadata {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries() == other.entries()
+    }
+}
+
+impl Eq for Metadata {}
 
 fn is_reserved(name: &Text) -> bool {
     name.bytes().first() == Some(&b':')
