@@ -208,25 +208,14 @@ impl Decoder {
 
     /// Whether the header of the next fragment is there.
     fn take_header(&mut self, input: &mut Bytes) -> Result<bool, Malformed> {
-        loop {
-            let wanted = match self.filled {
-                0..HEADER => HEADER,
-                _ if self.header[1] & HAS_TTL != 0 => HEADER + TTL,
-                _ => HEADER,
-            };
-            if self.filled >= HEADER && self.filled == wanted {
-                break;
-            }
-            if input.is_empty() {
+        if self.filled < HEADER {
+            if !self.fill(input, HEADER) {
                 return Ok(false);
             }
-            let len = input.len().min(wanted - self.filled);
-            self.header[self.filled..self.filled + len].copy_from_slice(&input[..len]);
-            input.advance(len);
-            self.filled += len;
-            if self.filled == HEADER {
-                self.check_header()?;
-            }
+            self.check_header()?;
+        }
+        if self.header[1] & HAS_TTL != 0 && !self.fill(input, HEADER + TTL) {
+            return Ok(false);
         }
         self.filled = 0;
         let [kind, flags, _, _, l0, l1, l2, l3, t0, t1, t2, t3] = self.header;
@@ -243,6 +232,15 @@ impl Decoder {
         self.kind = Kind::parse(kind);
         self.fragment = Some(Fragment { left, more: flags & MORE != 0 });
         Ok(true)
+    }
+
+    /// Takes what is missing of the first `len` bytes of a header; whether that is there.
+    fn fill(&mut self, input: &mut Bytes, len: usize) -> bool {
+        let taken = input.len().min(len - self.filled);
+        self.header[self.filled..self.filled + taken].copy_from_slice(&input[..taken]);
+        input.advance(taken);
+        self.filled += taken;
+        self.filled == len
     }
 
     /// Every rule that a header can break, before a byte of the body is looked at.

@@ -96,10 +96,12 @@ impl Reader {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Message>, ExchangeError>> {
         loop {
-            match self.decoder.decode_into(&mut self.input, source.memory()) {
-                Ok(None) => {}
-                Ok(message) => return Poll::Ready(Ok(message)),
-                Err(error) => return Poll::Ready(Err(ExchangeError::Malformed(error))),
+            if !self.input.is_empty() {
+                match self.decoder.decode_into(&mut self.input, source.memory()) {
+                    Ok(None) => {}
+                    Ok(message) => return Poll::Ready(Ok(message)),
+                    Err(error) => return Poll::Ready(Err(ExchangeError::Malformed(error))),
+                }
             }
             match ready!(source.poll_take(cx)) {
                 Ok(Some(chunk)) => {
