@@ -39,15 +39,17 @@ pub(crate) async fn open(
 /// Waits, but not beyond a deadline. Only what does wait costs a sleep.
 pub(crate) async fn within<F: Future>(
     future: F,
-    at: Instant,
+    at: impl Into<Option<Instant>>,
     clock: &Arc<dyn Timer>,
 ) -> Result<F::Output, ExchangeError> {
+    let at = at.into();
     let mut future = std::pin::pin!(future);
     let mut sleep = None;
     std::future::poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
+        let Some(at) = at else { return Poll::Pending };
         let sleep = sleep.get_or_insert_with(|| clock.sleep_until(at));
         ready!(sleep.as_mut().poll(cx));
         Poll::Ready(Err(ExchangeError::Timeout))

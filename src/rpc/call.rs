@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{TryFutureExt, future::BoxFuture};
+use futures::future::BoxFuture;
 
 use super::body::Inner;
 use super::{
@@ -166,7 +166,7 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     where
         K: Encode<Req> + Decode<Resp>,
     {
-        self.reply(message).map_ok(|reply| reply.message)
+        self.unary(message, |reply| reply.message)
     }
 
     /// The same, with what came beside the answer.
@@ -178,14 +178,25 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the call on both sides.
+    pub fn reply<Req: ?Sized, Resp>(
+        self,
+        message: &Req,
+    ) -> impl Future<Output = Result<Reply<Resp>, Status>>
+    where
+        K: Encode<Req> + Decode<Resp>,
+    {
+        self.unary(message, |reply| reply)
+    }
+
     #[expect(
         clippy::manual_async_fn,
         reason = "an async function has room for its arguments twice"
     )]
-    pub fn reply<Req: ?Sized, Resp>(
+    fn unary<Req: ?Sized, Resp, T>(
         mut self,
         message: &Req,
-    ) -> impl Future<Output = Result<Reply<Resp>, Status>>
+        part: impl FnOnce(Reply<Resp>) -> T,
+    ) -> impl Future<Output = Result<T, Status>>
     where
         K: Encode<Req> + Decode<Resp>,
     {
@@ -193,7 +204,7 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
             self.encode(message)?;
             self.ready(true);
             let response = self.client.carry_out(&mut self.request).await?;
-            Reply::decode(&self.client.codec, response)
+            Reply::decode(&self.client.codec, response).map(part)
         }
     }
 

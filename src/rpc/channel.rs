@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -129,26 +129,30 @@ impl Channel {
         let Shared { config, runtime, .. } = &*self.shared;
         let mut outgoing = first_message(request, config, runtime)?;
         let deadline = request.deadline;
+        // With less than a millisecond left nothing is sent, nor if no stream can be had.
         let opened = {
             let opening = pin!(open(session, &mut outgoing, deadline));
-            match deadline {
-                None => opening.await,
-                // With less than a millisecond left nothing is sent, nor if no stream can be had.
-                Some(at) => within(opening, at, runtime.clock())
-                    .await
-                    .map_err(|error| Status::from(error).reaching_nobody())?,
-            }
+            within(opening, deadline, runtime.clock())
+                .await
+                .map_err(|error| Status::from(error).reaching_nobody())?
         };
-        let (stream, staged) = opened?;
+        let (stream, mut staged) = opened?;
         let mut call = Guard { half: Half::Whole(stream) };
         let mut reader = Reader::new(config.max_message, Role::Opener);
-        let mut left = (!staged).then_some(outgoing);
         if request.body.is_streaming() {
-            self.bind(&mut call, left.take(), request.body.take());
+            let left = std::mem::replace(&mut outgoing, Outgoing::finish());
+            self.bind(&mut call, (!staged).then_some(left), request.body.take());
+            staged = true;
         }
-        let found =
-            std::future::poll_fn(|cx| poll_response(&mut call.half, &mut reader, &mut left, cx))
-                .await;
+        // What is left of the request is staged while the response is awaited, which may come first.
+        let found = std::future::poll_fn(|cx| {
+            if let (false, Half::Whole(stream)) = (staged, &mut call.half) {
+                // What ends writing early ends reading too, behind what arrived.
+                staged = outgoing.poll(stream, cx).is_ready();
+            }
+            reader.poll_next(&mut call.half, cx)
+        })
+        .await;
         let body = match found {
             Ok(Some(Message { kind: Kind::Response, body })) => body,
             Ok(Some(_)) => return Err(call.malformed("a message of an unexpected kind")),
@@ -218,22 +222,6 @@ fn first_message(
 
 /// Room for a head with two names, a content type, and little else.
 const HEAD: usize = 96;
-
-/// Stages what is left of the request, and reads the response, which may come first.
-fn poll_response(
-    half: &mut Half,
-    reader: &mut Reader,
-    left: &mut Option<Outgoing>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Option<Message>, ExchangeError>> {
-    if let (Some(outgoing), Half::Whole(stream)) = (left.as_mut(), &mut *half)
-        && outgoing.poll(stream, cx).is_ready()
-    {
-        // What ends writing early ends reading too, behind what arrived.
-        *left = None;
-    }
-    reader.poll_next(half, cx)
-}
 
 /// The stream of a call: dropped before the answer, it cancels the call.
 struct Guard {

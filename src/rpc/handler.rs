@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, future::BoxFuture};
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
 
 use super::{
     Body, Code, Context, Receiver, Request, Response, Status, Text,
@@ -24,15 +24,21 @@ where
 {
     let shared = Arc::new((codec, handler));
     Arc::new(move |request| {
-        let shared = shared.clone();
-        Box::pin(async move {
-            let (codec, handler) = &*shared;
-            let call = Opened::new(codec, request)?;
+        let (codec, handler) = &*shared;
+        let begun = Opened::new(codec, request).and_then(|call| {
             let message = decode(codec, &call.content_type, call.body.into_single()?)?;
-            let answer = handler(call.context, message).await?;
-            let body = Body::single(encode(codec, &call.answer_type, &answer)?);
-            Ok(Response { content_type: call.answer_type, ..Response::new(body) })
-        })
+            Ok((handler(call.context, message), call.answer_type))
+        });
+        let (answer, content_type) = match begun {
+            Ok(begun) => begun,
+            Err(status) => return Box::pin(std::future::ready(Err(status))),
+        };
+        // Neither the request nor the handler's future is kept twice, as an async block would.
+        let shared = shared.clone();
+        Box::pin(answer.map(move |answer| {
+            let body = Body::single(encode(&shared.0, &content_type, &answer?)?);
+            Ok(Response { content_type, ..Response::new(body) })
+        }))
     })
 }
 

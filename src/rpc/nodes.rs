@@ -237,13 +237,8 @@ impl Nodes {
                 dial
             })
         };
-        let dialled = match request.deadline {
-            None => dial.clone().await,
-            Some(at) => match within(dial.clone(), at, self.runtime.clock()).await {
-                Ok(dialled) => dialled,
-                Err(error) => return Err(Status::from(error).reaching_nobody()),
-            },
-        };
+        let dialled = within(dial.clone(), request.deadline, self.runtime.clock()).await;
+        let dialled = dialled.map_err(|error| Status::from(error).reaching_nobody())?;
         let mut inner = lease.node.inner.lock();
         // Another caller may have heard of it before, and dialled again.
         let current = matches!(
