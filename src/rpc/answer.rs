@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::Stream as _;
 
 use super::{
-    Body, Code, Context, Metadata, Response, Status, Trailers,
+    Code, Context, Response, Status, Trailers,
     message::Outcome,
     state::Ending,
     wire::{Failure, ResponseHead},
@@ -127,24 +127,23 @@ impl Out {
     /// Sends a message; false if it had nobody to go to, or no time, and the call is over.
     fn send(&mut self, mut message: Outgoing) -> impl Future<Output = bool> {
         // Not an async function: that has room for its arguments twice.
-        std::future::poll_fn(move |cx| {
-            let staged = message.poll(&mut self.link, cx);
-            match staged {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => self.reset(ResetCode::EXPIRED),
-                Poll::Pending => self.arm(),
-            }
-            staged.map(|staged| staged.is_ok())
-        })
+        std::future::poll_fn(move |cx| self.poll_send(&mut message, cx))
+    }
+
+    fn poll_send(&mut self, message: &mut Outgoing, cx: &mut TaskContext<'_>) -> Poll<bool> {
+        let staged = message.poll(&mut self.link, cx);
+        match staged {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => self.reset(ResetCode::EXPIRED),
+            Poll::Pending => self.arm(),
+        }
+        staged.map(|staged| staged.is_ok())
     }
 
     /// The answer, or why there is none.
     pub(super) fn end(&mut self, outcome: Outcome) -> impl Future<Output = Ending> {
-        let (message, ending) = self.last(outcome);
-        async move {
-            self.send(message).await;
-            ending
-        }
+        let (mut message, ending) = self.last(outcome);
+        std::future::poll_fn(move |cx| self.poll_send(&mut message, cx).map(|_| ending))
     }
 
     /// The last message, and what it means for the call.
@@ -178,13 +177,8 @@ impl Out {
     }
 
     /// A head, messages while there is room for them, and a last response.
-    pub(super) async fn stream(
-        &mut self,
-        content_type: super::Text,
-        mut headers: Metadata,
-        trailers: Trailers,
-        body: Body,
-    ) -> Ending {
+    pub(super) async fn stream(&mut self, response: Response) -> Ending {
+        let Response { content_type, mut headers, trailers, body } = response;
         headers.extend(self.context.take_headers());
         let head = ResponseHead { streaming: true, content_type, headers, ..Default::default() };
         let first = match self.response(&head, Bytes::new(), false) {
@@ -232,7 +226,7 @@ impl Out {
         ending
     }
 
-    fn cancelled(&self) -> Ending {
+    pub(super) fn cancelled(&self) -> Ending {
         self.context.cancel();
         Ending::Cancelled
     }

@@ -11,7 +11,7 @@ use std::{
 use bytes::{Buf, Bytes};
 
 use super::{
-    Body, BoxError, Code, Connection, Context, Request, Response, Status,
+    Body, BoxError, Code, Connection, Context, Request, Status,
     answer::{Link, Out, Watched, panicked},
     incoming::Incoming,
     layer::oneshot,
@@ -194,39 +194,41 @@ async fn run<S>(
     out: &mut Out,
     mut handler: Pin<&mut impl Future<Output = Outcome>>,
 ) -> Ending {
-    let told = std::future::poll_fn(|cx| out.watch(cx, |cx| handler.as_mut().poll(cx))).await;
-    let outcome = match told {
-        Watched::Done(Err(_)) if out.is_over().await => {
-            out.context.cancel();
-            return Ending::Cancelled;
+    // Calls of one message each way do not pay for the room that the others take.
+    match std::future::poll_fn(|cx| out.watch(cx, |cx| handler.as_mut().poll(cx))).await {
+        Watched::Done(Ok(response)) if response.body.is_streaming() => {
+            Box::pin(out.stream(response)).await
         }
-        Watched::Done(outcome) => outcome,
+        // What failed may have failed for that.
+        Watched::Done(Err(_)) if out.is_over().await => out.cancelled(),
+        Watched::Done(outcome) => out.end(outcome).await,
         Watched::Panicked => {
             out.end(Err(panicked())).await;
-            return Ending::Panicked;
+            Ending::Panicked
         }
-        Watched::Over(status) => {
-            out.context.cancel();
-            if shared.let_cancelled_finish {
-                // Its answer has nobody to go to, and a panic nobody to be told.
-                std::future::poll_fn(|cx| {
-                    let polled = catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx)));
-                    match polled {
-                        Ok(Poll::Pending) => Poll::Pending,
-                        Ok(Poll::Ready(_)) | Err(_) => Poll::Ready(()),
-                    }
-                })
-                .await;
-            }
-            out.end_over(status).await;
-            return Ending::Cancelled;
-        }
-    };
-    match outcome {
-        Ok(Response { content_type, headers, trailers, body }) if body.is_streaming() => {
-            // Calls of one message each way do not pay for the room that this takes.
-            Box::pin(out.stream(content_type, headers, trailers, body)).await
-        }
-        outcome => out.end(outcome).await,
+        Watched::Over(status) => Box::pin(give_up(shared, out, handler, status)).await,
     }
+}
+
+/// The caller is gone, or the time is up.
+async fn give_up<S>(
+    shared: &Shared<S>,
+    out: &mut Out,
+    mut handler: Pin<&mut impl Future<Output = Outcome>>,
+    status: Option<Status>,
+) -> Ending {
+    out.context.cancel();
+    if shared.let_cancelled_finish {
+        // Its answer has nobody to go to, and a panic nobody to be told.
+        std::future::poll_fn(|cx| {
+            let polled = catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx)));
+            match polled {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(_)) | Err(_) => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+    out.end_over(status).await;
+    Ending::Cancelled
 }
