@@ -57,11 +57,16 @@ const HAS_TTL: u8 = 2;
 /// The header of a fragment, with its time to live where it has one.
 pub(crate) fn put_header(out: &mut Vec<u8>, kind: Kind, more: bool, ttl: Option<u32>, len: usize) {
     let at = out.len();
+    leave_header(out, ttl);
+    patch_header(&mut out[at..], kind, more, ttl.is_some(), len);
+}
+
+/// Room for a header, which is to be patched once its length is known.
+pub(crate) fn leave_header(out: &mut Vec<u8>, ttl: Option<u32>) {
     out.extend_from_slice(&[0; HEADER]);
     if let Some(ttl) = ttl {
         out.extend_from_slice(&ttl.to_be_bytes());
     }
-    patch_header(&mut out[at..], kind, more, ttl.is_some(), len);
 }
 
 /// Fills in a header that was left room for; `len` is that of the body alone.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Kind,
-    codec::{HEADER, TTL, patch_header, put_header},
+    codec::{HEADER, TTL, leave_header, patch_header, put_header},
 };
 use crate::{StreamError, stream::Sink};
 
@@ -26,7 +26,7 @@ impl Draft {
         let copied = if payload <= COPIED { payload } else { 0 };
         let mut bytes = Vec::with_capacity(preface.len() + HEADER + TTL + made + copied);
         bytes.extend_from_slice(preface);
-        put_header(&mut bytes, Kind::Message, false, ttl, 0);
+        leave_header(&mut bytes, ttl);
         Self { header: preface.len(), body: bytes.len(), bytes, ttl }
     }
 
@@ -64,7 +64,7 @@ impl Draft {
             }
             rest = payload.split_off(fragment - self.len());
         }
-        if payload.len() <= COPIED {
+        if (1..=COPIED).contains(&payload.len()) {
             self.bytes.extend_from_slice(&payload);
             payload = Bytes::new();
         }

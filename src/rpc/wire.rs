@@ -176,6 +176,10 @@ fn put_request(
 }
 
 fn put_metadata(out: &mut Vec<u8>, metadata: &Metadata) -> Result<(), TooLong> {
+    if metadata.is_empty() {
+        out.extend_from_slice(&[0; 2]);
+        return Ok(());
+    }
     let count = metadata.sent().count();
     if count > MAX_VALUES {
         return Err(TooLong("metadata"));
@@ -273,6 +277,9 @@ impl<'a> Fields<'a> {
 
     fn metadata(&mut self) -> Result<Metadata, BadHead> {
         let count = self.number(2, "metadata")?;
+        if count == 0 {
+            return Ok(Metadata::new());
+        }
         if count > MAX_VALUES {
             return Err(BadHead::TooMany(u16::try_from(count).unwrap_or(u16::MAX)));
         }
