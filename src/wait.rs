@@ -2,7 +2,7 @@
 
 #[cfg(feature = "exchange")]
 use std::task::Poll;
-use std::{collections::BTreeMap, task::Waker};
+use std::{collections::VecDeque, task::Waker};
 
 #[cfg(feature = "exchange")]
 use crate::sync::Mutex;
@@ -11,7 +11,10 @@ use crate::sync::Mutex;
 #[derive(Debug, Default)]
 pub(crate) struct WaitList {
     next: u64,
-    waiting: BTreeMap<u64, Waker>,
+    /// In the order of keys. Who gave up in the middle leaves an empty place: first and last are
+    /// taken always, and at least half of all.
+    places: VecDeque<(u64, Option<Waker>)>,
+    empty: usize,
     /// Woken one by one, and not heard of since.
     offered: usize,
 }
@@ -20,27 +23,43 @@ impl WaitList {
     /// Waits on. A waker that this replaces is handed back, to be let go after the lock.
     #[must_use]
     pub(crate) fn register(&mut self, key: &mut Option<u64>, waker: &Waker) -> Option<Waker> {
-        let key = *key.get_or_insert_with(|| {
+        let Some(key) = *key else {
             self.next += 1;
-            self.next
-        });
-        self.waiting.insert(key, waker.clone()).filter(|old| !old.will_wake(waker))
+            *key = Some(self.next);
+            self.places.push_back((self.next, Some(waker.clone())));
+            return None;
+        };
+        match self.find(key) {
+            Ok(at) => {
+                let old = self.places[at].1.replace(waker.clone());
+                self.empty -= usize::from(old.is_none());
+                old.filter(|old| !old.will_wake(waker))
+            }
+            Err(at) => {
+                self.places.insert(at, (key, Some(waker.clone())));
+                None
+            }
+        }
     }
 
     /// Waits no more. `None`: it was woken already, or never waited.
     pub(crate) fn remove(&mut self, key: u64) -> Option<Waker> {
-        self.waiting.remove(&key)
+        let at = self.find(key).ok()?;
+        let waker = self.places[at].1.take()?;
+        self.empty += 1;
+        self.tidy();
+        Some(waker)
     }
 
     /// The one with this key, to be woken in its place.
     #[cfg(feature = "sp")]
     pub(crate) fn get(&self, key: u64) -> Option<Waker> {
-        self.waiting.get(&key).cloned()
+        self.find(key).ok().and_then(|at| self.places[at].1.clone())
     }
 
     /// The first in line, to be woken.
     pub(crate) fn pop(&mut self) -> Option<Waker> {
-        let (_, waker) = self.waiting.pop_first()?;
+        let (_, waker) = self.pop_first()?;
         self.offered += 1;
         Some(waker)
     }
@@ -50,12 +69,12 @@ impl WaitList {
     pub(crate) fn may_look(&mut self, key: Option<u64>, room: usize) -> bool {
         match key {
             Some(key) => {
-                if !self.waiting.contains_key(&key) {
+                if !self.contains(key) {
                     self.offered = self.offered.saturating_sub(1);
                 }
                 true
             }
-            None => self.waiting.is_empty() && (self.offered == 0 || self.offered < room),
+            None => self.is_empty() && (self.offered == 0 || self.offered < room),
         }
     }
 
@@ -65,7 +84,7 @@ impl WaitList {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.places.is_empty()
     }
 
     /// One who was woken goes away without a look.
@@ -76,21 +95,60 @@ impl WaitList {
     /// The first in line, and its key.
     #[cfg(feature = "sp")]
     pub(crate) fn pop_with_key(&mut self) -> Option<(u64, Waker)> {
-        self.waiting.pop_first()
+        self.pop_first()
     }
 
     /// Whether the one with this key waits.
-    #[cfg(any(feature = "sp", feature = "peers"))]
     pub(crate) fn contains(&self, key: u64) -> bool {
-        self.waiting.contains_key(&key)
+        self.find(key).is_ok_and(|at| self.places[at].1.is_some())
     }
 
     /// Everyone, to be woken.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
-        self.offered += self.waiting.len();
-        std::mem::take(&mut self.waiting).into_values()
+        self.offered += self.places.len() - self.empty;
+        self.empty = 0;
+        std::mem::take(&mut self.places).into_iter().filter_map(|(_, waker)| waker)
+    }
+
+    /// The place of this key, or where it would be. Newcomers do not look.
+    #[inline(never)]
+    fn find(&self, key: u64) -> Result<usize, usize> {
+        // Who was woken in vain came before all who wait.
+        match self.places.front() {
+            Some((first, _)) if *first < key => self.places.binary_search_by_key(&key, |(k, _)| *k),
+            Some((first, _)) if *first == key => Ok(0),
+            _ => Err(0),
+        }
+    }
+
+    fn pop_first(&mut self) -> Option<(u64, Waker)> {
+        let (key, waker) = self.places.pop_front()?;
+        self.tidy();
+        Some((key, waker?))
+    }
+
+    /// Drops the empty places at both ends, and all of them where they are most.
+    fn tidy(&mut self) {
+        while let Some((_, None)) = self.places.front() {
+            self.places.pop_front();
+            self.empty -= 1;
+        }
+        while let Some((_, None)) = self.places.back() {
+            self.places.pop_back();
+            self.empty -= 1;
+        }
+        if self.empty > self.places.len() / 2 {
+            self.places.retain(|(_, waker)| waker.is_some());
+            self.empty = 0;
+        }
+        if self.places.is_empty() && self.places.capacity() > KEEP {
+            self.places = VecDeque::new();
+        }
     }
 }
+
+/// Places that an empty list keeps.
+const KEEP: usize = 16;
 
 /// Wakes whoever was taken out from under a lock, if anybody.
 pub(crate) fn wake(waker: Option<Waker>) {
@@ -146,7 +204,98 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::Arc,
+        task::{Wake, Waker},
+    };
+
+    use quickcheck::{Arbitrary, Gen, QuickCheck};
+
     use super::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Come,
+        /// Who came as so many-eth is there again, with another waker.
+        Return(u8),
+        Leave(u8),
+        Pop,
+        TakeAll,
+    }
+
+    impl Arbitrary for Step {
+        fn arbitrary(g: &mut Gen) -> Self {
+            let who = u8::arbitrary(g);
+            match u8::arbitrary(g) {
+                0..100 => Self::Come,
+                100..150 => Self::Return(who),
+                150..220 => Self::Leave(who),
+                220..254 => Self::Pop,
+                254.. => Self::TakeAll,
+            }
+        }
+    }
+
+    struct Sleeper;
+
+    impl Wake for Sleeper {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    fn same(one: Option<&Waker>, other: Option<&Waker>) -> bool {
+        match (one, other) {
+            (Some(one), Some(other)) => one.will_wake(other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
+    /// A waiter who came earlier is first, however often it was woken in vain, and who left is
+    /// not found; none of that costs places for ever.
+    #[test]
+    fn a_list_is_a_map_in_the_order_of_keys() {
+        fn holds(steps: Vec<Step>) -> bool {
+            let (mut list, mut model) = (WaitList::default(), BTreeMap::<u64, Waker>::new());
+            let mut keys = Vec::new();
+            let pick = |who: u8, came: u64| (came > 0).then(|| u64::from(who) % came + 1);
+            for step in steps {
+                let came = keys.len() as u64;
+                let waker = Waker::from(Arc::new(Sleeper));
+                let holds = match step {
+                    Step::Come => {
+                        let mut key = None;
+                        let old = list.register(&mut key, &waker);
+                        keys.extend(key);
+                        old.is_none() && model.insert(came + 1, waker).is_none()
+                    }
+                    Step::Return(who) => pick(who, came).is_none_or(|key| {
+                        let old = list.register(&mut Some(key), &waker);
+                        same(old.as_ref(), model.insert(key, waker).as_ref())
+                    }),
+                    Step::Leave(who) => pick(who, came).is_none_or(|key| {
+                        same(list.remove(key).as_ref(), model.remove(&key).as_ref())
+                    }),
+                    Step::Pop => {
+                        let first = model.pop_first().map(|(_, waker)| waker);
+                        same(list.pop().as_ref(), first.as_ref())
+                    }
+                    Step::TakeAll => {
+                        let all: Vec<_> = std::mem::take(&mut model).into_values().collect();
+                        let taken: Vec<_> = list.take().collect();
+                        all.len() == taken.len()
+                            && all.iter().zip(&taken).all(|(one, other)| one.will_wake(other))
+                    }
+                };
+                let contained = (1..=came + 1).all(|k| list.contains(k) == model.contains_key(&k));
+                let few = list.places.len() <= 2 * model.len();
+                if !(holds && contained && few && list.is_empty() == model.is_empty()) {
+                    return false;
+                }
+            }
+            true
+        }
+        QuickCheck::new().tests(2_000).quickcheck(holds as fn(Vec<Step>) -> bool);
+    }
 
     #[test]
     fn newcomers_wait_while_someone_was_here_before() {
