@@ -396,13 +396,15 @@ impl Core {
 
     /// Removes a stream that nobody holds and that owes nothing.
     fn forget_if_over(&mut self, slot: Slot) {
-        if self.streams.get(slot).is_some_and(Entry::is_over) {
+        if self.streams[slot].is_over() {
             self.forget(slot);
         }
     }
 
     fn forget(&mut self, slot: Slot) {
-        self.unlink(slot);
+        if self.streams[slot].marks.any(Marks::TIES) {
+            self.unlink(slot);
+        }
         self.drop_chunks(slot);
         self.stop_receiving(slot);
         for direction in [Direction::Read, Direction::Write] {
@@ -415,11 +417,15 @@ impl Core {
         self.wants_driver |= !matches!(self.phase, Phase::Open);
     }
 
+    #[inline]
     fn drop_chunks(&mut self, slot: Slot) {
-        let entry = &mut self.streams[slot];
-        if entry.chunks.is_empty() {
-            return;
+        if !self.streams[slot].chunks.is_empty() {
+            self.drop_unread(slot);
         }
+    }
+
+    fn drop_unread(&mut self, slot: Slot) {
+        let entry = &mut self.streams[slot];
         let dropped = self.buffers.clear(&mut entry.chunks);
         self.buffered -= dropped;
         entry.recv.consume(dropped);

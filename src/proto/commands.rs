@@ -157,9 +157,11 @@ impl Core {
 
     fn keep_owed_acks(&mut self) {
         self.acks.retain(|&slot| {
-            let owes = self.streams.get(slot).is_some_and(|e| e.marks.any(Marks::OWES_ACK));
+            // Where the stream is gone by now, no mark says that it owes anything.
+            let marks = &mut self.streams[slot].marks;
+            let owes = marks.any(Marks::OWES_ACK);
             if !owes {
-                self.streams[slot].marks.clear(Marks::IN_ACKS);
+                marks.clear(Marks::IN_ACKS);
             }
             owes
         });
@@ -170,8 +172,9 @@ impl Core {
         self.ack_due = None;
         let mut acks = std::mem::take(&mut self.acks);
         for slot in acks.drain(..) {
-            self.streams[slot].marks.clear(Marks::IN_ACKS);
-            if self.streams.get(slot).is_some_and(|entry| entry.marks.any(Marks::OWES_ACK)) {
+            let marks = &mut self.streams[slot].marks;
+            marks.clear(Marks::IN_ACKS);
+            if marks.any(Marks::OWES_ACK) {
                 self.owe(slot, Marks::ACK_NOW);
             }
         }
@@ -243,7 +246,7 @@ impl Core {
     pub fn ended_stream(&mut self, slot: Slot) -> Option<Result<(), StreamError>> {
         match self.streams[slot].state {
             State::Reset => Some(Err(self.stream_error(slot))),
-            State::Closed if self.is_flushed(slot) => Some(Ok(())),
+            State::Closed if self.streams[slot].is_flushed(self.flushed) => Some(Ok(())),
             _ if matches!(self.phase, Phase::Ended) => {
                 Some(Err(StreamError::Session(self.session_error())))
             }
@@ -277,11 +280,14 @@ impl Core {
     }
 
     /// This side writes no more. FIN follows what is staged. A second time does nothing.
+    #[inline]
     pub fn finish(&mut self, slot: Slot) -> Result<(), StreamError> {
-        if self.streams[slot].state == State::Reset {
+        let entry = &mut self.streams[slot];
+        if entry.state == State::Reset {
             return Err(self.stream_error(slot));
         }
-        if let Verdict::Next(_) = self.advance(slot, Input::Close) {
+        if let Verdict::Next(next) = entry.state.on(Input::Close) {
+            entry.state = next;
             self.owe(slot, Marks::OWES_FIN);
         }
         Ok(())

@@ -64,14 +64,13 @@ impl Core {
         }
         let mut waiters = std::mem::take(&mut self.flush_waiters);
         waiters.retain(|&slot| {
-            let done = self.streams.get(slot).is_none() || self.is_flushed(slot);
-            if done {
-                self.streams[slot].marks.clear(Marks::IN_FLUSH);
-                if self.streams.get(slot).is_some() {
-                    self.wake_writer(slot);
-                }
+            let entry = &mut self.streams[slot];
+            let waits = entry.marks.any(Marks::LIVE) && !entry.is_flushed(self.flushed);
+            if !waits {
+                entry.marks.clear(Marks::IN_FLUSH);
+                self.wake_writer(slot);
             }
-            !done
+            waits
         });
         self.flush_waiters = waiters;
     }
@@ -90,24 +89,21 @@ impl Core {
         if id == 0 {
             return Err(Violation::ZeroStreamId);
         }
-        let found = self.streams.find(id);
-        if header.flags.contains(Flags::SYN) {
-            if self.is_ours(id) {
-                return Err(Violation::WrongParity);
-            }
-            if found.is_some() {
-                return Err(Violation::DuplicateStream);
-            }
-            return self.handle_syn(header, now);
+        let syn = header.flags.contains(Flags::SYN);
+        if syn && self.is_ours(id) {
+            return Err(Violation::WrongParity);
         }
-        match found {
-            Some(slot) => self.handle_known(slot, header, now),
-            None => self.handle_late(header),
-        }
+        let slot = match (self.streams.find(id), syn) {
+            (Some(_), true) => return Err(Violation::DuplicateStream),
+            (Some(slot), false) => Some(slot),
+            (None, true) => self.handle_syn(header)?,
+            (None, false) => return self.handle_late(header),
+        };
+        slot.map_or(Ok(()), |slot| self.handle_known(slot, header, now))
     }
 
-    /// `spec.md §4.2`: the whole frame is judged before the stream exists.
-    fn handle_syn(&mut self, header: Header, now: Instant) -> Result<(), Violation> {
+    /// `spec.md §4.2`: the whole frame is judged before the stream exists. `None`: it is refused.
+    fn handle_syn(&mut self, header: Header) -> Result<Option<Slot>, Violation> {
         match header.kind {
             Kind::Data if header.length > INITIAL_WINDOW => return Err(Violation::WindowExceeded),
             Kind::WindowUpdate
@@ -122,7 +118,7 @@ impl Core {
         let full = self.accept_queue.len() >= self.limits.accept_backlog
             || self.inbound >= self.limits.max_streams;
         if full || self.refuse_inbound {
-            return self.refuse(header);
+            return self.refuse(header).map(|()| None);
         }
         let slot = self.insert(State::SynReceived, Marks::QUEUED.with(Marks::LINKED));
         self.inbound += 1;
@@ -130,7 +126,7 @@ impl Core {
         self.streams.link(header.stream.0, slot);
         self.accept_queue.push_back(slot);
         self.events.push_back(Event::Acceptable);
-        self.handle_known(slot, header, now)
+        Ok(Some(slot))
     }
 
     /// A stream beyond a limit costs one RST, never the session (`spec.md §4.4`).

@@ -56,10 +56,16 @@ impl Entry {
             || (flags.contains(Flags::FIN) && self.state.can_receive())
     }
 
-    /// Whether the table may forget this stream: nobody holds it and nothing is owed.
+    /// Whether everything that was staged is flushed, where batches up to `flushed` are.
+    pub(super) const fn is_flushed(&self, flushed: u64) -> bool {
+        !self.marks.any(Marks::OWES) && self.staged_in <= flushed
+    }
+
+    /// Whether the table is to forget this stream: nobody holds it and nothing is owed.
     pub(super) const fn is_over(&self) -> bool {
         !self.marks.any(Marks::HELD.with(Marks::OWES).with(Marks::QUEUED))
             && self.state.is_terminal()
+            && self.marks.any(Marks::LIVE)
     }
 }
 
@@ -134,6 +140,14 @@ impl Marks {
     pub(super) const ARMS_CLOSE: Self = Self(1 << 28);
     /// The wire can find it by its id.
     pub(super) const LINKED: Self = Self(1 << 29);
+    /// What [`Core::unlink`](super::Core::unlink) has not done yet.
+    pub(super) const TIES: Self = Self(
+        Self::UNACKED.0
+            | Self::OPEN_TIMER.0
+            | Self::CLOSE_TIMER.0
+            | Self::LINKED.0
+            | Self::COUNTED.0,
+    );
     /// The slot holds a stream.
     pub(super) const LIVE: Self = Self(1 << 31);
 

@@ -67,17 +67,19 @@ impl Core {
     }
 
     /// Whether everything this stream staged was flushed; else [`Event::Writable`] follows.
+    #[inline]
     pub fn flush(&mut self, slot: Slot) -> Result<bool, StreamError> {
-        if self.streams[slot].state == State::Reset {
+        let entry = &self.streams[slot];
+        if entry.state == State::Reset {
             return Err(self.stream_error(slot));
         }
-        if self.is_flushed(slot) {
+        if entry.is_flushed(self.flushed) {
             return Ok(true);
         }
         if let Phase::Ended = self.phase {
             return Err(StreamError::Session(self.session_error()));
         }
-        if self.streams[slot].marks.any(Marks::WRITE_EXPIRED) {
+        if entry.marks.any(Marks::WRITE_EXPIRED) {
             return Err(StreamError::TimedOut);
         }
         self.wait_for_flush(slot);
@@ -215,19 +217,15 @@ impl Core {
         self.wants_driver = true;
     }
 
-    pub(super) fn is_flushed(&self, slot: Slot) -> bool {
-        let entry = &self.streams[slot];
-        !entry.marks.any(Marks::OWES) && entry.staged_in <= self.flushed
-    }
-
     /// The batch is gone, so there is room: whoever waited longest may fill it.
     pub(super) fn grant_turns(&mut self) {
         let mut granted = 0;
         while granted < self.staging_limit {
             let Some(slot) = self.line.pop_front() else { return };
-            self.streams[slot].marks.clear(Marks::IN_LINE);
-            if self.streams.get(slot).is_some() {
-                self.streams[slot].marks.set(Marks::TURN);
+            let marks = &mut self.streams[slot].marks;
+            marks.clear(Marks::IN_LINE);
+            if marks.any(Marks::LIVE) {
+                marks.set(Marks::TURN);
                 self.wake_writer(slot);
                 granted += self.limits.max_frame as usize;
             }
