@@ -229,6 +229,7 @@ impl Core {
         self.role
     }
 
+    #[inline]
     fn insert(&mut self, state: State, marks: Marks) -> Slot {
         let mut limit = INITIAL_WINDOW;
         let extra = (self.limits.stream_window - INITIAL_WINDOW) as usize;
@@ -263,6 +264,7 @@ impl Core {
     }
 
     /// Puts a stream on the list of those that owe the peer a frame.
+    #[inline]
     fn owe(&mut self, slot: Slot, mark: Marks) {
         let marks = &mut self.streams[slot].marks;
         marks.set(mark);

@@ -23,6 +23,7 @@ impl Recycler {
     }
 
     /// A buffer of at least `len` bytes, all initialised, that came back.
+    #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Option<BytesMut> {
         // Oldest first: its slices have had the longest time to go.
         for _ in 0..self.lent.len() {
@@ -38,6 +39,7 @@ impl Recycler {
     }
 
     /// The first `len` bytes of `buffer`; the whole comes back through [`take`](Self::take).
+    #[inline]
     pub(crate) fn lend(&mut self, buffer: BytesMut, len: usize) -> Bytes {
         let whole = buffer.freeze();
         let part = whole.slice(..len);

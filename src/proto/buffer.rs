@@ -41,6 +41,7 @@ impl Buffers {
     }
 
     /// Appends `body`, a part of `owner`.
+    #[inline]
     pub(super) fn push(&mut self, queue: &mut ChunkQueue, body: &[u8], owner: &Bytes) {
         if body.len() >= MIN_PIN {
             self.append(queue, Chunk::Shared(owner.slice_ref(body)));
@@ -49,6 +50,7 @@ impl Buffers {
         }
     }
 
+    #[inline]
     fn push_copy(&mut self, queue: &mut ChunkQueue, mut body: &[u8]) {
         let mut class = 0;
         if let Some(Chunk::Copied { bytes: tail, .. }) = self.last(*queue) {
@@ -67,6 +69,7 @@ impl Buffers {
     }
 
     /// Copies out as much as `out` holds; returns how much that was.
+    #[inline]
     pub(super) fn read(&mut self, queue: &mut ChunkQueue, mut out: &mut [u8]) -> usize {
         let wanted = out.len();
         while !out.is_empty() && !queue.is_empty() {
@@ -125,6 +128,7 @@ impl Buffers {
         self.nodes.get_mut(queue.tail as usize).map(|node| &mut node.chunk)
     }
 
+    #[inline]
     fn append(&mut self, queue: &mut ChunkQueue, chunk: Chunk) {
         let node = Node { chunk, next: NIL };
         self.used += 1;
@@ -145,6 +149,7 @@ impl Buffers {
         queue.tail = index;
     }
 
+    #[inline]
     fn pop(&mut self, queue: &mut ChunkQueue) {
         let index = queue.head;
         let node = &mut self.nodes[index as usize];

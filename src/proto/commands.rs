@@ -57,6 +57,7 @@ impl Core {
     ///
     /// After [`TryOpenError::AckBacklogFull`] or [`TryOpenError::TooManyStreams`] an
     /// [`Event::Openable`] follows when it is worth another try.
+    #[inline]
     pub fn open(&mut self) -> Result<Slot, TryOpenError> {
         if let Some(error) = self.open_error() {
             return Err(error.into());
@@ -99,6 +100,7 @@ impl Core {
     }
 
     /// Takes the next stream that the peer opened.
+    #[inline]
     pub fn accept(&mut self) -> Option<Slot> {
         let slot = self.accept_queue.pop_front()?;
         let entry = &mut self.streams[slot];
@@ -116,6 +118,7 @@ impl Core {
     }
 
     /// `spec.md §4.3`: an ACK may wait a moment for a frame to ride on, but not for long.
+    #[inline]
     fn owe_ack(&mut self, slot: Slot) {
         let marks = &mut self.streams[slot].marks;
         marks.set(Marks::OWES_ACK);
@@ -187,6 +190,7 @@ impl Core {
     }
 
     /// Copies received bytes into `out`.
+    #[inline]
     pub fn read(&mut self, slot: Slot, out: &mut [u8]) -> Result<Read<usize>, StreamError> {
         let entry = &mut self.streams[slot];
         if entry.chunks.is_empty() {
@@ -198,6 +202,7 @@ impl Core {
     }
 
     /// Takes up to `max` received bytes without copying them.
+    #[inline]
     pub fn read_chunk(&mut self, slot: Slot, max: usize) -> Result<Read<Bytes>, StreamError> {
         let entry = &mut self.streams[slot];
         if entry.chunks.is_empty() {
@@ -213,6 +218,7 @@ impl Core {
         self.buffers.front_len(self.streams[slot].chunks)
     }
 
+    #[inline]
     fn consumed(&mut self, slot: Slot, len: usize) {
         self.buffered -= len;
         let entry = &mut self.streams[slot];
@@ -304,6 +310,7 @@ impl Core {
     }
 
     /// A handle was dropped.
+    #[inline]
     pub fn release(&mut self, slot: Slot, half: Half) {
         let entry = &mut self.streams[slot];
         entry.marks.clear(match half {
@@ -339,6 +346,7 @@ impl Core {
     }
 
     /// It was closed before it was dropped: the peer may finish too, but has to hurry.
+    #[inline]
     fn let_finish(&mut self, slot: Slot) {
         let entry = &mut self.streams[slot];
         if entry.state != State::LocalClosed {

@@ -199,6 +199,7 @@ impl Streams {
         }
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, mut entry: Entry) -> Slot {
         entry.marks.set(Marks::LIVE);
         self.live += 1;

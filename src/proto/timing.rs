@@ -55,11 +55,13 @@ impl Core {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    #[inline]
     pub fn poll_timeout(&mut self) -> Option<Instant> {
         self.next_timeout = self.find_timeout();
         self.next_timeout
     }
 
+    #[inline]
     fn find_timeout(&mut self) -> Option<Instant> {
         if !self.timed {
             return None;
@@ -218,6 +220,7 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(super) fn arm_open_timeout(&mut self, slot: Slot, now: Instant) {
         let entry = &mut self.streams[slot];
         let Some(timeout) = self.limits.open_timeout.filter(|_| self.timed) else { return };
@@ -227,6 +230,7 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(super) fn arm_close_timeout(&mut self, slot: Slot, now: Instant) {
         let entry = &mut self.streams[slot];
         if !self.timed

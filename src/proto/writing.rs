@@ -12,6 +12,7 @@ use crate::{
 
 impl Core {
     /// Copies bytes into the staging buffer, as many as window and turn allow.
+    #[inline]
     pub fn write(&mut self, slot: Slot, bytes: &[u8]) -> Result<Written, StreamError> {
         let Some(room) = self.room(slot, bytes.len())? else { return Ok(Written::Blocked) };
         self.stage_copy(slot, &bytes[..room.len], room.ahead);
@@ -97,6 +98,7 @@ impl Core {
 
     /// How many of the `wanted` bytes may be staged now. `None`: the stream waits, for its window
     /// or its turn.
+    #[inline]
     fn room(&mut self, slot: Slot, wanted: usize) -> Result<Option<Room>, StreamError> {
         let entry = &mut self.streams[slot];
         if entry.state == State::Reset {

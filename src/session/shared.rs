@@ -123,6 +123,7 @@ impl Shared {
     }
 
     /// A waiter gives up. If it was woken and did not use that, the next one is.
+    #[inline]
     pub(crate) fn stop_waiting(&self, list: List, key: Option<u64>) {
         let Some(key) = key else { return };
         self.with(|state| match state.lists.get_mut(list).remove(key) {
@@ -172,12 +173,14 @@ impl State {
     }
 
     /// Who reads `slot` waits.
+    #[inline]
     pub(crate) fn wait_readable(&mut self, slot: Slot, cx: &Context<'_>) {
         let replaced = set(&mut self.wakers(slot).read, cx.waker());
         self.let_go(replaced);
     }
 
     /// Who writes `slot` waits.
+    #[inline]
     pub(crate) fn wait_writable(&mut self, slot: Slot, cx: &Context<'_>) {
         let replaced = set(&mut self.wakers(slot).write, cx.waker());
         self.let_go(replaced);
@@ -191,6 +194,7 @@ impl State {
     }
 
     /// A handle is gone, and with it who could have waited.
+    #[inline]
     pub(crate) fn forget_wakers(&mut self, slot: Slot, read: bool, write: bool) {
         let Some(wakers) = self.streams.get_mut(slot.index()) else { return };
         let reader = if read { wakers.read.take() } else { None };
@@ -200,6 +204,7 @@ impl State {
     }
 
     /// The driver sleeps until someone has work for it.
+    #[inline]
     pub(crate) fn driver_sleeps(&mut self, cx: &Context<'_>) {
         self.release_wakers();
         let replaced = set(&mut self.driver, cx.waker());
@@ -207,6 +212,7 @@ impl State {
     }
 
     /// The driver is awake and will look for itself.
+    #[inline]
     pub(crate) fn driver_runs(&mut self, cx: &Context<'_>) {
         let waker = self.driver.take();
         self.let_go(waker.filter(|waker| !waker.will_wake(cx.waker())));
@@ -236,6 +242,7 @@ impl State {
 
     /// Streams are opened in turn: a newcomer who took the place that another was woken for would
     /// have that one wait for ever. Elsewhere whoever looks takes what there is.
+    #[inline]
     fn may_look(&mut self, list: List, key: Option<u64>) -> bool {
         match list {
             List::Open => self.lists.open.may_look(key, self.core.room_to_open()),
