@@ -1,13 +1,15 @@
 //! The lock, by an alias: a randomised scheduler takes its place under `--cfg shuttle`.
 
 #[cfg(not(shuttle))]
-pub(crate) use parking_lot::Mutex;
+pub(crate) use parking_lot::{Mutex, MutexGuard};
 
 #[cfg(shuttle)]
-pub(crate) use self::scheduled::Mutex;
+pub(crate) use self::scheduled::{Mutex, MutexGuard};
 
 #[cfg(shuttle)]
 mod scheduled {
+    pub(crate) use shuttle::sync::MutexGuard;
+
     /// `shuttle`'s lock with parking_lot's interface.
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
@@ -23,7 +25,7 @@ mod scheduled {
             Self(shuttle::sync::Mutex::new(value))
         }
 
-        pub(crate) fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
     }

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     proto::{Core, Event, Slot},
     runtime::Timer,
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
     wait::WaitList,
 };
 
@@ -68,13 +68,21 @@ impl Shared {
             }
             return result;
         }
+        self.wake(state);
+        result
+    }
+
+    /// Wakes whom it concerns.
+    #[inline(never)]
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
         let mut wakes = Wakes::default();
         state.collect(&mut wakes);
         drop(state);
         while wakes.wake_all() {
             self.state.lock().collect(&mut wakes);
         }
-        result
+        // All are taken out: a look into every place would be in vain.
+        std::mem::forget(wakes);
     }
 
     /// Waits in `list` until `poll` is ready.
