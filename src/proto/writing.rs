@@ -77,10 +77,14 @@ impl Core {
         if entry.is_flushed(self.flushed) {
             return Ok(true);
         }
+        self.await_flush(slot)
+    }
+
+    fn await_flush(&mut self, slot: Slot) -> Result<bool, StreamError> {
         if let Phase::Ended = self.phase {
             return Err(StreamError::Session(self.session_error()));
         }
-        if entry.marks.any(Marks::WRITE_EXPIRED) {
+        if self.streams[slot].marks.any(Marks::WRITE_EXPIRED) {
             return Err(StreamError::TimedOut);
         }
         self.wait_for_flush(slot);
@@ -146,6 +150,7 @@ impl Core {
             && self.staging.overtaking() + len <= self.staging_limit / OVERTAKING_SHARE
     }
 
+    #[inline]
     fn stage_copy(&mut self, slot: Slot, bytes: &[u8], ahead: bool) {
         if bytes.is_empty() {
             return;

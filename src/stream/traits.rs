@@ -42,6 +42,7 @@ macro_rules! read_traits {
 
         #[cfg(feature = "tokio")]
         impl ::tokio::io::AsyncRead for $name {
+            #[inline]
             fn poll_read(
                 self: Pin<&mut Self>,
                 cx: &mut Context<'_>,
