@@ -13,6 +13,7 @@ use super::{ReadHalf, Stream, WriteHalf, consume, take_from};
 macro_rules! read_traits {
     ($name:ident) => {
         impl AsyncRead for $name {
+            #[inline]
             fn poll_read(
                 mut self: Pin<&mut Self>,
                 cx: &mut Context<'_>,
@@ -74,6 +75,7 @@ macro_rules! read_traits {
 macro_rules! write_traits {
     ($name:ident) => {
         impl AsyncWrite for $name {
+            #[inline]
             fn poll_write(
                 self: Pin<&mut Self>,
                 cx: &mut Context<'_>,
@@ -90,10 +92,12 @@ macro_rules! write_traits {
                 self.handle.poll_write_vectored(cx, slices)
             }
 
+            #[inline]
             fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 self.handle.poll_flush(cx)
             }
 
+            #[inline]
             fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 self.handle.poll_close(cx)
             }
@@ -101,6 +105,7 @@ macro_rules! write_traits {
 
         #[cfg(feature = "tokio")]
         impl ::tokio::io::AsyncWrite for $name {
+            #[inline]
             fn poll_write(
                 self: Pin<&mut Self>,
                 cx: &mut Context<'_>,
@@ -121,10 +126,12 @@ macro_rules! write_traits {
                 true
             }
 
+            #[inline]
             fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 self.handle.poll_flush(cx)
             }
 
+            #[inline]
             fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 self.handle.poll_close(cx)
             }
