@@ -93,7 +93,9 @@ impl Core {
         if syn && self.is_ours(id) {
             return Err(Violation::WrongParity);
         }
-        let slot = match (self.streams.find(id), syn) {
+        // No stream has an id beyond the highest: the usual SYN needs no search.
+        let found = if syn && id > self.highest_remote { None } else { self.streams.find(id) };
+        let slot = match (found, syn) {
             (Some(_), true) => return Err(Violation::DuplicateStream),
             (Some(slot), false) => Some(slot),
             (None, true) => self.handle_syn(header)?,

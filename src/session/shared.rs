@@ -272,6 +272,9 @@ impl State {
     /// Lets as many openers look as there is room for: one by one they would fill one small batch
     /// each.
     pub(crate) fn wake_openers(&mut self) {
+        if self.lists.open.is_empty() {
+            return self.core.expect_openers(false);
+        }
         let room = self.core.room_to_open();
         while self.lists.open.offered() < room
             && let Some(waker) = self.lists.open.pop()
