@@ -264,7 +264,6 @@ impl Core {
     }
 
     /// Puts a stream on the list of those that owe the peer a frame.
-    #[inline]
     fn owe(&mut self, slot: Slot, mark: Marks) {
         let marks = &mut self.streams[slot].marks;
         marks.set(mark);
@@ -397,12 +396,14 @@ impl Core {
     }
 
     /// Removes a stream that nobody holds and that owes nothing.
+    #[inline]
     fn forget_if_over(&mut self, slot: Slot) {
         if self.streams[slot].is_over() {
             self.forget(slot);
         }
     }
 
+    #[inline]
     fn forget(&mut self, slot: Slot) {
         if self.streams[slot].marks.any(Marks::TIES) {
             self.unlink(slot);

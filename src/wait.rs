@@ -123,7 +123,9 @@ impl WaitList {
 
     fn pop_first(&mut self) -> Option<(u64, Waker)> {
         let (key, waker) = self.places.pop_front()?;
-        self.tidy();
+        if self.empty > 0 || self.places.is_empty() {
+            self.tidy();
+        }
         Some((key, waker?))
     }
 

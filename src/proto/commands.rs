@@ -214,6 +214,7 @@ impl Core {
     }
 
     /// How many received bytes lie in one piece in front.
+    #[inline]
     pub fn front_len(&self, slot: Slot) -> usize {
         self.buffers.front_len(self.streams[slot].chunks)
     }

@@ -26,11 +26,13 @@ impl Core {
     /// Moves everything that is staged or owed into `batch`, which is empty. Returns the number
     /// to report to [`handle_flushed`](Self::handle_flushed) once the batch was written and
     /// flushed, or `None` if there is nothing to write.
+    #[inline]
     pub fn take_output(&mut self, batch: &mut Batch, now: Instant) -> Option<u64> {
         self.wants_driver = false;
-        if self.has_nothing_to_do() {
-            return None;
-        }
+        if self.has_nothing_to_do() { None } else { self.take_batch(batch, now) }
+    }
+
+    fn take_batch(&mut self, batch: &mut Batch, now: Instant) -> Option<u64> {
         self.stage_pings(now);
         self.send_many_acks();
         self.stage_owed(now);

@@ -124,6 +124,7 @@ impl Core {
 
     /// The first deadline of a direction that nobody waits for yet. One that is past already
     /// shows with the next timeout.
+    #[inline]
     pub(crate) fn add_deadline(&mut self, slot: Slot, direction: Direction, at: Instant) {
         if !self.timed {
             return;

@@ -43,6 +43,7 @@ impl Core {
     /// Stages `head`, then `body`, then with `finish` FIN; what was staged is gone from both.
     /// False: there is no room for the rest now, and [`Event::Writable`](super::Event::Writable)
     /// will follow.
+    #[inline]
     pub fn stage(
         &mut self,
         slot: Slot,
