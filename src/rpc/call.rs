@@ -16,7 +16,7 @@ use super::body::Inner;
 use super::{
     Body, Calls, Client, Code, Context, Metadata, Node, Receiver, Request, Response, RetryPolicy,
     Sender, Status, Text, Wait,
-    codec::{Codec, Decode, Encode, agree},
+    codec::{Codec, Decode, Encode, agree, agreed},
     message::{CallOptions, Outcome},
 };
 
@@ -322,7 +322,7 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     where
         K: Codec,
     {
-        agree(&self.client.codec, &self.request.accept).map(drop)
+        agreed(&self.client.codec, &self.request.accept).map(drop)
     }
 
     /// The request, with its deadline: only calls of one message each way have one by default.
@@ -361,7 +361,7 @@ impl<T> Reply<T> {
         let bytes = body
             .into_single()
             .map_err(|_| Status::new(Code::Protocol, "the answer is a stream, not one message"))?;
-        let message = decode(codec, &agree(codec, &content_type)?, bytes)?;
+        let message = decode(codec, agreed(codec, &content_type)?, bytes)?;
         Ok(Self { message, headers, trailers: trailers.get() })
     }
 }

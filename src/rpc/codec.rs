@@ -183,8 +183,16 @@ pub(crate) fn agree(codec: &impl Codec, named: &Text) -> Result<Text, Status> {
     if named.is_empty() {
         return Ok(codec.default_type().into());
     }
+    agreed(codec, named).map(|_| named.clone())
+}
+
+/// The same, for who only looks at it.
+pub(crate) fn agreed<'a>(codec: &impl Codec, named: &'a Text) -> Result<&'a str, Status> {
+    if named.is_empty() {
+        return Ok(codec.default_type());
+    }
     if codec.supports(named) {
-        return Ok(named.clone());
+        return Ok(named);
     }
     Err(Status::new(Code::UnsupportedType, format!("content type {named} is not supported")))
 }
