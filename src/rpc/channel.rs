@@ -83,7 +83,7 @@ impl Channel {
     async fn attempt(&self, request: &mut Request) -> Outcome {
         let shared = &*self.shared;
         let nodes = match &shared.target {
-            Target::One(session) => return self.exchange(session, None, request).await.1,
+            Target::One(session) => return self.round_trip(session, &mut None, request).await,
             Target::Many(nodes) => nodes,
         };
         let expired = |at| shared.runtime.now() >= at;
@@ -93,7 +93,8 @@ impl Channel {
         let mut first = true;
         loop {
             let (session, lease) = nodes.lease(request).await?;
-            let (lease, outcome) = self.exchange(&session, Some(lease), request).await;
+            let mut lease = Some(lease);
+            let outcome = self.round_trip(&session, &mut lease, request).await;
             let (Some(lease), Err(status)) = (lease, &outcome) else { return outcome };
             let unsent = opens_no_more(status);
             if unsent || session.is_closed() {
@@ -109,17 +110,7 @@ impl Channel {
         }
     }
 
-    /// The lease comes back unless the response still needs it.
-    async fn exchange(
-        &self,
-        session: &Session,
-        mut lease: Option<Lease>,
-        request: &mut Request,
-    ) -> (Option<Lease>, Outcome) {
-        let outcome = self.round_trip(session, &mut lease, request).await;
-        (lease, outcome)
-    }
-
+    /// The lease stays unless the response still needs it.
     async fn round_trip(
         &self,
         session: &Session,
