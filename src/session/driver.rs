@@ -295,8 +295,9 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
     }
 
     /// Nothing more can be written; what the peer sent before that is still worth reading, and
-    /// may say that this is a good end.
+    /// may say that this is a good end. It may have come without anybody having been woken yet.
     fn fail(&mut self, error: SessionError, now: Instant, cx: &Context<'_>) -> Step {
+        self.port.try_read();
         self.writing = None;
         self.port.batch = Batch::new();
         for _ in 0..READS_AT_THE_END {

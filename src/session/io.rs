@@ -86,6 +86,11 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
         std::mem::replace(&mut self.progress, false)
     }
 
+    /// The next read tries, whether or not the IO rang.
+    pub(super) const fn try_read(&mut self) {
+        self.read_waits = false;
+    }
+
     /// Reads once; no bytes mean the end.
     pub(super) fn poll_read(&mut self) -> Poll<Result<Bytes, SessionError>> {
         if self.bell.rang() {
