@@ -130,8 +130,8 @@ pub struct Core {
     line: VecDeque<Slot>,
     acks: Vec<Slot>,
     ack_due: Option<Instant>,
-    /// Many are owed, and whoever could answer had the time to.
-    acks_had_a_turn: bool,
+    /// Batches since many are owed; one that was empty counts for [`ACK_TURNS`].
+    ack_turns: u8,
     flush_waiters: Vec<Slot>,
     refusals: VecDeque<(StreamId, ResetCode)>,
     go_away: Option<GoAwayCode>,
@@ -202,7 +202,7 @@ impl Core {
             line: VecDeque::new(),
             acks: Vec::new(),
             ack_due: None,
-            acks_had_a_turn: false,
+            ack_turns: 0,
             flush_waiters: Vec::new(),
             refusals: VecDeque::new(),
             go_away: None,
@@ -473,6 +473,10 @@ struct Receiving {
     slot: Slot,
     fin: bool,
 }
+
+/// After so many batches whoever was handed a stream had the time to answer: no poll of a driver
+/// writes more.
+const ACK_TURNS: u8 = 2;
 
 /// Of the early resets that the peer counts as a flood, by its defaults ours, this side sends one
 /// in so many before it waits (`spec.md §9.2.5`).

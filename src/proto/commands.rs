@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Core, Input, Marks, Phase, Slot, State, Timeout, Verdict, ping::Purpose, stream::End};
+use super::{
+    ACK_TURNS, Core, Input, Marks, Phase, Slot, State, Timeout, Verdict, ping::Purpose, stream::End,
+};
 use crate::{
     error::{OpenError, ResetCode, SessionError, StreamError, TryOpenError},
     frame::StreamId,
@@ -148,9 +150,20 @@ impl Core {
         }
     }
 
+    /// Where many are owed: whoever could answer has some time to.
+    pub(super) fn leave_a_turn(&mut self, turns: u8) {
+        let many = self.owes_many_acks();
+        self.ack_turns = if many { self.ack_turns.saturating_add(turns) } else { 0 };
+    }
+
+    pub(super) const fn acks_had_a_turn(&self) -> bool {
+        self.ack_turns >= ACK_TURNS
+    }
+
     /// So many do not wait longer than those who were just handed their streams take to answer.
     pub(super) fn send_many_acks(&mut self) {
-        if std::mem::take(&mut self.acks_had_a_turn) {
+        if self.acks_had_a_turn() {
+            self.ack_turns = 0;
             self.keep_owed_acks();
             if self.owes_many_acks() {
                 self.send_acks();

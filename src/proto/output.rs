@@ -2,7 +2,9 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::{Batch, Core, Entry, Event, Marks, Phase, Slot, State, Stats, ping::Purpose};
+use super::{
+    ACK_TURNS, Batch, Core, Entry, Event, Marks, Phase, Slot, State, Stats, ping::Purpose,
+};
 use crate::{
     error::{ResetCode, SessionError},
     frame::{Flags, Header, Kind, StreamId},
@@ -55,9 +57,10 @@ impl Core {
         if self.staging.is_empty() {
             // Turns given out and not used lapse: the next in line must not wait for them.
             self.grant_turns();
-            self.acks_had_a_turn = self.owes_many_acks();
+            self.leave_a_turn(ACK_TURNS);
             return None;
         }
+        self.leave_a_turn(1);
         self.batch_taken = Some((now, self.staging.len()));
         self.staging.swap(batch);
         let number = self.batch;
@@ -80,7 +83,7 @@ impl Core {
             || !self.owed.is_empty()
             || !self.line.is_empty()
             || !self.refusals.is_empty()
-            || self.acks_had_a_turn
+            || self.acks_had_a_turn()
             || self.pings.has_output()
             || self.go_away.is_some()
     }

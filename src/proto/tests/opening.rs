@@ -4,7 +4,7 @@ use std::{slice, time::Duration};
 
 use super::{
     pair::{A, B, Pair, pattern},
-    wire::{ACK, FIN, NONE, RST, SYN, Tail, Wire, data, hex, update},
+    wire::{ACK, FIN, NONE, RST, SYN, Tail, Wire, data, hex, parse, take, update},
 };
 use crate::{
     Config, OpenError, ResetCode, Role, StreamError, StreamId, TryOpenError, Violation,
@@ -125,7 +125,7 @@ fn syn_rides_on_data_and_the_request_is_one_batch() {
     let slot = wire.core.open().unwrap();
     wire.write(slot, b"hi");
     wire.core.finish(slot).unwrap();
-    let batch = super::wire::take(&mut wire.core, usize::MAX, wire.now).unwrap();
+    let batch = take(&mut wire.core, usize::MAX, wire.now).unwrap();
     assert_eq!(batch, hex("00 00 0001 00000001 00000002 6869  00 01 0004 00000001 00000000"),);
     wire.expect(&[]);
 }
@@ -302,6 +302,29 @@ fn many_acks_do_not_wait() {
     wire.expect(&[]);
     assert!(wire.core.has_output(), "the driver comes back at once");
     wire.expect(&[1, 3, 5, 7].map(|id| update(id, ACK, 0)));
+    assert!(!wire.core.has_output());
+}
+
+// spec.md §4.3.3: a bulk transfer that leaves no batch empty holds up nobody's ACK.
+#[test]
+fn many_acks_do_not_wait_for_a_pause() {
+    let mut wire = Wire::new(Role::Server, |builder| builder.accept_backlog(16));
+    wire.feed(&[update(1, SYN, 0)]);
+    let bulk = wire.accept();
+    wire.write(bulk, b"bulk");
+    wire.expect(&[data(1, ACK, "bulk")]);
+    for id in [3, 5, 7, 9] {
+        wire.feed(&[update(id, SYN, 0)]);
+        wire.accept();
+    }
+    let mut batch = || {
+        wire.write(bulk, b"bulk");
+        parse(&take(&mut wire.core, usize::MAX, wire.now).unwrap())
+    };
+    let bulk = data(1, NONE, "bulk");
+    assert_eq!([batch(), batch()], [[bulk.clone()], [bulk.clone()]], "handlers may answer");
+    let acks = [3, 5, 7, 9].map(|id| update(id, ACK, 0));
+    assert_eq!(batch(), [&[bulk][..], &acks].concat());
     assert!(!wire.core.has_output());
 }
 
@@ -543,8 +566,8 @@ fn two_ends_in_the_same_role_are_told() {
         pair.ends[A].open().unwrap();
         pair.ends[B].open().unwrap();
         let [a, b] = &mut pair.ends;
-        let from_a = super::wire::take(a, usize::MAX, pair.now).unwrap();
-        let from_b = super::wire::take(b, usize::MAX, pair.now).unwrap();
+        let from_a = take(a, usize::MAX, pair.now).unwrap();
+        let from_b = take(b, usize::MAX, pair.now).unwrap();
         a.handle_input(&from_b.into(), pair.now);
         b.handle_input(&from_a.into(), pair.now);
         for core in [a, b] {
