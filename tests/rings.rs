@@ -1,5 +1,6 @@
 //! When the driver reads: whenever its IO rang, in whatever way, from wherever, and whoever polls
-//! the driver by then. Nobody has a timer here that would make up for a lost wake.
+//! the driver by then; and before it gives anything up. Who talks here has no timer that would make
+//! up for a lost wake.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -486,4 +487,22 @@ fn a_failed_write_does_not_lose_what_nobody_was_woken_for() {
     assert_eq!(answer.ok(), Some(*b"answer"));
     sim.settle();
     assert_eq!(ended.take(), Some(Err(SessionError::Io(io::ErrorKind::BrokenPipe))));
+}
+
+// spec.md §7.2.2: a process that was frozen finds its timers due and the answer there, and may hear
+// of the timers first.
+#[test]
+fn what_has_arrived_is_read_before_time_runs_out() {
+    let mut sim = Sim::new(4);
+    let io = Untold::default();
+    let (keepalive, patience) = (Duration::from_secs(10), Duration::from_secs(5));
+    let config = sim.config().keepalive(Some(keepalive)).ping_timeout(patience).build().unwrap();
+    let (_client, driver) = Session::client(io.clone(), config);
+    let ended = sim.spawn(driver);
+    sim.advance(keepalive);
+    io.arrived.lock().unwrap().extend(data(SYN, 2, b"here"));
+    sim.advance(patience);
+    assert_eq!(ended.take(), None, "it has answered");
+    sim.advance(keepalive + patience);
+    assert_eq!(ended.take(), Some(Err(SessionError::KeepaliveTimeout)));
 }

@@ -141,6 +141,10 @@ impl<T: AsyncRead + AsyncWrite> Future for Engine<T> {
         pump.task.register(cx.waker());
         // One look at the clock: a poll is short, and the clock is not cheap everywhere.
         let now = pump.shared.now();
+        if pump.sleep.as_ref().is_some_and(|(at, _)| now >= *at) {
+            // Time runs out for a peer that is silent, not for one that nobody was woken for yet.
+            pump.port.try_read();
+        }
         let step = match pump.read(now, cx) {
             Reading::Yield => Step::Again,
             reading => pump.write(reading == Reading::Idle, now, cx),
