@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{AsyncReadExt, FutureExt, StreamExt, future::join_all};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt, future::join_all};
 use trunkline::{
     peers::{Claim, ConnectError, Overflow, PeerEvent, PeerStore, Policy, Queue, SendError},
     transport::Transports,
@@ -250,6 +250,78 @@ async fn what_waits_when_the_session_is_closed_by_hand_is_not_sent() {
     assert_eq!(soon(stuck).await, Err(SendError::Lost));
     assert_eq!(soon(waiting).await, Err(SendError::Disconnected));
     drop((session, stream));
+}
+
+/// spec.md §16.4.7: the other side finished first; it still takes what waits here.
+#[tokio::test(start_paused = true)]
+async fn what_waits_when_the_peer_closes_is_sent_to_it() {
+    let net = Net::default();
+    let bob = net.store("bob").await;
+    let (session, mut stream) = net.peer("bob", "ann", 1).await;
+    pause(ms(10)).await;
+    let peer = bob.peer(&id("ann"));
+    // More than its window: it stays in the way of the others until it is read.
+    let first = peer.send(vec![7; 1 << 20], Policy::Drop);
+    pause(ms(10)).await;
+    let sends: Vec<_> = (0..5).map(|number| peer.send(vec![number], Policy::Drop)).collect();
+    stream.close().await.unwrap();
+    pause(ms(10)).await;
+    assert_eq!(bob.len(), 0, "it has left");
+    let mut bytes = Vec::new();
+    soon(stream.read_to_end(&mut bytes)).await.unwrap();
+    let (_, rest) = bytes.split_at(8 + (1 << 20));
+    assert!(rest.chunks(9).map(|message| message[8]).eq(0..5), "{rest:?}");
+    assert_eq!(soon(first).await, Ok(()));
+    assert!(soon(join_all(sends)).await.iter().all(Result::is_ok));
+    drop((session, stream));
+    until(|| bob.stats() == Default::default()).await;
+}
+
+/// Both say goodbye at once, each with words left.
+#[tokio::test(start_paused = true)]
+async fn what_waits_at_both_ends_when_both_close_arrives() {
+    let net = Net::default();
+    let (ann, bob) = (net.store("ann").await, net.store("bob").await);
+    let ears = |store: &PeerStore| store.subscribe(|_| true, 16, Overflow::DropNewest);
+    let mut heard = [ears(&ann), ears(&bob)];
+    ann.connect(&at("bob")).await.unwrap();
+    until(|| bob.len() == 1).await;
+    let peers = [bob.peer(&id("ann")), ann.peer(&id("bob"))];
+    let sends: Vec<_> = (0..10)
+        .flat_map(|number| peers.each_ref().map(|peer| peer.send(vec![number], Policy::Drop)))
+        .collect();
+    let before = tokio::time::Instant::now();
+    join_all(peers.iter().map(|peer| peer.disconnect())).await;
+    assert!(before.elapsed() < ms(100), "{:?}", before.elapsed());
+    assert!(soon(join_all(sends)).await.iter().all(Result::is_ok));
+    for ears in &mut heard {
+        for number in 0..10 {
+            assert_eq!(next(ears).await.body[0], number);
+        }
+        assert!(ears.next().now_or_never().is_none(), "once each");
+    }
+}
+
+/// A subscriber that is waited for holds up a close for its timeout, and no longer.
+#[tokio::test(start_paused = true)]
+async fn a_close_does_not_wait_for_a_subscriber() {
+    let net = Net::default();
+    let (ann, bob) = (net.store("ann").await, net.store("bob").await);
+    let mut heard = bob.subscribe(|_| true, 1, Overflow::Wait);
+    let peer = ann.connect(&at("bob")).await.unwrap();
+    until(|| bob.len() == 1).await;
+    let sends: Vec<_> = (0..10).map(|number| peer.send(vec![number], Policy::Drop)).collect();
+    pause(ms(10)).await;
+    let before = tokio::time::Instant::now();
+    futures::join!(bob.shutdown(), peer.disconnect());
+    assert!(before.elapsed() <= secs(5), "{:?}", before.elapsed());
+    assert!(soon(join_all(sends)).await.iter().all(Result::is_ok), "written before");
+    let mut bodies = Vec::new();
+    while let Some(message) = soon(heard.next()).await {
+        bodies.push(message.body[0]);
+    }
+    assert!(bodies.iter().copied().eq(0..bodies.len() as u8) && !bodies.is_empty(), "{bodies:?}");
+    assert_eq!((ann.stats(), bob.stats()), Default::default());
 }
 
 /// spec.md §16.4.4: in order, for they go on the session on which others went.
