@@ -15,7 +15,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc,
     },
     task::{Context, Poll, Wake, Waker},
@@ -411,12 +411,12 @@ fn tls_is_read_in_time() {
     });
 }
 
-/// What has arrived, and whether the reactor has told yet. Nobody takes what is written.
+/// What goes on below, of which the reactor tells nobody.
 #[derive(Clone, Default)]
 struct Untold {
     arrived: Arc<Mutex<VecDeque<u8>>>,
     broken: Arc<AtomicBool>,
-    reads: Arc<AtomicUsize>,
+    full: Arc<AtomicBool>,
 }
 
 impl AsyncRead for Untold {
@@ -425,7 +425,6 @@ impl AsyncRead for Untold {
         _: &mut Context<'_>,
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
         let mut arrived = self.arrived.lock().unwrap();
         let len = arrived.len().min(out.len());
         if len == 0 {
@@ -446,6 +445,9 @@ impl AsyncWrite for Untold {
     ) -> Poll<io::Result<usize>> {
         if self.broken.load(Ordering::SeqCst) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if self.full.load(Ordering::SeqCst) {
+            return Poll::Pending;
         }
         Poll::Ready(Ok(bytes.len()))
     }
@@ -505,4 +507,28 @@ fn what_has_arrived_is_read_before_time_runs_out() {
     assert_eq!(ended.take(), None, "it has answered");
     sim.advance(keepalive + patience);
     assert_eq!(ended.take(), Some(Err(SessionError::KeepaliveTimeout)));
+}
+
+// spec.md §7.5.1: the same of what the peer takes.
+#[test]
+fn what_can_be_written_is_written_before_time_runs_out() {
+    let mut sim = Sim::new(5);
+    let io = Untold::default();
+    let patience = Duration::from_secs(5);
+    let config = sim.config().keepalive(None).write_timeout(Some(patience)).build().unwrap();
+    let (client, driver) = Session::client(io.clone(), config);
+    let ended = sim.spawn(driver);
+    let mut stream = client.try_open().unwrap();
+    io.full.store(true, Ordering::SeqCst);
+    let written = sim.spawn(async move {
+        stream.write_all(b"ask").await.unwrap();
+        stream.flush().await.unwrap();
+        stream
+    });
+    sim.advance(patience / 2);
+    assert!(!written.is_ready());
+    io.full.store(false, Ordering::SeqCst);
+    sim.advance(patience);
+    assert_eq!(ended.take(), None, "there is room");
+    assert!(written.is_ready());
 }

@@ -236,7 +236,8 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
     fn write(&mut self, idle: bool, now: Instant, cx: &Context<'_>) -> Step {
         let mut flushed = None;
         for _ in 0..BATCHES {
-            let due = self.wakes_up(now);
+            // What can be written is, before time runs out for it.
+            let due = self.writing.is_none() && self.wakes_up(now);
             let step = self.shared.with(|state| {
                 state.driver_runs(cx);
                 if let Some(batch) = flushed.take() {
