@@ -57,7 +57,7 @@ pub(super) fn answer(mut pipe: impl Pipe) -> impl Future<Output = io::Result<()>
 
 async fn expect_small(pipe: &mut impl Pipe) -> io::Result<()> {
     // Longer than the message, so that data and end may come with one read where the contestant can do that.
-    let mut buf = [0; SMALL * 2];
+    let mut buf = [0; SMALL + 1];
     match pipe.recv_to_end(&mut buf).await? {
         SMALL => Ok(()),
         other => Err(io::Error::other(format!("{other} bytes instead of {SMALL}"))),
