@@ -65,6 +65,7 @@ pub struct Call<'a, C, K> {
 }
 
 impl<'a, C: Calls, K> Call<'a, C, K> {
+    #[inline]
     pub(crate) fn new(client: &'a Client<C, K>, method: Text) -> Self {
         let request = Request { service: client.service.clone(), method, ..Request::default() };
         Self { client, request, timeout: None, parent: None }
@@ -159,6 +160,7 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the call on both sides.
+    #[inline]
     pub fn call<Req: ?Sized, Resp>(
         self,
         message: &Req,
@@ -178,6 +180,7 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the call on both sides.
+    #[inline]
     pub fn reply<Req: ?Sized, Resp>(
         self,
         message: &Req,
@@ -192,6 +195,7 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         clippy::manual_async_fn,
         reason = "an async function has room for its arguments twice"
     )]
+    #[inline]
     fn unary<Req: ?Sized, Resp, T>(
         mut self,
         message: &Req,

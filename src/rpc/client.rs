@@ -186,6 +186,7 @@ impl<C: Calls, K> Client<C, K> {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the call on both sides.
+    #[inline]
     pub fn call<Req: ?Sized, Resp>(
         &self,
         method: impl Into<Text>,
@@ -198,6 +199,7 @@ impl<C: Calls, K> Client<C, K> {
     }
 
     /// A call with options, or a streaming one.
+    #[inline]
     pub fn request(&self, method: impl Into<Text>) -> Call<'_, C, K> {
         Call::new(self, method.into())
     }
