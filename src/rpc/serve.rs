@@ -38,8 +38,8 @@ pub(crate) async fn serve_call<S>(
     S::Error: Into<BoxError>,
 {
     let mut reader = Reader::new(shared.exchange.max_message, Role::Acceptor);
-    let asked = read_request(&mut stream, &mut reader, preface, &shared).await;
-    let body = match asked {
+    // What is matched is not named: it would have room for itself as long as the call lasts.
+    let body = match read_request(&mut stream, &mut reader, preface, &shared).await {
         Ok(body) => body,
         Err(Unread::Silent(code)) => return stream.reset(code),
         Err(Unread::Bad(status)) => {
@@ -51,8 +51,7 @@ pub(crate) async fn serve_call<S>(
     let deadline =
         reader.take_ttl().map(|ttl| shared.runtime.now() + Duration::from_millis(ttl.into()));
     let context = Context::new(connection, deadline, shared.state.clone());
-    let request = request_of(body, stream, reader, &context);
-    let (mut out, request) = match request {
+    let (mut out, request) = match request_of(body, stream, reader, &context) {
         (stream, Ok(request)) => (Out::new(stream, context, shared.exchange), request),
         (stream, Err(status)) => {
             let mut out = Out::new(stream, context, shared.exchange);
