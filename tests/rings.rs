@@ -24,7 +24,8 @@ use std::{
 
 use futures::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt, StreamExt, future,
-    stream::FuturesUnordered, task::AtomicWaker,
+    stream::FuturesUnordered,
+    task::{AtomicWaker, noop_waker_ref},
 };
 use support::{ACK, GO_AWAY, Random, SYN, Sim, count, data, header, pattern};
 use tokio_util::compat::TokioAsyncReadCompatExt;
@@ -531,4 +532,32 @@ fn what_can_be_written_is_written_before_time_runs_out() {
     sim.advance(patience);
     assert_eq!(ended.take(), None, "there is room");
     assert!(written.is_ready());
+}
+
+// spec.md §7.2.2: the same where the process stands still before the driver could sleep again.
+#[test]
+fn what_has_arrived_is_read_before_time_runs_out_for_a_driver_that_does_not_sleep() {
+    let mut sim = Sim::new(6);
+    let io = Untold::default();
+    let (keepalive, patience) = (Duration::from_secs(10), Duration::from_secs(5));
+    let config = sim.config().accept_backlog(16).keepalive(Some(keepalive));
+    let config = config.ping_timeout(patience).build().unwrap();
+    let (client, mut driver) = Session::client(io.clone(), config);
+    let mut poll = || driver.poll_unpin(&mut Context::from_waker(noop_waker_ref()));
+    for id in [2, 4, 6, 8, 10] {
+        io.arrived.lock().unwrap().extend(data(SYN, id, b"hello"));
+    }
+    for _ in 0..4 {
+        assert!(poll().is_pending());
+    }
+    sim.advance(keepalive);
+    // Many ACKs are owed: the driver comes back for them without having slept.
+    let streams: Vec<_> = (0..5).map(|_| client.accept().now_or_never().unwrap()).collect();
+    assert!(poll().is_pending());
+    io.arrived.lock().unwrap().extend(data(0, 2, b"here"));
+    sim.advance(patience);
+    for _ in 0..4 {
+        assert!(poll().is_pending(), "it has answered");
+    }
+    drop(streams);
 }

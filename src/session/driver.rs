@@ -141,6 +141,7 @@ impl<T: AsyncRead + AsyncWrite> Future for Engine<T> {
         pump.task.register(cx.waker());
         // One look at the clock: a poll is short, and the clock is not cheap everywhere.
         let now = pump.shared.now();
+        pump.port.read_tried = pump.read_ended;
         if pump.sleep.as_ref().is_some_and(|(at, _)| now >= *at) {
             // Time runs out for a peer that is silent, not for one that nobody was woken for yet.
             pump.port.try_read();
@@ -252,7 +253,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                     (None, IoStep::Done(result)) => Step::Over(result),
                     (None, IoStep::Shutdown) if !self.write_closed => Step::Close,
                     (None, _) if state.core.has_output() => Step::Again,
-                    (None, _) => rest(state, idle, now, cx),
+                    (None, _) => rest(state, &mut self.port, idle, now, cx),
                 }
             });
             match step {
@@ -279,7 +280,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
             if let Some(batch) = flushed {
                 state.core.handle_flushed(batch, now);
             }
-            rest(state, false, now, cx)
+            rest(state, &mut self.port, false, now, cx)
         })
     }
 
@@ -294,7 +295,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
             pass_time(&self.shared, state, &mut self.port, due, now);
             match state.core.io_step() {
                 IoStep::Done(result) => Step::Over(result),
-                _ => rest(state, idle, now, cx),
+                _ => rest(state, &mut self.port, idle, now, cx),
             }
         })
     }
@@ -352,11 +353,24 @@ where
 }
 
 /// Sleeps, unless the next moment has come already or there is more to do. A driver that is never
-/// idle never sleeps: it learns the time here.
-fn rest(state: &mut State, idle: bool, now: Instant, cx: &Context<'_>) -> Step {
+/// idle never sleeps: it learns the time here, and reads before anything is given up.
+fn rest<T>(
+    state: &mut State,
+    port: &mut Port<T>,
+    idle: bool,
+    now: Instant,
+    cx: &Context<'_>,
+) -> Step
+where
+    T: AsyncRead + AsyncWrite,
+{
     let next = state.core.poll_timeout();
     if next.is_some_and(|at| now >= at) {
-        state.core.handle_timeout(now);
+        if port.read_tried {
+            state.core.handle_timeout(now);
+        } else {
+            port.try_read();
+        }
         return Step::Again;
     }
     if !idle {

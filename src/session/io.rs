@@ -24,6 +24,8 @@ pub(super) struct Port<T> {
     bell: Bell,
     /// There was nothing to read.
     read_waits: bool,
+    /// It was asked for input since the poll began, or there is no more to come.
+    pub(super) read_tried: bool,
     pub(super) batch: Batch,
     flushed: bool,
     progress: bool,
@@ -36,6 +38,7 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
             io: Box::pin(io),
             bell,
             read_waits: false,
+            read_tried: false,
             batch: Batch::new(),
             flushed: true,
             progress: false,
@@ -99,6 +102,7 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
         if self.read_waits {
             return Poll::Pending;
         }
+        self.read_tried = true;
         let mut buffer = self.buffers.take();
         let result = self.io.as_mut().poll_read(&mut self.bell.context(), &mut buffer);
         let read = match result {
