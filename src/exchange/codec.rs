@@ -213,16 +213,15 @@ impl Decoder {
 
     /// Whether the header of the next fragment is there.
     fn take_header(&mut self, input: &mut Bytes) -> Result<bool, Malformed> {
-        if self.filled < HEADER {
-            if !self.fill(input, HEADER) {
-                return Ok(false);
-            }
+        if self.filled < HEADER && !self.fill(input, HEADER) {
+            return Ok(false);
+        }
+        if self.filled == HEADER {
             self.check_header()?;
         }
         if self.header[1] & HAS_TTL != 0 && !self.fill(input, HEADER + TTL) {
             return Ok(false);
         }
-        self.filled = 0;
         let [kind, flags, _, _, l0, l1, l2, l3, t0, t1, t2, t3] = self.header;
         let mut left = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
         if flags & HAS_TTL != 0 {
@@ -233,6 +232,8 @@ impl Decoder {
             self.ttl = Some(ttl);
             left = left.saturating_sub(TTL);
         }
+        // Not before: what is malformed stays so, whoever asks again.
+        self.filled = 0;
         self.first = false;
         self.kind = Kind::parse(kind);
         self.fragment = Some(Fragment { left, more: flags & MORE != 0 });
@@ -421,6 +422,13 @@ mod tests {
             for piece in 1..=wire.len() {
                 assert_eq!(decode_all(wire, piece, 100).unwrap_err(), error, "{wire:?}");
             }
+            // Whoever asks again is told again, whatever follows.
+            let mut decoder = Decoder::new(100, true);
+            let mut input = Bytes::copy_from_slice(wire);
+            let first = std::iter::repeat_with(|| decoder.decode(&mut input)).find(Result::is_err);
+            assert_eq!(first, Some(Err(error)));
+            let mut more = Bytes::from_static(&[1, 0, 0, 0, 0, 0, 0, 1, 9]);
+            assert_eq!(decoder.decode(&mut more), Err(error), "{wire:?}");
         }
     }
 

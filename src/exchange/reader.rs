@@ -36,7 +36,7 @@ pub(crate) async fn open(
     }
 }
 
-/// Waits, but not beyond a deadline. Only what does wait costs a sleep.
+/// Waits, but not beyond a deadline if there is one. Only what does wait costs a sleep.
 pub(crate) async fn within<F: Future>(
     future: F,
     at: impl Into<Option<Instant>>,

@@ -89,19 +89,21 @@ impl Core {
         if id == 0 {
             return Err(Violation::ZeroStreamId);
         }
-        let syn = header.flags.contains(Flags::SYN);
-        if syn && self.is_ours(id) {
-            return Err(Violation::WrongParity);
-        }
-        // No stream has an id beyond the highest: the usual SYN needs no search.
-        let found = if syn && id > self.highest_remote { None } else { self.streams.find(id) };
-        let slot = match (found, syn) {
-            (Some(_), true) => return Err(Violation::DuplicateStream),
-            (Some(slot), false) => Some(slot),
-            (None, true) => self.handle_syn(header)?,
-            (None, false) => return self.handle_late(header),
+        let known = if header.flags.contains(Flags::SYN) {
+            if self.is_ours(id) {
+                return Err(Violation::WrongParity);
+            }
+            // No stream has an id beyond the highest: the usual SYN needs no search.
+            if id <= self.highest_remote && self.streams.find(id).is_some() {
+                return Err(Violation::DuplicateStream);
+            }
+            let Some(slot) = self.handle_syn(header)? else { return Ok(()) };
+            slot
+        } else {
+            let Some(slot) = self.streams.find(id) else { return self.handle_late(header) };
+            slot
         };
-        slot.map_or(Ok(()), |slot| self.handle_known(slot, header, now))
+        self.handle_known(known, header, now)
     }
 
     /// `spec.md §4.2`: the whole frame is judged before the stream exists. `None`: it is refused.

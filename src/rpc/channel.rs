@@ -131,6 +131,7 @@ impl Channel {
         let mut call = Guard { half: Half::Whole(stream) };
         let mut reader = Reader::new(config.max_message, Role::Opener);
         if request.body.is_streaming() {
+            // In its place stands what is never sent: from here on all counts as staged.
             let left = std::mem::replace(&mut outgoing, Outgoing::finish());
             self.bind(&mut call, (!staged).then_some(left), request.body.take());
             staged = true;

@@ -1,6 +1,6 @@
 //! What travels beside a body.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -18,7 +18,7 @@ use super::Text;
 /// ```
 ///
 /// Cloning shares the values until one of the clones changes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Metadata {
     /// One word where there is none, the usual case: each call holds half a dozen of these.
     entries: Option<Arc<Vec<(Text, Bytes)>>>,
@@ -53,7 +53,7 @@ impl Metadata {
 
     /// Removes all values of a name.
     pub fn remove(&mut self, name: &str) {
-        if !self.is_empty() {
+        if self.get(name).is_some() {
             self.entries_mut().retain(|(present, _)| !present.eq_ignore_ascii_case(name));
         }
     }
@@ -106,6 +106,12 @@ impl Metadata {
         if !is_reserved(&name) {
             self.append(name, value);
         }
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 

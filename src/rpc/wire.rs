@@ -96,7 +96,7 @@ impl RequestHead {
             metadata: fields.metadata()?,
         };
         let end = fields.at;
-        bytes.advance(end);
+        leave_rest(bytes, end);
         Ok(head)
     }
 }
@@ -146,7 +146,7 @@ impl ResponseHead {
             trailers: fields.metadata()?,
         };
         let end = fields.at;
-        bytes.advance(end);
+        leave_rest(bytes, end);
         Ok(head)
     }
 }
@@ -207,6 +207,15 @@ fn put(out: &mut Vec<u8>, bytes: &[u8], width: u8, field: &'static str) -> Resul
     }
     out.extend_from_slice(bytes);
     Ok(())
+}
+
+/// What follows the fields; an empty slice would keep the buffer alive.
+fn leave_rest(message: &mut Bytes, at: usize) {
+    if at < message.len() {
+        message.advance(at);
+    } else {
+        *message = Bytes::new();
+    }
 }
 
 /// Fields one after the other, at the front of a message. What they hold shares its memory.
