@@ -117,6 +117,9 @@ impl<K: Clone> Router<K> {
 
     /// One message there, one back.
     ///
+    /// The request is decoded, and `handler` called, in [`Service::call`]; a layer sees what they
+    /// do before there is a future.
+    ///
     /// # Errors
     ///
     /// [`RegisterError`]; the router is as it was.
