@@ -142,8 +142,8 @@ impl<T: AsyncRead + AsyncWrite> Future for Engine<T> {
         // One look at the clock: a poll is short, and the clock is not cheap everywhere.
         let now = pump.shared.now();
         pump.port.read_tried = pump.read_ended;
-        if pump.sleep.as_ref().is_some_and(|(at, _)| now >= *at) {
-            // Time runs out for a peer that is silent, not for one that nobody was woken for yet.
+        if pump.sleep.take_if(|(at, _)| now >= *at).is_some() {
+            // It will be asked for anyway, before time passes.
             pump.port.try_read();
         }
         let step = match pump.read(now, cx) {
@@ -237,14 +237,11 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
     fn write(&mut self, idle: bool, now: Instant, cx: &Context<'_>) -> Step {
         let mut flushed = None;
         for _ in 0..BATCHES {
-            // What can be written is, before time runs out for it.
-            let due = self.writing.is_none() && self.wakes_up(now);
             let step = self.shared.with(|state| {
                 state.driver_runs(cx);
                 if let Some(batch) = flushed.take() {
                     state.core.handle_flushed(batch, now);
                 }
-                pass_time(&self.shared, state, &mut self.port, due, now);
                 if self.writing.is_none() {
                     self.writing = state.core.take_output(&mut self.port.batch, now);
                 }
@@ -253,7 +250,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                     (None, IoStep::Done(result)) => Step::Over(result),
                     (None, IoStep::Shutdown) if !self.write_closed => Step::Close,
                     (None, _) if state.core.has_output() => Step::Again,
-                    (None, _) => rest(state, &mut self.port, idle, now, cx),
+                    (None, _) => rest(&self.shared, state, &mut self.port, idle, now, cx),
                 }
             });
             match step {
@@ -280,22 +277,20 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
             if let Some(batch) = flushed {
                 state.core.handle_flushed(batch, now);
             }
-            rest(state, &mut self.port, false, now, cx)
+            rest(&self.shared, state, &mut self.port, false, now, cx)
         })
     }
 
     /// The IO takes no more for now.
     fn wait(&mut self, idle: bool, now: Instant, cx: &Context<'_>) -> Step {
-        let due = self.wakes_up(now);
         let progress = self.port.take_progress();
         self.shared.with(|state| {
             if self.writing.is_some() {
                 state.core.handle_blocked(progress, now);
             }
-            pass_time(&self.shared, state, &mut self.port, due, now);
             match state.core.io_step() {
                 IoStep::Done(result) => Step::Over(result),
-                _ => rest(state, &mut self.port, idle, now, cx),
+                _ => rest(&self.shared, state, &mut self.port, idle, now, cx),
             }
         })
     }
@@ -316,11 +311,6 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
         Step::Again
     }
 
-    /// Whether the sleep that was set is over; it is put away.
-    fn wakes_up(&mut self, now: Instant) -> bool {
-        self.sleep.take_if(|(at, _)| now >= *at).is_some()
-    }
-
     /// Sleeps until `next` at the latest. A sleep that ends earlier stays: to wake up once in
     /// vain is cheaper than to set a timer anew for every frame. False if it is over already.
     fn sleep_until(&mut self, next: Option<Instant>) -> bool {
@@ -339,22 +329,11 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
     }
 }
 
-fn pass_time<T>(shared: &Shared, state: &mut State, port: &mut Port<T>, due: bool, now: Instant)
-where
-    T: AsyncRead + AsyncWrite,
-{
-    if due {
-        state.core.handle_timeout(now);
-        if state.core.take_quiet() {
-            port.shrink();
-            shared.shrink();
-        }
-    }
-}
-
-/// Sleeps, unless the next moment has come already or there is more to do. A driver that is never
-/// idle never sleeps: it learns the time here, and reads before anything is given up.
+/// Sleeps, unless the next moment has come already or there is more to do. Time passes here alone:
+/// what can be written was tried, and before anything is given up the IO is asked for input, for
+/// the peer may have answered though nobody was woken for it yet.
 fn rest<T>(
+    shared: &Shared,
     state: &mut State,
     port: &mut Port<T>,
     idle: bool,
@@ -364,14 +343,23 @@ fn rest<T>(
 where
     T: AsyncRead + AsyncWrite,
 {
-    let next = state.core.poll_timeout();
+    let mut next = state.core.poll_timeout();
     if next.is_some_and(|at| now >= at) {
-        if port.read_tried {
-            state.core.handle_timeout(now);
-        } else {
+        if !port.read_tried {
             port.try_read();
+            return Step::Again;
         }
-        return Step::Again;
+        state.core.handle_timeout(now);
+        if state.core.take_quiet() {
+            port.shrink();
+            shared.shrink();
+        }
+        next = state.core.poll_timeout();
+        match state.core.io_step() {
+            IoStep::Done(result) => return Step::Over(result),
+            IoStep::Run if !state.core.has_output() && next.is_none_or(|at| now < at) => {}
+            _ => return Step::Again,
+        }
     }
     if !idle {
         return Step::Again;
