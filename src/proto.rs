@@ -58,7 +58,7 @@ use self::{
     staging::Staging,
     stream::{End, Entry, Marks, Streams},
     timing::{Timeout, UserDeadlines},
-    window::{RecvWindow, SendWindow},
+    window::{Company, RecvWindow, SendWindow},
 };
 use crate::{
     chance::Chance,
@@ -111,6 +111,7 @@ pub struct Core {
 
     decoder: Decoder,
     receiving: Option<Receiving>,
+    company: Company,
     empty_frames: Balance,
     early_resets: RateLimit,
     /// Resets of our own, of streams that the peer had not acknowledged.
@@ -182,6 +183,7 @@ impl Core {
             extra_credit: 0,
             decoder: Decoder::new(),
             receiving: None,
+            company: Company::new(),
             empty_frames: Balance::new(limits.max_empty_frames),
             early_resets: RateLimit::new(limits.max_early_resets, limits.early_reset_interval),
             early_resets_sent: RateLimit::new(
@@ -462,6 +464,11 @@ impl Core {
         u64::try_from(now.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// The least window, where bulk is to leave room for short messages of others.
+    fn in_company(&self) -> Option<u32> {
+        self.company.is_there(self.input_us).then_some(self.limits.stream_window)
+    }
+
     const fn tunes_windows(&self) -> bool {
         self.timed && self.limits.max_stream_window > self.limits.stream_window
     }
@@ -473,6 +480,9 @@ struct Receiving {
     slot: Slot,
     fin: bool,
 }
+
+/// A body that somebody may wait for is no longer than this: written, it overtakes bulk.
+const SHORT: usize = 1 << 10;
 
 /// After so many batches whoever was handed a stream had the time to answer: no poll of a driver
 /// writes more.

@@ -235,11 +235,12 @@ impl Core {
     #[inline]
     fn consumed(&mut self, slot: Slot, len: usize) {
         self.buffered -= len;
+        let company = self.in_company();
         let entry = &mut self.streams[slot];
         entry.recv.consume(len);
         if !entry.state.can_receive() {
             self.uncount_if_done(slot);
-        } else if entry.recv.is_due() {
+        } else if entry.recv.is_due(company) {
             self.owe(slot, Marks::OWES_CREDIT);
         }
     }
@@ -362,11 +363,12 @@ impl Core {
     /// It was closed before it was dropped: the peer may finish too, but has to hurry.
     #[inline]
     fn let_finish(&mut self, slot: Slot) {
+        let company = self.in_company();
         let entry = &mut self.streams[slot];
         if entry.state != State::LocalClosed {
             return;
         }
-        if entry.recv.is_due() {
+        if entry.recv.is_due(company) {
             self.owe(slot, Marks::OWES_CREDIT);
         }
         // A FIN that is still owed arms it, else the driver does: it knows the time.

@@ -212,6 +212,7 @@ impl Core {
                 return;
             }
         }
+        self.company.note(slot, length, self.input_us);
         let entry = &mut self.streams[slot];
         entry.marks.set(Marks::PROGRESS);
         entry.recv.receive(length, self.input_us);
@@ -362,9 +363,10 @@ impl Core {
     /// Nobody will read this. While the user still writes the peer is not encouraged; once the
     /// user is gone the peer may as well finish.
     fn discard(&mut self, slot: Slot, len: usize) {
+        let company = self.in_company();
         let entry = &mut self.streams[slot];
         entry.recv.consume(len);
-        if !entry.marks.any(Marks::HELD) && entry.recv.is_due() {
+        if !entry.marks.any(Marks::HELD) && entry.recv.is_due(company) {
             self.owe(slot, Marks::OWES_CREDIT);
         }
     }

@@ -279,9 +279,10 @@ impl Core {
         if due {
             self.tune_window(slot, now);
         }
+        let company = self.in_company();
         let entry = &mut self.streams[slot];
         entry.marks.clear(Marks::OWES_CREDIT);
-        entry.recv.grant()
+        entry.recv.grant(company)
     }
 
     /// `spec.md §5.5`.

@@ -1,5 +1,6 @@
 //! Credit arithmetic: nothing else in the crate adds to or takes from a window.
 
+use super::{SHORT, Slot};
 use crate::config::INITIAL_WINDOW;
 
 /// What this side may still send on a stream (`spec.md §5.2`).
@@ -51,6 +52,8 @@ pub(super) struct RecvWindow {
     baseline: u32,
     /// The round trip at that time, in microseconds.
     baseline_rtt: u32,
+    /// What a short path needs of the limit, by the last epoch; else no less than that.
+    needed: u32,
 }
 
 /// By how much a limit should grow, and what the larger one has to beat.
@@ -78,6 +81,7 @@ impl RecvWindow {
             previous: 0,
             baseline: 0,
             baseline_rtt: 0,
+            needed: u32::MAX,
         }
     }
 
@@ -118,13 +122,19 @@ impl RecvWindow {
         self.taken = self.taken.saturating_add(len);
     }
 
-    const fn owed(&self) -> u32 {
-        self.limit.saturating_sub(self.unread).saturating_sub(self.credit)
+    /// How much of the limit is used. In company that is what the path needs, but `least` at
+    /// least: others wait behind everything that is in flight beyond that.
+    fn in_use(&self, company: Option<u32>) -> u32 {
+        company.map_or(self.limit, |least| self.limit.min(self.needed.max(least)))
+    }
+
+    fn owed(&self, company: Option<u32>) -> u32 {
+        self.in_use(company).saturating_sub(self.unread).saturating_sub(self.credit)
     }
 
     /// Whether so much credit is owed that a frame of its own is worth it.
-    pub(super) fn is_due(&self) -> bool {
-        self.owed() >= (self.limit / 2).min(LARGE_CREDIT)
+    pub(super) fn is_due(&self, company: Option<u32>) -> bool {
+        self.owed(company) >= (self.in_use(company) / 2).min(LARGE_CREDIT)
     }
 
     /// Whether the window is larger than what a new stream has on the wire.
@@ -133,8 +143,8 @@ impl RecvWindow {
     }
 
     /// Hands over all credit that is owed.
-    pub(super) const fn grant(&mut self) -> u32 {
-        let delta = self.owed();
+    pub(super) fn grant(&mut self, company: Option<u32>) -> u32 {
+        let delta = self.owed(company);
         self.credit += delta;
         delta
     }
@@ -159,12 +169,13 @@ impl RecvWindow {
         let taken = u64::from(std::mem::take(&mut self.taken));
         self.epoch = now_us;
         let rate = u32::try_from(taken * 1_000 / elapsed).unwrap_or(u32::MAX);
+        let target = (5 * taken).saturating_mul(rtt_us) / (2 * elapsed);
+        let target = u32::try_from(target).unwrap_or(u32::MAX);
+        self.needed = if rtt_us <= LOCAL_RTT_US { target } else { u32::MAX };
         if let Some(by) = self.local_growth(rate, rtt_us, max) {
             return Some(Growth { by, ..Growth::LOCAL });
         }
         let before = std::mem::replace(&mut self.previous, rate);
-        let target = (5 * taken).saturating_mul(rtt_us) / (2 * elapsed);
-        let target = u32::try_from(target).unwrap_or(u32::MAX);
         let target = target.min(self.limit.saturating_mul(2)).min(max);
         // A little more is not worth a change: growth comes in eighths at least, and so does help.
         if target < self.limit.saturating_add(self.limit / 8) {
@@ -214,6 +225,38 @@ impl RecvWindow {
     }
 }
 
+/// Whether short messages of one stream travel beside the bulk of another: they wait behind all
+/// that is in flight (`spec.md §5.5.6`).
+#[derive(Debug)]
+pub(super) struct Company {
+    /// The stream of the last body that was not short.
+    bulk: Option<Slot>,
+    /// Until when more of them are expected, in microseconds of the session.
+    until: u64,
+}
+
+impl Company {
+    pub(super) const fn new() -> Self {
+        Self { bulk: None, until: 0 }
+    }
+
+    /// A header announced a body.
+    pub(super) fn note(&mut self, slot: Slot, len: u32, now_us: u64) {
+        if len as usize > SHORT {
+            self.bulk = Some(slot);
+        } else if self.bulk != Some(slot) {
+            self.until = now_us.saturating_add(COMPANY_US);
+        }
+    }
+
+    pub(super) const fn is_there(&self, now_us: u64) -> bool {
+        now_us < self.until
+    }
+}
+
+/// Who had a short message may soon have another.
+const COMPANY_US: u64 = 100_000;
+
 /// Where the round trip is no longer than this, windows reach [`LOCAL_WINDOW`] by use alone.
 const LOCAL_RTT_US: u64 = 1_000;
 
@@ -253,13 +296,13 @@ mod tests {
                 let taken = left.min(64 << 10);
                 left -= taken;
                 window.consume(taken as usize);
-                if window.is_due() {
+                if window.is_due(None) {
                     grants += 1;
                     let growth = (grants >= known).then(|| window.growth(now, rtt_us, 16 << 20));
                     if let Some(growth) = growth.flatten() {
                         window.raise(growth);
                     }
-                    on_the_way.push_back((now + rtt_us, window.grant()));
+                    on_the_way.push_back((now + rtt_us, window.grant(None)));
                 }
             }
         }
@@ -278,16 +321,39 @@ mod tests {
         }
     }
 
+    /// `spec.md §5.5.6`: a short path of much bandwidth needs more than the least.
+    #[test]
+    fn in_company_a_window_is_what_the_path_needs() {
+        const LEAST: u32 = INITIAL_WINDOW;
+        // Bytes in ten milliseconds, round trip: 5/2 of what is on the way.
+        for (bytes, rtt_us, needed) in
+            [(10_000_000, 800, 2_000_000), (10_000_000, 50, LEAST), (1_000, 1_000, LEAST)]
+        {
+            let mut window = RecvWindow::new(4 << 20);
+            assert_eq!(window.in_use(Some(LEAST)), 4 << 20, "nothing is known of the path");
+            window.receive(0, 0);
+            window.consume(bytes);
+            assert!(window.growth(10_000, rtt_us, 4 << 20).is_none());
+            assert_eq!(window.in_use(Some(LEAST)), needed);
+            assert_eq!(window.in_use(None), 4 << 20);
+        }
+        let mut long = RecvWindow::new(4 << 20);
+        long.receive(0, 0);
+        long.consume(1_000);
+        assert!(long.growth(10_000, 1_001, 4 << 20).is_none());
+        assert_eq!(long.in_use(Some(LEAST)), 4 << 20, "a long path is left alone");
+    }
+
     /// `spec.md §5.3.2`: with half of 16 MiB withheld only half the rate goes over a long path.
     #[test]
     fn credit_of_a_large_window_comes_by_the_mebibyte() {
         let mut window = RecvWindow::new(16 << 20);
-        window.grant();
+        window.grant(None);
         window.receive(2 << 20, 0);
         window.consume((1 << 20) - 1);
-        assert!(!window.is_due());
+        assert!(!window.is_due(None));
         window.consume(1);
-        assert!(window.is_due());
-        assert_eq!(window.grant(), 1 << 20);
+        assert!(window.is_due(None));
+        assert_eq!(window.grant(None), 1 << 20);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Core, Input, Marks, Phase, Slot, State, Written};
+use super::{Core, Input, Marks, Phase, SHORT, Slot, State, Written};
 use crate::{
     error::StreamError,
     frame::{Flags, StreamId},
@@ -144,7 +144,7 @@ impl Core {
     /// nothing staged that it could overtake, and its id is known, since ids go in order.
     fn overtakes(&self, slot: Slot, len: usize) -> bool {
         let entry = &self.streams[slot];
-        len <= MAX_OVERTAKING
+        len <= SHORT
             && self.staging.data_len() > MIN_OVERTAKEN
             && entry.staged_in != self.batch
             && !entry.marks.any(Marks::OWES_SYN)
@@ -266,9 +266,6 @@ struct Room {
 
 /// The part of the staging limit that may overtake in one batch.
 const OVERTAKING_SHARE: usize = 16;
-
-/// The longest write that overtakes.
-const MAX_OVERTAKING: usize = 1 << 10;
 
 /// Less than this is not worth overtaking.
 const MIN_OVERTAKEN: usize = 8 << 10;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     pair::{A, B, Pair, pattern},
-    wire::{ACK, FIN, NONE, RST, SYN, Tail, WINDOW, Wire, data, update},
+    wire::{ACK, FIN, NONE, RST, SYN, Tail, WINDOW, Wire, data, ping, update},
 };
 use crate::{
     Role, StreamError, Violation,
@@ -238,7 +238,7 @@ fn credit_and_pongs_overtake_data_of_other_streams() {
     wire.feed(&[data(3, NONE, vec![0; WINDOW])]);
     wire.write(bulk, b"bulk");
     assert_eq!(wire.drain(slot).0.len(), WINDOW);
-    wire.feed(&[super::wire::ping(SYN, 9)]);
+    wire.feed(&[ping(SYN, 9)]);
     let sent = wire.sent();
     assert_eq!(sent.last(), Some(&data(1, NONE, "bulk")));
     assert_eq!(sent.len(), 3);
@@ -445,10 +445,10 @@ fn writes_of_every_kind_keep_their_order() {
         let mut chunk = Bytes::from(bytes[..5_000].to_vec());
         wire.write(slot, b"ahead");
         wire.core.write_chunk(slot, &mut chunk).unwrap();
-        wire.feed(&[super::wire::ping(SYN, 1)]);
+        wire.feed(&[ping(SYN, 1)]);
         let batch = super::wire::take(&mut wire.core, step, wire.now).unwrap();
         let frames = super::wire::parse(&batch);
-        assert_eq!(frames[0], super::wire::ping(ACK, 1));
+        assert_eq!(frames[0], ping(ACK, 1));
         assert_eq!(body_len(&frames), 5_005);
     }
 }
@@ -470,6 +470,52 @@ fn a_window_grows_with_the_path() {
     assert!(limit >= 2 << 20, "the window stayed at {limit} after {written} bytes");
     assert!(limit <= 4 << 20, "the window grew beyond its maximum: {limit}");
     assert_eq!(pair.ends[B].stats().extra_credit, limit as usize - WINDOW);
+}
+
+/// A peer within the same machine sends all it may on stream 1 for so long, and `beside` once a
+/// millisecond; pings are answered at once. What it may then send on stream 1.
+fn busy_for(wire: &mut Wire, bulk: Slot, millis: u64, beside: &[Frame]) -> u32 {
+    for _ in 0..millis {
+        for _ in 0..4 {
+            let credit = wire.core.receive_window(bulk).0;
+            wire.feed(&[data(1, NONE, vec![0; credit as usize])]);
+            wire.drain(bulk);
+            let pongs: Vec<_> = wire.sent().into_iter().filter_map(pong).collect();
+            wire.feed(&pongs);
+        }
+        wire.feed(beside);
+        wire.millis(1);
+    }
+    wire.core.receive_window(bulk).0
+}
+
+fn pong(frame: Frame) -> Option<Frame> {
+    match frame {
+        Frame::Ping { flags: SYN, value } => Some(ping(ACK, value)),
+        _ => None,
+    }
+}
+
+// spec.md §5.5.3, §5.5.6
+#[test]
+fn bulk_leaves_room_for_short_messages_of_others() {
+    let mut wire = Wire::new(Role::Client, |builder| builder.max_stream_window(16 << 20));
+    let (bulk, other) = (wire.established(), wire.core.open().unwrap());
+    wire.sent();
+    wire.feed(&[update(3, ACK, 0)]);
+    let (alone, least) = (1 << 20, WINDOW as u32);
+    assert_eq!(busy_for(&mut wire, bulk, 20, &[]), alone);
+
+    let short = data(3, NONE, [0; 64]);
+    assert_eq!(busy_for(&mut wire, bulk, 20, std::slice::from_ref(&short)), least);
+    assert_eq!(busy_for(&mut wire, bulk, 90, &[]), least, "another may come soon");
+    assert_eq!(busy_for(&mut wire, bulk, 20, &[]), alone, "none came");
+
+    let own = data(1, NONE, [0; 64]);
+    assert_eq!(busy_for(&mut wire, bulk, 20, &[own]), alone - 64, "bulk is no company for itself");
+    let bulky = data(3, NONE, [0; 1_025]);
+    assert_eq!(busy_for(&mut wire, bulk, 20, &[bulky]), alone, "nobody waits for that");
+    assert_eq!(wire.drain(other).0.len(), 20 * (64 + 1_025));
 }
 
 /// The windows of a stream that waits for so long before its first bytes, millisecond by

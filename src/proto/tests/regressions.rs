@@ -146,7 +146,7 @@ fn growth_refused_by_the_budget_may_come_later() {
         now += 100_000;
         w.receive(262_144, now);
         w.consume(262_144);
-        w.grant();
+        w.grant(None);
         asked.push(w.growth(now, 100_000, 16 << 20));
         // the budget refuses: no raise
     }
