@@ -248,6 +248,7 @@ impl Core {
             chunks: ChunkQueue::EMPTY,
             end: End::None,
             staged_in: self.flushed,
+            next: 0,
         })
     }
 
@@ -311,8 +312,7 @@ impl Core {
         if entry.marks.take(Marks::LINKED) {
             self.late_allowance += u64::from(entry.recv.credit());
             self.late_frames += LATE_FRAMES;
-            let id = entry.id;
-            self.streams.unlink(id);
+            self.streams.unlink(slot);
         }
         self.uncount_if_done(slot);
     }

@@ -127,7 +127,7 @@ impl Core {
         let slot = self.insert(State::SynReceived, Marks::QUEUED.with(Marks::LINKED));
         self.inbound += 1;
         self.streams[slot].id = header.stream.0;
-        self.streams.link(header.stream.0, slot);
+        self.streams.link(slot);
         self.accept_queue.push_back(slot);
         self.events.push_back(Event::Acceptable);
         Ok(Some(slot))

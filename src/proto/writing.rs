@@ -208,7 +208,7 @@ impl Core {
         entry.id = id;
         entry.marks.clear(Marks::OWES_SYN);
         entry.marks.set(Marks::LINKED);
-        self.streams.link(id, slot);
+        self.streams.link(slot);
         self.advance(slot, Input::SynStaged);
     }
 
