@@ -1,6 +1,9 @@
 //! A message on its way out.
 
-use std::task::{Context, Poll};
+use std::{
+    cell::Cell,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 
@@ -24,7 +27,8 @@ impl Draft {
     /// With room for so much that is made, and for a payload of so many bytes if it is short.
     pub(crate) fn new(preface: &[u8], ttl: Option<u32>, made: usize, payload: usize) -> Self {
         let copied = if payload <= COPIED { payload } else { 0 };
-        let mut bytes = Vec::with_capacity(preface.len() + HEADER + TTL + made + copied);
+        let mut bytes = SPARE.try_with(Cell::take).unwrap_or_default();
+        bytes.reserve(preface.len() + HEADER + TTL + made + copied);
         bytes.extend_from_slice(preface);
         leave_header(&mut bytes, ttl);
         Self { header: preface.len(), body: bytes.len(), bytes, ttl }
@@ -74,6 +78,25 @@ impl Draft {
         Outgoing { head: self.bytes, sent: 0, body: payload, rest, kind, fragment, finish }
     }
 }
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        let mut head = std::mem::take(&mut self.head);
+        if (1..=MAX_SPARE).contains(&head.capacity()) {
+            head.clear();
+            // Not where the thread is just ending.
+            let _ = SPARE.try_with(|spare| spare.set(head));
+        }
+    }
+}
+
+thread_local! {
+    /// The buffer of the last message that this thread sent: most are staged where they are made.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A longer buffer is not kept.
+const MAX_SPARE: usize = 4 << 10;
 
 /// Bodies up to this size are copied behind their header.
 const COPIED: usize = 2_048;
