@@ -256,16 +256,6 @@ impl Core {
         self.buffered + self.extra_credit + more <= self.limits.receive_budget
     }
 
-    /// Moves a stream on, where the table says so; the verdict tells what else is to be done.
-    fn advance(&mut self, slot: Slot, input: Input) -> Verdict {
-        let entry = &mut self.streams[slot];
-        let verdict = entry.state.on(input);
-        if let Verdict::Next(next) = verdict {
-            entry.state = next;
-        }
-        verdict
-    }
-
     /// Puts a stream on the list of those that owe the peer a frame.
     fn owe(&mut self, slot: Slot, mark: Marks) {
         let marks = &mut self.streams[slot].marks;

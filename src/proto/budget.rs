@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::error::{Flood, Violation};
+
 /// Frames that carry nothing, paid for by those that carry something.
 #[derive(Debug)]
 pub(super) struct Balance {
@@ -14,21 +16,18 @@ impl Balance {
         Self { left: max, max }
     }
 
-    pub(super) const fn earn(&mut self) {
-        if self.left < self.max {
-            self.left += 1;
-        }
-    }
-
-    /// False once the peer has spent it all.
-    pub(super) const fn spend(&mut self) -> bool {
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                true
+    /// A frame, that carries nothing or something. An error once the peer has spent it all.
+    pub(super) const fn account(&mut self, empty: bool) -> Result<(), Violation> {
+        if !empty {
+            if self.left < self.max {
+                self.left += 1;
             }
-            None => false,
+        } else if let Some(left) = self.left.checked_sub(1) {
+            self.left = left;
+        } else {
+            return Err(Violation::Flood(Flood::EmptyFrames));
         }
+        Ok(())
     }
 }
 

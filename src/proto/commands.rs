@@ -307,8 +307,7 @@ impl Core {
         if entry.state == State::Reset {
             return Err(self.stream_error(slot));
         }
-        if let Verdict::Next(next) = entry.state.on(Input::Close) {
-            entry.state = next;
+        if let Verdict::Next(_) = entry.advance(Input::Close) {
             self.owe(slot, Marks::OWES_FIN);
         }
         Ok(())
@@ -339,11 +338,12 @@ impl Core {
             entry.marks.clear(Marks::READ_WAIT.with(Marks::OWES_CREDIT));
             self.drop_chunks(slot);
         }
-        if self.streams[slot].marks.any(Marks::HELD) {
+        let entry = &mut self.streams[slot];
+        if entry.marks.any(Marks::HELD) {
             return;
         }
-        self.streams[slot].marks.clear(Marks::WRITE_WAIT);
-        match self.streams[slot].state.on(Input::Drop) {
+        entry.marks.clear(Marks::WRITE_WAIT);
+        match entry.state.on(Input::Drop) {
             Verdict::Forget | Verdict::ResetStream => self.drop_unfinished(slot),
             _ => self.let_finish(slot),
         }

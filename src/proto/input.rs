@@ -170,12 +170,12 @@ impl Core {
             _ => {}
         }
         let empty = length == 0 && !rst && !entry.is_moved_by(flags);
-        self.account(empty)?;
+        self.empty_frames.account(empty)?;
+        if flags.contains(Flags::ACK) {
+            entry.advance(Input::Ack);
+        }
         // Whatever the peer sends on it, it knows the stream.
         self.release_permit(slot);
-        if flags.contains(Flags::ACK) {
-            self.advance(slot, Input::Ack);
-        }
         if rst {
             self.skip_body(slot, header.body_len());
             let code = if kind == Kind::WindowUpdate { ResetCode(length) } else { ResetCode::NONE };
@@ -201,22 +201,22 @@ impl Core {
 
     /// Prepares for a body, and for the FIN that its frame may carry.
     fn receive(&mut self, slot: Slot, length: u32, fin: bool) {
-        match self.advance(slot, Input::Data) {
-            Verdict::Next(_) => {}
+        let entry = &mut self.streams[slot];
+        match entry.advance(Input::Data) {
+            Verdict::Next(_) => {
+                entry.marks.set(Marks::PROGRESS);
+                entry.recv.receive(length, self.input_us);
+                self.company.note(slot, length, self.input_us);
+                self.receiving = Some(Receiving { slot, fin });
+            }
             verdict => {
                 self.skip_body(slot, length);
                 if verdict == Verdict::ResetStream {
                     log::debug!("stream {}: data after FIN", self.streams[slot].id);
                     self.end_stream(slot, End::Local(ResetCode::STREAM_CLOSED));
                 }
-                return;
             }
         }
-        self.company.note(slot, length, self.input_us);
-        let entry = &mut self.streams[slot];
-        entry.marks.set(Marks::PROGRESS);
-        entry.recv.receive(length, self.input_us);
-        self.receiving = Some(Receiving { slot, fin });
     }
 
     /// A body that counts against the window, and that nobody will read.
@@ -248,14 +248,16 @@ impl Core {
     }
 
     fn handle_fin(&mut self, slot: Slot) {
-        if self.advance(slot, Input::Fin) == Verdict::Ignore {
-            log::trace!("stream {}: second FIN", self.streams[slot].id);
+        let entry = &mut self.streams[slot];
+        if entry.advance(Input::Fin) == Verdict::Ignore {
+            log::trace!("stream {}: second FIN", entry.id);
             return;
         }
-        let entry = &mut self.streams[slot];
         entry.marks.set(Marks::REMOTE_FIN);
         let done = entry.state == State::Closed && !entry.marks.any(Marks::OWES);
-        self.wake_reader(slot);
+        if entry.marks.take(Marks::READ_WAIT) {
+            self.events.push_back(Event::Readable(slot));
+        }
         if done {
             self.wake_writer(slot);
             self.unlink(slot);
@@ -279,7 +281,7 @@ impl Core {
                     self.late_frames = left;
                     Ok(())
                 }
-                _ => self.account(true),
+                _ => self.empty_frames.account(true),
             };
         }
         if !opened {
@@ -305,7 +307,7 @@ impl Core {
         let is_pong = header.flags.contains(Flags::ACK);
         let answered = if is_pong { self.pings.answered(header.length, now) } else { None };
         match answered {
-            None => return self.account(true),
+            None => return self.empty_frames.account(true),
             Some((Purpose::User, rtt)) => {
                 self.deadlines.cancelled();
                 self.events.push_back(Event::Pong(header.length, Some(rtt)));
@@ -324,7 +326,7 @@ impl Core {
             return Ok(());
         }
         if self.remote_gone {
-            return self.account(true);
+            return self.empty_frames.account(true);
         }
         self.remote_gone = true;
         self.events.push_back(Event::Openable);
@@ -347,7 +349,9 @@ impl Core {
         } else {
             self.buffers.push(&mut entry.chunks, body, owner);
             self.buffered += body.len();
-            self.wake_reader(slot);
+            if entry.marks.take(Marks::READ_WAIT) {
+                self.events.push_back(Event::Readable(slot));
+            }
         }
         if self.decoder.body_left() == 0 {
             self.receiving = None;
@@ -398,15 +402,6 @@ impl Core {
             }
             self.forget_if_over(slot);
         }
-    }
-
-    const fn account(&mut self, empty: bool) -> Result<(), Violation> {
-        if !empty {
-            self.empty_frames.earn();
-        } else if !self.empty_frames.spend() {
-            return Err(Violation::Flood(Flood::EmptyFrames));
-        }
-        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::{Index, IndexMut};
 
 use super::{
     buffer::ChunkQueue,
-    state::State,
+    state::{Input, State, Verdict},
     window::{RecvWindow, SendWindow},
 };
 use crate::{
@@ -43,6 +43,15 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) const fn stream_id(&self) -> StreamId {
         StreamId(self.id)
+    }
+
+    /// Moves on, where the table says so; the verdict tells what else is to be done.
+    pub(super) const fn advance(&mut self, input: Input) -> Verdict {
+        let verdict = self.state.on(input);
+        if let Verdict::Next(next) = verdict {
+            self.state = next;
+        }
+        verdict
     }
 
     /// Whether a frame that carries nothing but `flags` changes anything.

@@ -208,13 +208,14 @@ impl Core {
         entry.id = id;
         entry.marks.clear(Marks::OWES_SYN);
         entry.marks.set(Marks::LINKED);
+        entry.advance(Input::SynStaged);
         self.streams.link(slot);
-        self.advance(slot, Input::SynStaged);
     }
 
     pub(super) fn stage_ack(&mut self, slot: Slot) {
-        self.streams[slot].marks.clear(Marks::OWES_ACK.with(Marks::ACK_NOW));
-        self.advance(slot, Input::AckStaged);
+        let entry = &mut self.streams[slot];
+        entry.marks.clear(Marks::OWES_ACK.with(Marks::ACK_NOW));
+        entry.advance(Input::AckStaged);
     }
 
     fn note_staged(&mut self, slot: Slot, len: usize) {
