@@ -79,8 +79,10 @@ impl Draft {
     }
 }
 
-impl Drop for Outgoing {
-    fn drop(&mut self) {
+impl Outgoing {
+    /// The next message is made in the buffer of this one.
+    fn give_back(&mut self) {
+        self.sent = 0;
         let mut head = std::mem::take(&mut self.head);
         if (1..=MAX_SPARE).contains(&head.capacity()) {
             head.clear();
@@ -155,9 +157,10 @@ impl Outgoing {
         }
     }
 
-    /// Makes the next fragment of what is left; false if nothing is.
+    /// Makes the next fragment of what is left, once all before was staged; false if nothing is.
     pub(crate) fn next_fragment(&mut self) -> bool {
         if self.rest.is_empty() {
+            self.give_back();
             return false;
         }
         self.body = self.rest.split_to(self.rest.len().min(self.fragment));

@@ -240,7 +240,7 @@ impl Streams {
 
     /// Frames for the id of the stream in `slot`, which has one, find it from now on.
     pub(super) fn link(&mut self, slot: Slot) {
-        if self.linked >= self.buckets.len() {
+        if self.linked * 2 >= self.buckets.len() {
             self.add_buckets();
         }
         self.linked += 1;
