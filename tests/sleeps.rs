@@ -249,3 +249,68 @@ fn an_io_that_takes_nothing_is_given_up_while_there_is_always_more_to_read() {
     assert!(polls.any(|poll| poll == Poll::Ready(Err(SessionError::WriteStall))));
     drop(session);
 }
+
+/// An IO whose peer opens many streams at once, gives them all the credit there is, and takes
+/// everything.
+struct Sink {
+    streams: u32,
+    asked: bool,
+}
+
+impl AsyncRead for Sink {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if std::mem::replace(&mut self.asked, true) {
+            return Poll::Pending;
+        }
+        let frames = (0..self.streams).flat_map(|n| header(WINDOW, SYN, 2 * n + 1, 1 << 31));
+        Poll::Ready(Ok(frames.zip(out).map(|(byte, place)| *place = byte).count()))
+    }
+}
+
+impl AsyncWrite for Sink {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn deadlines_pass_while_there_is_always_a_line_of_writers() {
+    // spec.md §7.6.1
+    let timer = Arc::new(ManualTimer::new());
+    let config = Config::builder().timer(timer.clone()).keepalive(None).build().unwrap();
+    let (session, mut driver) = Session::server(Sink { streams: 64, asked: false }, config);
+    turns(&mut driver, 3);
+    let streams = std::iter::from_fn(|| session.accept().now_or_never().flatten());
+    let (mut reads, mut writes): (Vec<_>, Vec<_>) = streams.map(Stream::into_split).unzip();
+    assert_eq!(writes.len(), 64);
+    let at = timer.now() + Duration::from_secs(1);
+    reads[0].set_read_deadline(Some(at)).unwrap();
+    turns(&mut driver, 3);
+    assert!(reads[0].read(&mut [0]).now_or_never().is_none());
+    let bytes = vec![7; 64 << 10];
+    for _ in 0..2_000 {
+        turns(&mut driver, 1);
+        for write in &mut writes {
+            while write.write(&bytes).now_or_never().is_some_and(|result| result.unwrap() > 0) {}
+        }
+        timer.advance(Duration::from_millis(1));
+    }
+    let error = reads[0].read(&mut [0]).now_or_never().expect("the deadline is past").unwrap_err();
+    assert_eq!(inner(&error), StreamError::TimedOut);
+}

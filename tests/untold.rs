@@ -18,7 +18,7 @@ use std::{
 use futures::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt, task::noop_waker_ref,
 };
-use support::{ACK, GO_AWAY, SYN, Sim, data, header};
+use support::{ACK, GO_AWAY, PING, SYN, Sim, data, header};
 use trunkline::{Session, SessionError};
 
 /// What goes on below, of which the reactor tells nobody.
@@ -170,4 +170,68 @@ fn what_has_arrived_is_read_before_time_runs_out_for_a_driver_that_does_not_slee
         assert!(poll().is_pending(), "it has answered");
     }
     drop(streams);
+}
+
+// spec.md §7.2.2: the same where the process stands still when the question was just decided on.
+#[test]
+fn what_has_arrived_is_read_before_time_runs_out_for_a_question_that_is_not_sent_yet() {
+    let mut sim = Sim::new(7);
+    let io = Untold::default();
+    let (keepalive, patience) = (Duration::from_secs(10), Duration::from_secs(5));
+    let config = sim.config().keepalive(Some(keepalive)).ping_timeout(patience).build().unwrap();
+    let (_client, mut driver) = Session::client(io.clone(), config);
+    let mut poll = || driver.poll_unpin(&mut Context::from_waker(noop_waker_ref()));
+    for _ in 0..4 {
+        assert!(poll().is_pending());
+    }
+    sim.advance(keepalive);
+    // It is due: the driver comes back to send the question, without having slept.
+    assert!(poll().is_pending());
+    io.arrived.lock().unwrap().extend(header(PING, SYN, 0, 7));
+    sim.advance(patience);
+    for _ in 0..4 {
+        assert!(poll().is_pending(), "the peer was there");
+    }
+    assert!(io.arrived.lock().unwrap().is_empty());
+}
+
+// spec.md §7.5.1: nothing more is to be read, and what is to be written is not taken.
+#[test]
+fn time_runs_out_though_there_is_nothing_more_to_read() {
+    let mut sim = Sim::new(8);
+    let io = Ended;
+    let config = sim.config().keepalive(None).write_timeout(Some(Duration::from_secs(5)));
+    let config = config.linger(Duration::from_secs(2)).build().unwrap();
+    let (client, driver) = Session::client(io, config);
+    let ended = sim.spawn(driver);
+    sim.advance(Duration::from_secs(60));
+    drop(client);
+    assert!(ended.take().is_some());
+}
+
+/// Its peer has gone; it neither takes bytes nor closes.
+struct Ended;
+
+impl AsyncRead for Ended {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(0))
+    }
+}
+
+impl AsyncWrite for Ended {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
 }

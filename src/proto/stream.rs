@@ -336,9 +336,10 @@ impl Streams {
         self.live
     }
 
-    /// Multiplicative hashing: of the 64 bits those from the 32nd on depend on the whole id.
+    /// Ids at a stride would lie in few buckets of some multipliers: hence the second step.
     const fn bucket(&self, id: u32) -> usize {
-        let hash = (id as u64).wrapping_mul(self.multiplier) >> 32;
+        let product = (id as u64).wrapping_mul(self.multiplier);
+        let hash = (product ^ (product >> 32)).wrapping_mul(GOLDEN) >> 32;
         hash as usize & self.buckets.len().wrapping_sub(1)
     }
 }
@@ -361,6 +362,9 @@ const NIL: u32 = u32::MAX;
 
 const MIN_BUCKETS: usize = 16;
 
+/// 2^64 by the golden ratio, for multiplicative hashing.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Entries that an empty table keeps: 100 KiB.
 const KEEP: usize = 1_024;
 
@@ -371,6 +375,7 @@ mod tests {
     use quickcheck::quickcheck;
 
     use super::*;
+    use crate::chance::Chance;
 
     fn entry(id: u32) -> Entry {
         Entry {
@@ -383,6 +388,47 @@ mod tests {
             end: End::None,
             staged_in: 0,
             next: 0,
+        }
+    }
+
+    /// Whatever the multiplier, and however the peer spaces its ids.
+    #[test]
+    fn a_search_is_short() {
+        for random in (0..64).map(|seed| Chance::new(Some(seed)).next()).chain([0, u64::MAX]) {
+            for stride in [2, 6, 1_024, 65_536, 1 << 20] {
+                let mut streams = Streams::new(random);
+                for n in 0..4_096 {
+                    let slot = streams.insert(entry(1 + n * stride));
+                    streams.link(slot);
+                }
+                let count = streams.buckets.len();
+                assert!((8_192..=16_384).contains(&count), "{count} buckets");
+                let longest = streams.buckets.iter().map(|&first| {
+                    let mut slot = first;
+                    std::iter::from_fn(|| {
+                        let entry = streams.entries.get(slot as usize)?;
+                        slot = entry.next;
+                        Some(())
+                    })
+                    .count()
+                });
+                let longest = longest.max().unwrap();
+                assert!(longest <= 16, "{longest} in a bucket: {random:#x}, stride {stride}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_emptied_table_starts_anew() {
+        let mut streams = Streams::new(1);
+        for _ in 0..2 {
+            let slot = streams.insert(entry(7));
+            streams.link(slot);
+            assert_eq!(streams.find(7), Some(slot));
+            streams.unlink(slot);
+            streams.remove(slot);
+            streams.release();
+            assert_eq!((streams.find(7), streams.buckets.len(), streams.linked()), (None, 0, 0));
         }
     }
 

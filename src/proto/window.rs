@@ -52,7 +52,8 @@ pub(super) struct RecvWindow {
     baseline: u32,
     /// The round trip at that time, in microseconds.
     baseline_rtt: u32,
-    /// What a short path needs of the limit, by the last epoch; else no less than that.
+    /// What a short path needs of the limit, by the last epoch; all of it, for all that is known
+    /// of other paths.
     needed: u32,
 }
 
@@ -231,21 +232,26 @@ impl RecvWindow {
 pub(super) struct Company {
     /// The stream of the last body that was not short.
     bulk: Option<Slot>,
-    /// Until when more of them are expected, in microseconds of the session.
+    /// Another one with a short body since then. The head of a long message is none.
+    short: Option<Slot>,
+    /// Until when more of both is expected, in microseconds of the session.
     until: u64,
 }
 
 impl Company {
     pub(super) const fn new() -> Self {
-        Self { bulk: None, until: 0 }
+        Self { bulk: None, short: None, until: 0 }
     }
 
     /// A header announced a body.
     pub(super) fn note(&mut self, slot: Slot, len: u32, now_us: u64) {
         if len as usize > SHORT {
+            if self.short.take().is_some_and(|short| short != slot) {
+                self.until = now_us.saturating_add(COMPANY_US);
+            }
             self.bulk = Some(slot);
         } else if self.bulk != Some(slot) {
-            self.until = now_us.saturating_add(COMPANY_US);
+            self.short = Some(slot);
         }
     }
 
@@ -342,6 +348,18 @@ mod tests {
         long.consume(1_000);
         assert!(long.growth(10_000, 1_001, 4 << 20).is_none());
         assert_eq!(long.in_use(Some(LEAST)), 4 << 20, "a long path is left alone");
+        long.consume(1_000);
+        assert!(long.growth(20_000, 50, 4 << 20).is_none());
+        assert_eq!(long.in_use(Some(LEAST)), LEAST, "it became short");
+        long.consume(1_000);
+        assert!(long.growth(30_000, 1_001, 4 << 20).is_none());
+        assert_eq!(long.in_use(Some(LEAST)), 4 << 20, "it became long");
+        let mut grown = RecvWindow::new(LEAST);
+        grown.receive(0, 0);
+        grown.consume(10 << 20);
+        let growth = grown.growth(10_000, 50, 4 << 20).unwrap();
+        grown.raise(growth);
+        assert_eq!((grown.in_use(None), grown.in_use(Some(LEAST))), (2 * LEAST, LEAST));
     }
 
     /// `spec.md §5.3.2`: with half of 16 MiB withheld only half the rate goes over a long path.

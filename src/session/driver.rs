@@ -249,8 +249,11 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                     (Some(batch), _) => Step::Write(batch),
                     (None, IoStep::Done(result)) => Step::Over(result),
                     (None, IoStep::Shutdown) if !self.write_closed => Step::Close,
-                    (None, _) if state.core.has_output() => Step::Again,
-                    (None, _) => rest(&self.shared, state, &mut self.port, idle, now, cx),
+                    (None, _) => {
+                        // Time passes where there is always a line of writers too.
+                        let idle = idle && !state.core.has_output();
+                        rest(&self.shared, state, &mut self.port, idle, now, cx)
+                    }
                 }
             });
             match step {

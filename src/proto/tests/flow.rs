@@ -496,26 +496,77 @@ fn pong(frame: Frame) -> Option<Frame> {
     }
 }
 
-// spec.md §5.5.3, §5.5.6
-#[test]
-fn bulk_leaves_room_for_short_messages_of_others() {
-    let mut wire = Wire::new(Role::Client, |builder| builder.max_stream_window(16 << 20));
+/// A session with a stream that has grown to the window of a local link, and another one.
+fn busy_and_other(least: u32) -> (Wire, Slot, Slot) {
+    let mut wire =
+        Wire::new(Role::Client, |builder| builder.max_stream_window(16 << 20).stream_window(least));
     let (bulk, other) = (wire.established(), wire.core.open().unwrap());
     wire.sent();
     wire.feed(&[update(3, ACK, 0)]);
-    let (alone, least) = (1 << 20, WINDOW as u32);
-    assert_eq!(busy_for(&mut wire, bulk, 20, &[]), alone);
+    wire.sent();
+    assert_eq!(busy_for(&mut wire, bulk, 5, &[]), 1 << 20);
+    (wire, bulk, other)
+}
 
-    let short = data(3, NONE, [0; 64]);
-    assert_eq!(busy_for(&mut wire, bulk, 20, std::slice::from_ref(&short)), least);
-    assert_eq!(busy_for(&mut wire, bulk, 90, &[]), least, "another may come soon");
-    assert_eq!(busy_for(&mut wire, bulk, 20, &[]), alone, "none came");
+// spec.md §5.5.3, §5.5.6
+#[test]
+fn bulk_leaves_room_for_short_messages_of_others() {
+    for least in [WINDOW as u32, 2 * WINDOW as u32] {
+        for len in [1, 1_024] {
+            let (mut wire, bulk, other) = busy_and_other(least);
+            let short = data(3, NONE, vec![0; len]);
+            assert_eq!(busy_for(&mut wire, bulk, 3, &[short]), least);
+            assert_eq!(busy_for(&mut wire, bulk, 1, &[]), least);
+            wire.millis(98);
+            assert_eq!(busy_for(&mut wire, bulk, 1, &[]), least, "another may come soon");
+            assert_eq!(busy_for(&mut wire, bulk, 1, &[]), 1 << 20, "none came");
+            assert_eq!(wire.drain(other).0.len(), 3 * len);
+        }
+    }
+}
 
-    let own = data(1, NONE, [0; 64]);
-    assert_eq!(busy_for(&mut wire, bulk, 20, &[own]), alone - 64, "bulk is no company for itself");
-    let bulky = data(3, NONE, [0; 1_025]);
-    assert_eq!(busy_for(&mut wire, bulk, 20, &[bulky]), alone, "nobody waits for that");
-    assert_eq!(wire.drain(other).0.len(), 20 * (64 + 1_025));
+// spec.md §5.5.6
+#[test]
+fn only_short_messages_of_others_are_company() {
+    let short = |id| data(id, NONE, [0; 64]);
+    let long = |id| data(id, NONE, [0; 1_025]);
+    for (beside, in_flight) in [
+        (vec![short(1)], 64),
+        (vec![long(3)], 0),
+        (vec![long(3), short(3)], 0),
+        // The head of a long message.
+        (vec![short(3), long(3)], 0),
+    ] {
+        let (mut wire, bulk, _) = busy_and_other(WINDOW as u32);
+        assert_eq!(busy_for(&mut wire, bulk, 3, &beside), (1 << 20) - in_flight, "{beside:?}");
+    }
+    // Where nothing else is read, short messages are what a window may grow for.
+    let mut wire = Wire::new(Role::Client, |builder| {
+        builder.max_stream_window(1 << 20).stream_window(1 << 20)
+    });
+    let slot = wire.established();
+    wire.sent();
+    let frames = vec![data(1, NONE, [0; 1_024]); 512];
+    wire.feed(&frames);
+    wire.drain(slot);
+    wire.expect(&[update(1, NONE, 512 << 10)]);
+}
+
+// spec.md §5.3.2, §5.5.6: credit of the smaller window comes by its halves.
+#[test]
+fn in_company_credit_is_due_at_half_of_what_is_used() {
+    let (mut wire, bulk, _) = busy_and_other(WINDOW as u32);
+    assert_eq!(busy_for(&mut wire, bulk, 3, &[data(3, NONE, [0; 64])]), WINDOW as u32);
+    let half = WINDOW / 2;
+    for (len, credit) in [(half - 1, 0), (1, half)] {
+        wire.feed(&[data(1, NONE, vec![0; len])]);
+        wire.drain(bulk);
+        let credits = wire.sent().into_iter().map(|frame| match frame {
+            Frame::WindowUpdate { delta, .. } => delta as usize,
+            _ => 0,
+        });
+        assert_eq!(credits.sum::<usize>(), credit);
+    }
 }
 
 /// The windows of a stream that waits for so long before its first bytes, millisecond by
