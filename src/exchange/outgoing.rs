@@ -79,19 +79,6 @@ impl Draft {
     }
 }
 
-impl Outgoing {
-    /// The next message is made in the buffer of this one.
-    fn give_back(&mut self) {
-        self.sent = 0;
-        let mut head = std::mem::take(&mut self.head);
-        if (1..=MAX_SPARE).contains(&head.capacity()) {
-            head.clear();
-            // Not where the thread is just ending.
-            let _ = SPARE.try_with(|spare| spare.set(head));
-        }
-    }
-}
-
 thread_local! {
     /// The buffer of the last message that this thread sent: most are staged where they are made.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -168,5 +155,16 @@ impl Outgoing {
         self.sent = 0;
         put_header(&mut self.head, self.kind, !self.rest.is_empty(), None, self.body.len());
         true
+    }
+
+    /// The next message is made in the buffer of this one.
+    fn give_back(&mut self) {
+        self.sent = 0;
+        let mut head = std::mem::take(&mut self.head);
+        if (1..=MAX_SPARE).contains(&head.capacity()) {
+            head.clear();
+            // Not where the thread is just ending.
+            let _ = SPARE.try_with(|spare| spare.set(head));
+        }
     }
 }
