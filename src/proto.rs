@@ -454,9 +454,10 @@ impl Core {
         u64::try_from(now.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The least window, where bulk is to leave room for short messages of others.
+    /// The largest window in use where bulk is to leave room for short messages of others.
     fn in_company(&self) -> Option<u32> {
-        self.company.is_there(self.input_us).then_some(self.limits.stream_window)
+        let company = self.company.is_there(self.input_us) && self.round_trip.is_short();
+        company.then_some(self.limits.stream_window)
     }
 
     const fn tunes_windows(&self) -> bool {

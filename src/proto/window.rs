@@ -52,9 +52,6 @@ pub(super) struct RecvWindow {
     baseline: u32,
     /// The round trip at that time, in microseconds.
     baseline_rtt: u32,
-    /// What a short path needs of the limit, by the last epoch; all of it, for all that is known
-    /// of other paths.
-    needed: u32,
 }
 
 /// By how much a limit should grow, and what the larger one has to beat.
@@ -82,7 +79,6 @@ impl RecvWindow {
             previous: 0,
             baseline: 0,
             baseline_rtt: 0,
-            needed: u32::MAX,
         }
     }
 
@@ -123,10 +119,10 @@ impl RecvWindow {
         self.taken = self.taken.saturating_add(len);
     }
 
-    /// How much of the limit is used. In company that is what the path needs, but `least` at
-    /// least: others wait behind everything that is in flight beyond that.
+    /// How much of the limit is used: in company no more than that, since others wait behind
+    /// everything that is in flight.
     fn in_use(&self, company: Option<u32>) -> u32 {
-        company.map_or(self.limit, |least| self.limit.min(self.needed.max(least)))
+        company.map_or(self.limit, |most| self.limit.min(most))
     }
 
     fn owed(&self, company: Option<u32>) -> u32 {
@@ -170,13 +166,12 @@ impl RecvWindow {
         let taken = u64::from(std::mem::take(&mut self.taken));
         self.epoch = now_us;
         let rate = u32::try_from(taken * 1_000 / elapsed).unwrap_or(u32::MAX);
-        let target = (5 * taken).saturating_mul(rtt_us) / (2 * elapsed);
-        let target = u32::try_from(target).unwrap_or(u32::MAX);
-        self.needed = if rtt_us <= LOCAL_RTT_US { target } else { u32::MAX };
         if let Some(by) = self.local_growth(rate, rtt_us, max) {
             return Some(Growth { by, ..Growth::LOCAL });
         }
         let before = std::mem::replace(&mut self.previous, rate);
+        let target = (5 * taken).saturating_mul(rtt_us) / (2 * elapsed);
+        let target = u32::try_from(target).unwrap_or(u32::MAX);
         let target = target.min(self.limit.saturating_mul(2)).min(max);
         // A little more is not worth a change: growth comes in eighths at least, and so does help.
         if target < self.limit.saturating_add(self.limit / 8) {
@@ -325,41 +320,6 @@ mod tests {
                 assert!(limit >= 15 << 20, "{rtt_us} us, known from grant {known}: {limit}");
             }
         }
-    }
-
-    /// `spec.md §5.5.6`: a short path of much bandwidth needs more than the least.
-    #[test]
-    fn in_company_a_window_is_what_the_path_needs() {
-        const LEAST: u32 = INITIAL_WINDOW;
-        // Bytes in ten milliseconds, round trip: 5/2 of what is on the way.
-        for (bytes, rtt_us, needed) in
-            [(10_000_000, 800, 2_000_000), (10_000_000, 50, LEAST), (1_000, 1_000, LEAST)]
-        {
-            let mut window = RecvWindow::new(4 << 20);
-            assert_eq!(window.in_use(Some(LEAST)), 4 << 20, "nothing is known of the path");
-            window.receive(0, 0);
-            window.consume(bytes);
-            assert!(window.growth(10_000, rtt_us, 4 << 20).is_none());
-            assert_eq!(window.in_use(Some(LEAST)), needed);
-            assert_eq!(window.in_use(None), 4 << 20);
-        }
-        let mut long = RecvWindow::new(4 << 20);
-        long.receive(0, 0);
-        long.consume(1_000);
-        assert!(long.growth(10_000, 1_001, 4 << 20).is_none());
-        assert_eq!(long.in_use(Some(LEAST)), 4 << 20, "a long path is left alone");
-        long.consume(1_000);
-        assert!(long.growth(20_000, 50, 4 << 20).is_none());
-        assert_eq!(long.in_use(Some(LEAST)), LEAST, "it became short");
-        long.consume(1_000);
-        assert!(long.growth(30_000, 1_001, 4 << 20).is_none());
-        assert_eq!(long.in_use(Some(LEAST)), 4 << 20, "it became long");
-        let mut grown = RecvWindow::new(LEAST);
-        grown.receive(0, 0);
-        grown.consume(10 << 20);
-        let growth = grown.growth(10_000, 50, 4 << 20).unwrap();
-        grown.raise(growth);
-        assert_eq!((grown.in_use(None), grown.in_use(Some(LEAST))), (2 * LEAST, LEAST));
     }
 
     /// `spec.md §5.3.2`: with half of 16 MiB withheld only half the rate goes over a long path.
