@@ -181,28 +181,3 @@ const MAX_SAMPLES: usize = 20;
 
 /// 256 KiB per round trip are 4 Gbit/s here, and 20 where it takes 100 µs.
 const SHORT_PATH: Duration = Duration::from_micros(500);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `spec.md §5.5.4`, `§5.5.6`
-    #[test]
-    fn the_smallest_of_the_last_seconds_says_whether_a_path_is_short() {
-        let start = Instant::now();
-        let mut round_trip = RoundTrip::new();
-        assert!(!round_trip.is_short(), "nothing is known");
-        for (seconds, micros, smallest, short) in [
-            (0, 501, 501, false),
-            (1, 500, 500, true),
-            (2, 900, 500, true),
-            (6, 900, 500, true),
-            (7, 900, 900, false),
-        ] {
-            let now = start + Duration::from_secs(seconds);
-            round_trip.sample(now, Duration::from_micros(micros));
-            assert_eq!(round_trip.smallest(), Some(Duration::from_micros(smallest)));
-            assert_eq!(round_trip.is_short(), short, "after {seconds} s");
-        }
-    }
-}

@@ -1,6 +1,6 @@
 //! Pings and everything that waits for the clock.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     pair::{A, B, Pair, pattern},
@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Config, ConfigBuilder, Role, SessionError, StreamError,
     frame::Frame,
-    proto::{Batch, Direction, Event, Half, IoStep, Read, State, Written},
+    proto::{Batch, Direction, Event, Half, IoStep, Read, State, Written, ping::RoundTrip},
 };
 
 fn keepalive(builder: ConfigBuilder) -> ConfigBuilder {
@@ -605,4 +605,24 @@ fn only_a_deadline_that_comes_first_wakes_the_driver() {
     let sooner = near - Duration::from_millis(1);
     wire.core.set_deadline(slot, Direction::Write, Some(sooner), wire.now);
     assert!(wire.core.take_driver_wake());
+}
+
+// spec.md §5.5.4, §5.5.6
+#[test]
+fn the_smallest_of_the_last_seconds_says_whether_a_path_is_short() {
+    let start = Instant::now();
+    let mut round_trip = RoundTrip::new();
+    assert!(!round_trip.is_short(), "nothing is known");
+    for (seconds, micros, smallest, short) in [
+        (0, 501, 501, false),
+        (1, 500, 500, true),
+        (2, 900, 500, true),
+        (6, 900, 500, true),
+        (7, 900, 900, false),
+    ] {
+        let now = start + Duration::from_secs(seconds);
+        round_trip.sample(now, Duration::from_micros(micros));
+        assert_eq!(round_trip.smallest(), Some(Duration::from_micros(smallest)));
+        assert_eq!(round_trip.is_short(), short, "after {seconds} s");
+    }
 }
