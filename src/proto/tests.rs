@@ -5,11 +5,12 @@
 mod closing;
 mod codec;
 mod ending;
-mod flow;
 mod limits;
 mod opening;
 mod pair;
 mod regressions;
+mod staging;
 mod states;
 mod time;
+mod windows;
 mod wire;

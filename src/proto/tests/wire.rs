@@ -122,6 +122,36 @@ pub(super) fn empty(batch: &mut Batch, step: usize) -> Vec<u8> {
     wire
 }
 
+/// The bytes of all Data frames among `frames`.
+pub(super) fn body_len(frames: &[Frame]) -> usize {
+    frames
+        .iter()
+        .map(|frame| match frame {
+            Frame::Data { body, .. } => body.len(),
+            _ => 0,
+        })
+        .sum()
+}
+
+/// Writes and sends until the stream blocks for good; what went over the wire.
+pub(super) fn write_until_blocked(wire: &mut Wire, slot: Slot, bytes: &[u8]) -> Vec<Frame> {
+    let (mut at, mut frames) = (0, Vec::new());
+    while at < bytes.len() {
+        match wire.core.write(slot, &bytes[at..]).unwrap() {
+            Written::Bytes(len) => at += len,
+            Written::Blocked => {
+                let sent = wire.sent();
+                if sent.is_empty() {
+                    return frames;
+                }
+                frames.extend(sent);
+            }
+        }
+    }
+    frames.extend(wire.sent());
+    frames
+}
+
 /// One core, its clock, and everything it says.
 #[derive(Debug)]
 pub(super) struct Wire {
