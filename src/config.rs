@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::runtime::{DefaultTimer, Timer};
+use crate::runtime::{ThreadTimer, Timer};
 
 /// The window every stream starts with on the wire, in bytes (`spec.md §5.1`). A smaller one
 /// cannot be expressed in the protocol.
@@ -43,7 +43,7 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { limits: Limits::default(), timer: Some(Arc::new(DefaultTimer)), timer_chosen: false }
+        Self { limits: Limits::default(), timer: Some(Arc::new(ThreadTimer)), timer_chosen: false }
     }
 }
 
@@ -222,7 +222,7 @@ impl ConfigBuilder {
         seed: Option<u64>;
     }
 
-    /// The clock and the source of sleeps. Default: `futures-timer`, which runs on one thread of
+    /// The clock and the source of sleeps. Default: [`ThreadTimer`], which runs on one thread of
     /// its own, whatever the runtime.
     pub fn timer(mut self, timer: Arc<dyn Timer>) -> Self {
         self.config.timer = Some(timer);

@@ -75,7 +75,7 @@ pub struct Runtime {
 impl Runtime {
     /// Tasks go to `spawn`; the clock is the default of [`Config`](crate::Config).
     pub fn new(spawn: impl Spawn) -> Self {
-        Self { spawn: Arc::new(spawn), timer: Arc::new(DefaultTimer) }
+        Self { spawn: Arc::new(spawn), timer: Arc::new(ThreadTimer) }
     }
 
     /// The same with another clock.
@@ -125,17 +125,26 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// So long after `now`; a time that no clock can hold is cut to decades.
-#[cfg(any(feature = "exchange", feature = "sp"))]
-pub(crate) fn after(now: Instant, time: Duration) -> Instant {
-    now + time.min(crate::config::FOREVER)
-}
+/// The clock of the system, and sleeps on one thread for the whole process (`futures-timer`), which
+/// starts with the first of them. The default of [`Config`](crate::Config), whatever the runtime.
+///
+/// Sessions of `trunkline::tokio` use tokio's clock instead, unless they are given this one. Where
+/// nothing else in a tokio runtime sleeps, this one makes a short round trip a tenth faster: a session
+/// always has a sleep armed, and with one of its own tokio looks at its clock in every turn.
+///
+/// ```
+/// use std::sync::Arc;
+/// use trunkline::{Config, runtime::ThreadTimer};
+///
+/// # fn main() -> Result<(), trunkline::ConfigError> {
+/// let config = Config::builder().timer(Arc::new(ThreadTimer)).build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThreadTimer;
 
-/// `futures-timer`: one helper thread per process, started at the first sleep.
-#[derive(Debug)]
-pub(crate) struct DefaultTimer;
-
-impl Timer for DefaultTimer {
+impl Timer for ThreadTimer {
     fn now(&self) -> Instant {
         Instant::now()
     }
@@ -144,4 +153,10 @@ impl Timer for DefaultTimer {
         let wait = at.checked_duration_since(Instant::now()).unwrap_or(Duration::ZERO);
         Box::pin(futures_timer::Delay::new(wait))
     }
+}
+
+/// So long after `now`; a time that no clock can hold is cut to decades.
+#[cfg(any(feature = "exchange", feature = "sp"))]
+pub(crate) fn after(now: Instant, time: Duration) -> Instant {
+    now + time.min(crate::config::FOREVER)
 }

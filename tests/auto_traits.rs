@@ -39,7 +39,7 @@ mod runtimes {
     use super::*;
     use trunkline::runtime::*;
 
-    check!(sent_and_shared: ManualTimer, Runtime);
+    check!(sent_and_shared: ManualTimer, Runtime, ThreadTimer);
     #[cfg(feature = "tokio")]
     check!(sent_and_shared: tokio::TokioTimer);
     #[cfg(any(feature = "sp", feature = "rpc", feature = "peers"))]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
+use trunkline::runtime::ThreadTimer;
 use trunkline::{Config, Session, Stream};
 
 use crate::mux::{IoPipe, Mux, Opener, Pipe, Shape, Standing};
@@ -138,9 +139,9 @@ async fn accept_all(
     session.closed().await.map_err(io::Error::other)
 }
 
-/// The defaults; the limits on streams follow the workload, and on a long path the window may grow as far as everyone's.
+/// The defaults, the clock being the crate's own; the limits on streams follow the workload, and on a long path the window may grow as far as everyone's.
 fn config(shape: Shape) -> io::Result<Config> {
-    let mut builder = Config::builder();
+    let mut builder = Config::builder().timer(Arc::new(ThreadTimer));
     if shape.streams > DEFAULT_STREAMS {
         let streams = shape.streams + DEFAULT_STREAMS;
         builder = builder.max_streams(streams).max_outbound_streams(streams);
