@@ -24,6 +24,7 @@ pub(crate) mod deadline;
 mod ending;
 mod event;
 mod input;
+mod line;
 mod output;
 mod ping;
 mod staging;
@@ -54,6 +55,7 @@ use self::{
     buffer::{Buffers, ChunkQueue},
     deadline::DeadlineQueue,
     ending::Phase,
+    line::Line,
     ping::{Pings, RoundTrip},
     staging::Staging,
     stream::{End, Entry, Marks, Streams},
@@ -128,7 +130,7 @@ pub struct Core {
     batch_taken: Option<(Instant, usize)>,
     flushed: u64,
     owed: VecDeque<Slot>,
-    line: VecDeque<Slot>,
+    line: Line,
     acks: Vec<Slot>,
     ack_due: Option<Instant>,
     /// Batches since many are owed; one that was empty counts for [`ACK_TURNS`].
@@ -201,7 +203,7 @@ impl Core {
             batch_taken: None,
             flushed: 0,
             owed: VecDeque::new(),
-            line: VecDeque::new(),
+            line: Line::default(),
             acks: Vec::new(),
             ack_due: None,
             ack_turns: 0,

@@ -3,7 +3,8 @@
 use std::{collections::VecDeque, time::Instant};
 
 use super::{
-    ACK_TURNS, Batch, Core, Entry, Event, Marks, Phase, Slot, State, Stats, ping::Purpose,
+    ACK_TURNS, Batch, Core, Entry, Event, Marks, Phase, Slot, State, Stats, line::Line,
+    ping::Purpose,
 };
 use crate::{
     error::{ResetCode, SessionError},
@@ -55,8 +56,9 @@ impl Core {
         }
         self.release_tables();
         if self.staging.is_empty() {
-            // Turns given out and not used lapse: the next in line must not wait for them.
-            self.grant_turns();
+            if self.line.has_lapsed() {
+                self.grant_turns();
+            }
             self.leave_a_turn(ACK_TURNS);
             return None;
         }
@@ -65,6 +67,7 @@ impl Core {
         self.staging.swap(batch);
         let number = self.batch;
         self.batch += 1;
+        self.line.begin();
         self.grant_turns();
         Some(number)
     }
@@ -134,7 +137,7 @@ impl Core {
         if self.streams.live() == 0 && listed == 0 && self.streams.is_large() {
             self.streams.release();
             self.owed = VecDeque::new();
-            self.line = VecDeque::new();
+            self.line = Line::default();
             self.acks = Vec::new();
             self.user_deadlines.release();
             self.events.shrink_to(0);

@@ -135,7 +135,7 @@ impl Core {
         entry.marks.set(Marks::WRITE_WAIT);
         if window > 0 && !entry.marks.any(Marks::IN_LINE) {
             entry.marks.set(Marks::IN_LINE);
-            self.line.push_back(slot);
+            self.line.join(slot, entry.marks.any(Marks::TURN));
         }
         Ok(None)
     }
@@ -230,11 +230,11 @@ impl Core {
     pub(super) fn grant_turns(&mut self) {
         let mut granted = 0;
         while granted < self.staging_limit {
-            let Some(slot) = self.line.pop_front() else { return };
-            let marks = &mut self.streams[slot].marks;
-            marks.clear(Marks::IN_LINE);
-            if marks.any(Marks::LIVE) {
-                marks.set(Marks::TURN);
+            let Some(slot) = self.line.next() else { return };
+            let entry = &mut self.streams[slot];
+            entry.marks.clear(Marks::IN_LINE);
+            if entry.marks.any(Marks::LIVE) && entry.state.can_write() {
+                entry.marks.set(Marks::TURN);
                 self.wake_writer(slot);
                 granted += self.limits.max_frame as usize;
             }

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::{
     pair::{A, B, Pair, pattern},
     wire::{
-        ACK, FIN, NONE, SYN, Tail, WINDOW, Wire, body_len, data, ping, update, write_until_blocked,
+        ACK, FIN, NONE, SYN, Tail, WINDOW, Wire, body_len, data, ping, take, update,
+        write_until_blocked,
     },
 };
 use crate::{
@@ -139,6 +140,40 @@ fn a_thousand_writers_share_a_bounded_staging() {
     }
 }
 
+// spec.md §6.9: no writer falls behind the others, however often the driver looks before those
+// that it woke are there.
+#[test]
+fn writers_in_line_are_served_alike() {
+    for looks in [1, 2, 3, 10] {
+        let mut wire = Wire::client();
+        let slots = [(); 100].map(|()| wire.established());
+        for at in 0..slots.len() as u32 {
+            wire.feed(&[update(2 * at + 1, NONE, 1 << 30)]);
+        }
+        let (mut sent, mut woken) = ([0; 100], Vec::from(slots));
+        for _ in 0..500 {
+            for slot in woken.drain(..) {
+                let at = slots.iter().position(|other| *other == slot).unwrap();
+                while let Written::Bytes(len) = wire.core.write(slot, &[0; FRAME]).unwrap() {
+                    sent[at] += len;
+                }
+            }
+            for _ in 0..looks {
+                take(&mut wire.core, usize::MAX, wire.now);
+            }
+            woken.extend(wire.events().into_iter().filter_map(|event| match event {
+                Event::Writable(slot) => Some(slot),
+                _ => None,
+            }));
+        }
+        let (least, most) = (sent.iter().min().unwrap(), sent.iter().max().unwrap());
+        // The first, who met no line, filled a batch alone.
+        assert!(most - least <= 4 * FRAME, "{looks} looks: {least} to {most} bytes");
+    }
+}
+
+const FRAME: usize = 64 << 10;
+
 fn write_some(wire: &mut Wire, slot: Slot, left: &mut usize) {
     let bytes = [0; 16 << 10];
     while *left > 0 {
@@ -270,7 +305,7 @@ fn writes_of_every_kind_keep_their_order() {
         wire.write(slot, b"ahead");
         wire.core.write_chunk(slot, &mut chunk).unwrap();
         wire.feed(&[ping(SYN, 1)]);
-        let batch = super::wire::take(&mut wire.core, step, wire.now).unwrap();
+        let batch = take(&mut wire.core, step, wire.now).unwrap();
         let frames = super::wire::parse(&batch);
         assert_eq!(frames[0], ping(ACK, 1));
         assert_eq!(body_len(&frames), 5_005);
