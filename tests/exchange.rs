@@ -456,6 +456,30 @@ fn a_sender_without_room_waits_no_longer_than_its_deadline() {
 }
 
 #[test]
+fn a_deadline_that_is_moved_holds_for_a_message_on_its_way() {
+    // Later, and sooner.
+    for (first, then) in [(1, 5), (5, 1)] {
+        let mut world = World::new(36);
+        let client = world.client.clone();
+        let start = world.sim.now();
+        let mut near = Exchange::open(&client, &ExchangeConfig::default());
+        near.set_deadline(start + Duration::from_secs(first)).unwrap();
+        let stuck = world.sim.spawn(async move {
+            let send = near.send(Message::new(Kind::Request, vec![0; 4_000_000]));
+            // Until there is no room.
+            let given_up = futures::future::select(Box::pin(send), Box::pin(support::pause(500)));
+            drop(given_up.await);
+            near.set_deadline(start + Duration::from_secs(then)).unwrap();
+            near.finish().await
+        });
+        world.sim.advance(Duration::from_millis(then * 1_000 - 1));
+        assert!(!stuck.is_ready(), "before {then} s");
+        world.sim.advance(Duration::from_millis(2));
+        assert_eq!(stuck.take(), Some(Err(ExchangeError::Timeout)), "after {then} s");
+    }
+}
+
+#[test]
 fn an_opener_waits_for_a_response_and_for_nothing_behind_it() {
     // spec.md §14.1.4
     for (kind, cancelled) in [(Kind::Response, false), (Kind::Message, true)] {

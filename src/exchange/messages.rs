@@ -493,6 +493,9 @@ impl Exchange {
         if let Link::Open(stream) = &mut self.link {
             // Without a timer there is no deadline.
             let _ = stream.set_read_deadline(self.deadline);
+            if self.write_armed {
+                let _ = stream.set_write_deadline(self.deadline);
+            }
         }
     }
 
