@@ -435,6 +435,11 @@ impl Stream {
 
 #[cfg(feature = "rpc")]
 impl WriteHalf {
+    /// Ends both directions, for the time is up.
+    pub(crate) fn expire(&self) {
+        self.handle.reset(ResetCode::EXPIRED);
+    }
+
     /// Waits for an early end as a writer. Wakes for other reasons too.
     pub(crate) fn poll_early_end_writing(&self, cx: &Context<'_>) -> Poll<StreamError> {
         self.handle.poll_early_end(cx, Direction::Write)

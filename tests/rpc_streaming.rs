@@ -492,6 +492,34 @@ fn deadlines_hold_for_streams_too() {
 }
 
 #[test]
+fn a_sender_without_room_waits_no_longer_than_the_deadline() {
+    // spec.md §15.6.4: whether or not anybody looks at the answer.
+    let mut world = World::new(22);
+    let (near, far) = world.pair();
+    let client = Client::new(near, &world.runtime);
+    let call = world.sim.spawn(async move {
+        let call = client.request("S.Deaf").timeout(Some(Duration::from_secs(2)));
+        let (mut sender, answer) = call.client_streaming::<Bytes, Bytes>().await.unwrap();
+        let failed = loop {
+            if let Err(status) = sender.send(&Bytes::from(vec![1; 100_000])).await {
+                break status;
+            }
+        };
+        let again = sender.send(&Bytes::from("x")).await.unwrap_err();
+        (failed.code(), again.code(), answer.await.unwrap_err().code())
+    });
+    // A server that takes the call, and nothing of what comes.
+    let mut stream = world.sim.run(async move { far.accept().await.unwrap() });
+    world.sim.advance(Duration::from_millis(1_990));
+    assert!(!call.is_ready());
+    world.sim.advance(Duration::from_millis(20));
+    assert_eq!(call.take(), Some((Code::Timeout, Code::Timeout, Code::Timeout)));
+    // It is told that it was the time.
+    let (_, error) = world.sim.run(async move { support::read_all(&mut stream).await });
+    assert_eq!(error, Some(trunkline::StreamError::Reset(trunkline::ResetCode::EXPIRED)));
+}
+
+#[test]
 fn a_streaming_call_has_no_deadline_by_default() {
     let (mut world, client, _) = world(10);
     let call = world.sim.spawn(async move {

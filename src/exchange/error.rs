@@ -184,7 +184,9 @@ impl ExchangeError {
         match error {
             StreamError::Reset(ResetCode::REFUSED) if untouched => Self::Refused,
             StreamError::Reset(ResetCode::CANCELLED) => Self::Cancelled,
-            StreamError::Reset(ResetCode::EXPIRED) | StreamError::TimedOut => Self::Timeout,
+            StreamError::Reset(ResetCode::EXPIRED)
+            | StreamError::LocalReset(ResetCode::EXPIRED)
+            | StreamError::TimedOut => Self::Timeout,
             StreamError::Session(error) if !sent => Self::NeverSent(error),
             StreamError::Session(error) => Self::Session(error),
             StreamError::Finished => Self::Finished,

@@ -133,7 +133,7 @@ impl Channel {
         if request.body.is_streaming() {
             // In its place stands what is never sent: from here on all counts as staged.
             let left = std::mem::replace(&mut outgoing, Outgoing::finish());
-            self.bind(&mut call, (!staged).then_some(left), request.body.take());
+            self.bind(&mut call, (!staged).then_some(left), request);
             staged = true;
         }
         // What is left of the request is staged while the response is awaited, which may come first.
@@ -160,13 +160,14 @@ impl Channel {
     }
 
     /// The messages of a streaming request go to the writing half from now on.
-    fn bind(&self, call: &mut Guard, outgoing: Option<Outgoing>, body: Body) {
+    fn bind(&self, call: &mut Guard, outgoing: Option<Outgoing>, request: &mut Request) {
         let Half::Whole(stream) = std::mem::replace(&mut call.half, Half::Gone) else { return };
         let (read, write) = stream.into_split();
         call.half = Half::Read(read);
         let ExchangeConfig { fragment, max_message, .. } = self.shared.config;
-        let link = Link { half: write, outgoing, fragment, max_message };
-        match body.inner {
+        let deadline = request.deadline;
+        let link = Link { half: write, outgoing, deadline, fragment, max_message };
+        match request.body.take().inner {
             Inner::Slot(slot) => slot.bind(link),
             inner => self.shared.runtime.spawn(pump(link, Body { inner })),
         }

@@ -5,6 +5,7 @@ use std::{
     marker::PhantomData,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{Code, Status, Text, codec::Encode};
 use crate::{
-    ResetCode,
+    ResetCode, StreamError,
     exchange::{Draft, ExchangeError, Kind, Outgoing},
     stream::WriteHalf,
     wait::wake,
@@ -130,6 +131,8 @@ enum Target {
 pub(crate) struct Link {
     pub(crate) half: WriteHalf,
     pub(crate) outgoing: Option<Outgoing>,
+    /// Of the call, until someone has waited for room.
+    pub(crate) deadline: Option<Instant>,
     pub(crate) fragment: usize,
     pub(crate) max_message: usize,
 }
@@ -137,8 +140,18 @@ pub(crate) struct Link {
 impl Link {
     fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         let Some(outgoing) = &mut self.outgoing else { return Poll::Ready(Ok(())) };
-        let staged = ready!(outgoing.poll(&mut self.half, cx));
+        let Poll::Ready(staged) = outgoing.poll(&mut self.half, cx) else {
+            // Whoever sends may look at nothing else, so the answer's deadline tells him nothing.
+            if let Some(at) = self.deadline.take() {
+                let _ = self.half.set_write_deadline(Some(at));
+            }
+            return Poll::Pending;
+        };
         self.outgoing = None;
+        if staged == Err(StreamError::TimedOut) {
+            // Nothing may follow a part of a message.
+            self.half.expire();
+        }
         Poll::Ready(staged.map_err(|error| {
             ExchangeError::of_stream(error, false, self.half.id().is_some()).into()
         }))
