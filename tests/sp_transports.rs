@@ -331,6 +331,32 @@ fn a_session_that_takes_no_more_streams_gives_way_to_another() {
 }
 
 #[test]
+fn a_session_full_of_streams_keeps_no_other_from_coming() {
+    // spec.md §13.2.5
+    run(async {
+        let memory = Memory::default();
+        let [mux, first, second] = [(); 3].map(|()| Mux::new("memory", memory.clone()));
+        let settings = Settings::new(trunkline::tokio::runtime());
+        let mut acceptor = mux.bind(&Address::new("mux", "x"), &settings).await.unwrap();
+        let opening = async {
+            let session = first.session("x", &settings).await.unwrap();
+            let open = || Dispatcher::open(&session, Protocol::SP);
+            let streams = future::join_all((0..100).map(|_| open())).await;
+            (streams, session)
+        };
+        let (_opened, _accepted) = future::join(opening, acceptor.accept()).await;
+        settle().await;
+        let coming = tokio::spawn(async move { second.session("x", &settings).await.is_ok() });
+        for _ in 0..5 {
+            settle().await;
+            acceptor.accept().await.unwrap();
+        }
+        settle().await;
+        assert!(coming.is_finished() && coming.await.unwrap());
+    });
+}
+
+#[test]
 fn a_stray_path_is_taken_over_and_a_busy_one_is_not() {
     run_in_real_time(async {
         let transports = Transports::default();

@@ -272,6 +272,11 @@ impl Listen {
 impl Acceptor for Listen {
     fn accept(&mut self) -> Accepting<'_> {
         async {
+            // A session may have a stream ready whenever it is asked: others have their turn first.
+            // What fails is asked again below, where there is no stream.
+            if let Some(Ok(connection)) = self.inner.accept().now_or_never() {
+                self.add(connection);
+            }
             loop {
                 let next = match self.streams.is_empty() {
                     true => std::future::pending().left_future(),
