@@ -46,7 +46,7 @@ pub use stats::Stats;
 pub use stream::Slot;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -65,7 +65,7 @@ use self::{
 use crate::{
     chance::Chance,
     config::{Config, INITIAL_WINDOW, Limits},
-    error::{GoAwayCode, OpenError, ResetCode, SessionError},
+    error::{GoAwayCode, OpenError, SessionError},
     frame::{Decoder, StreamId},
 };
 
@@ -136,7 +136,8 @@ pub struct Core {
     /// Batches since many are owed; one that was empty counts for [`ACK_TURNS`].
     ack_turns: u8,
     flush_waiters: Vec<Slot>,
-    refusals: VecDeque<(StreamId, ResetCode)>,
+    /// A set, so that one is withdrawn without a look at all others.
+    refusals: BTreeSet<StreamId>,
     go_away: Option<GoAwayCode>,
 
     events: VecDeque<Event>,
@@ -208,7 +209,7 @@ impl Core {
             ack_due: None,
             ack_turns: 0,
             flush_waiters: Vec::new(),
-            refusals: VecDeque::new(),
+            refusals: BTreeSet::new(),
             go_away: None,
             events: VecDeque::new(),
             wants_driver: false,

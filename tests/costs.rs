@@ -267,3 +267,33 @@ fn ids_at_any_stride_find_their_streams() {
         assert!(worst.0 <= 3.0, "{worst:?}");
     }
 }
+
+/// Streams that the peer opens and resets in one frame while so many refusals are owed; the time
+/// that took.
+fn withdrawn(owed: u32, frames: u32) -> Duration {
+    let config = Config::builder().accept_backlog(0).build().unwrap();
+    let mut lone = Lone::new(Role::Server, &config);
+    let wire = |flags: Flags, ids: std::ops::Range<u32>| -> Bytes {
+        ids.flat_map(|n| credit(flags, 1 + 2 * n, 0)).collect::<Vec<u8>>().into()
+    };
+    lone.core.handle_input(&wire(Flags::SYN, 0..owed), lone.now);
+    let resets = wire(Flags::SYN.with(Flags::RST), 10_000..10_000 + frames);
+    let start = Instant::now();
+    lone.core.handle_input(&resets, lone.now);
+    let took = start.elapsed();
+    assert_eq!(lone.core.stats().refused, u64::from(owed + frames));
+    assert_eq!(lone.drain().len(), owed as usize);
+    took
+}
+
+/// spec.md §9.3.2: whatever the peer does not read.
+#[test]
+fn a_reset_costs_no_more_where_many_refusals_are_owed() {
+    let _turn = alone();
+    let best = |owed| (0..3).map(|_| withdrawn(owed, 2_000)).min().unwrap();
+    let ratio = best(8_192).as_secs_f64() / best(1).as_secs_f64();
+    println!("resets while 8,192 refusals are owed cost {ratio:.2} times those while 1 is");
+    if thorough() {
+        assert!(ratio <= 10.0, "{ratio}");
+    }
+}

@@ -145,7 +145,7 @@ impl Core {
         if self.refusals.len() >= MAX_REFUSALS {
             return Err(Violation::Flood(Flood::Refusals));
         }
-        self.refusals.push_back((header.stream, ResetCode::REFUSED));
+        self.refusals.insert(header.stream);
         self.wants_driver = true;
         Ok(())
     }
@@ -153,7 +153,7 @@ impl Core {
     /// The peer reset the stream itself: a refusal that is still owed would answer that, or hit
     /// the next use of the id.
     fn withdraw_refusal(&mut self, stream: StreamId) {
-        self.refusals.retain(|(refused, _)| *refused != stream);
+        self.refusals.remove(&stream);
     }
 
     /// A frame of a live stream: judged whole, then ACK, RST, window or data, FIN
