@@ -316,3 +316,31 @@ fn options_out_of_range_have_a_name() {
     assert_eq!((options.reconnect_min(), options.reconnect_max()), (ms(100), ms(5_000)));
     assert!(options.no_delay() && options.keep_alive() && !options.best_effort());
 }
+
+/// The code of a user may panic: that connection pays for it, and those that come later do not.
+#[test]
+fn a_panic_where_pipes_are_admitted_ends_no_listener_and_no_dialer() {
+    run(async {
+        let first = |times: usize| {
+            let asked = AtomicUsize::new(0);
+            options(move |it| {
+                it.admit(move |_| {
+                    if asked.fetch_add(1, Ordering::SeqCst) < times {
+                        // Not `panic!`: nothing is printed that way.
+                        std::panic::resume_unwind(Box::new("on purpose"));
+                    }
+                    true
+                })
+            })
+        };
+        let transports = Transports::default();
+        let server = rep(&transports, first(1));
+        server.listen("memory://admits").await.unwrap();
+        echo(&server);
+        let client = req(&transports, first(2));
+        let dialer = client.dialer("memory://admits", client.options()).unwrap();
+        dialer.dial_background().unwrap();
+        assert_eq!(client.request("at last").await.unwrap(), "at last");
+        assert_eq!((client.stats().rejected, server.stats().rejected), (2, 1));
+    });
+}

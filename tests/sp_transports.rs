@@ -357,6 +357,26 @@ fn a_session_full_of_streams_keeps_no_other_from_coming() {
 }
 
 #[test]
+fn a_panic_where_sessions_are_served_ends_that_session_and_no_other() {
+    run(async {
+        let asked = AtomicUsize::new(0);
+        let mux = Mux::new("memory", Memory::default()).on_accept(move |_, _| {
+            if asked.fetch_add(1, Ordering::SeqCst) == 0 {
+                // Not `panic!`: nothing is printed that way.
+                std::panic::resume_unwind(Box::new("on purpose"));
+            }
+        });
+        let transports = Transports::none().with("mux", mux);
+        let _server = echo_at(&transports, "mux://x").await;
+        let client = req(&transports, defaults());
+        client.dial("mux://x").await.unwrap_err();
+        settle().await;
+        client.dial("mux://x").await.unwrap();
+        assert_eq!(client.request("at last").await.unwrap(), "at last");
+    });
+}
+
+#[test]
 fn a_stray_path_is_taken_over_and_a_busy_one_is_not() {
     run_in_real_time(async {
         let transports = Transports::default();

@@ -173,7 +173,7 @@ options! {
 
 impl OptionsBuilder {
     /// Decides whether a new pipe may be used; one that may not is closed. The socket must not be
-    /// used from here. Default: every pipe may.
+    /// used from here. One where this panics may not. Default: every pipe may.
     pub fn admit(mut self, admit: impl Fn(&Pipe) -> bool + Send + Sync + 'static) -> Self {
         self.options.admit = Some(Arc::new(admit));
         self

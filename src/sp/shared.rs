@@ -5,6 +5,7 @@ use std::{
     fmt,
     future::poll_fn,
     ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
@@ -162,7 +163,8 @@ impl<P: Pattern> Shared<P> {
         // From here on the link sees to it that the pipe is removed.
         let shared = self.me.upgrade().ok_or(PipeError::Closed)?;
         let mut link = Link::new(shared, pipe.clone(), io, framing);
-        let admitted = options.admits(&pipe);
+        // The task that dials or listens goes on, whatever becomes of this connection.
+        let admitted = catch_unwind(AssertUnwindSafe(|| options.admits(&pipe))).unwrap_or(false);
         let result = self.with(|pattern, base| {
             let stop = base.pipes.get(pipe.id()).and_then(|entry| entry.stop);
             if let Some(error) = stop.or_else(|| base.closing.then_some(PipeError::Closed)) {

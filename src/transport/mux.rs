@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
 };
 
@@ -16,6 +17,7 @@ use super::{
     Accepting, Acceptor, Address, Binding, Connecting, Connection, Connector, Settings, Transport,
 };
 use crate::{
+    GoAwayCode,
     config::Config,
     session::{Dispatcher, Driver, Protocol, Session, Streams},
     sync::Mutex,
@@ -89,7 +91,8 @@ impl Mux {
         Self { queue, ..self }
     }
 
-    /// Is called with every session that comes in: here other protocols can be served.
+    /// Is called with every session that comes in: here other protocols can be served. One where
+    /// this panics is closed.
     #[must_use]
     pub fn on_accept(
         self,
@@ -259,7 +262,11 @@ impl Listen {
         let mut dispatcher = Dispatcher::new(session.clone());
         let Ok(streams) = dispatcher.serve(Protocol::SP, self.mux.queue) else { return };
         if let Some(serve) = &self.mux.on_accept {
-            serve(&session, &mut dispatcher);
+            let serve = AssertUnwindSafe(|| serve(&session, &mut dispatcher));
+            // This one is closed, and others come.
+            if catch_unwind(serve).is_err() {
+                return session.abort(GoAwayCode::INTERNAL_ERROR);
+            }
         }
         self.settings.runtime.spawn(dispatcher.run());
         let scheme = self.scheme.clone();
