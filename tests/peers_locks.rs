@@ -5,17 +5,23 @@
 mod wires;
 
 use std::{
+    cell::Cell,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all};
-use trunkline::peers::{Claim, Overflow, PeerStore, Policy, SendError};
+use trunkline::{
+    peers::{Claim, Overflow, PeerStore, Policy, SendError},
+    runtime::{BoxFuture, Timer},
+    tokio::TokioTimer,
+    transport::Transports,
+};
 use wires::{Net, at, ms, pause, soon, until};
 
 /// Uses the store when it ends.
@@ -113,4 +119,55 @@ fn an_identity_that_is_known_no_longer_may_use_the_store_as_it_ends() {
         }
         assert_eq!(ended.load(Ordering::SeqCst), 3);
     });
+}
+
+thread_local! {
+    static HELD_UP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Tokio's clock, and a gate before it for a thread that is to be held up.
+#[derive(Debug)]
+struct Gate {
+    reached: Mutex<mpsc::Sender<()>>,
+    opened: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Timer for Gate {
+    fn now(&self) -> Instant {
+        if HELD_UP.take() {
+            self.reached.lock().unwrap().send(()).unwrap();
+            self.opened.lock().unwrap().recv().unwrap();
+        }
+        TokioTimer.now()
+    }
+
+    fn sleep_until(&self, at: Instant) -> BoxFuture {
+        TokioTimer.sleep_until(at)
+    }
+}
+
+/// spec.md §16.2.3: also where each was judged before the other was there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_identities_that_come_at_once_under_one_id_the_second_is_refused() {
+    let ((reached, wait), (open, opened)) = (mpsc::channel(), mpsc::channel());
+    let gate = Gate { reached: Mutex::new(reached), opened: Mutex::new(opened) };
+    let verify = |claim: &Claim| {
+        HELD_UP.set(claim.token == "late");
+        Ok(claim.token.clone())
+    };
+    let network = Transports::default();
+    let runtime = trunkline::tokio::runtime().timer(Arc::new(gate));
+    let bob = PeerStore::builder(wires::id("bob"), runtime, network.clone()).verify(verify).build();
+    bob.listen(&at("bob")).await.unwrap();
+    let hello = |dial: u64, token: &[u8]| {
+        let hello = [&wires::introduction(1, dial, "ann")[..], token].concat();
+        [b"TK\x04\0", &wires::framed(&hello)[..]].concat()
+    };
+    let (_late, mut late) = wires::say(&network, "bob", &hello(2, b"late")).await;
+    tokio::task::spawn_blocking(move || wait.recv().unwrap()).await.unwrap();
+    let (_other, mut other) = wires::say(&network, "bob", &hello(1, b"other")).await;
+    assert_eq!(soon(wires::answer(&mut other)).await.unwrap()[0], 0);
+    open.send(()).unwrap();
+    assert_eq!(soon(wires::answer(&mut late)).await.unwrap()[0], 1, "not verified");
+    assert_eq!(bob.peers()[0].identity, "other");
 }

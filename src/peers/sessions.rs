@@ -46,7 +46,7 @@ impl Inner {
             remote_addr: remote_addr.clone(),
             evidence,
         };
-        let identity = self.judge(&claim)?;
+        let (identity, before) = self.judge(&claim)?;
         let (dial, answered_after) = match &dialled {
             Some((_, number)) => (*number, dials),
             // Known when it is entered.
@@ -64,11 +64,11 @@ impl Inner {
         let address = dialled.map(|(address, _)| address);
         let last_words = Mutex::default();
         let live = Live { session: session.clone(), info, incarnation, address, last_words };
-        self.enter(Arc::new(live), facts)
+        self.enter(Arc::new(live), facts, before)
     }
 
-    /// Whether this is a peer we want, and as whom.
-    fn judge(&self, claim: &Claim) -> Result<Bytes, ConnectError> {
+    /// Whether this is a peer we want, and as whom; and as whom it was known so far.
+    fn judge(&self, claim: &Claim) -> Result<(Bytes, Option<Bytes>), ConnectError> {
         if claim.id == self.me {
             return Err(ConnectError::OtherPeer(claim.id.clone()));
         }
@@ -76,8 +76,8 @@ impl Inner {
         // Ours: it is let go of under the lock, where nobody's code may run.
         let identity = Bytes::copy_from_slice(&identity);
         let known = self.state.lock().known.get(&claim.id).and_then(|it| it.identity.clone());
-        let Some(before) = known.filter(|before| *before != identity) else {
-            return Ok(identity);
+        let Some(before) = known.clone().filter(|before| *before != identity) else {
+            return Ok((identity, known));
         };
         let judged = self.verify.identity_changed(claim, &before, &identity);
         let event = PeerEvent::IdentityChanged {
@@ -87,15 +87,25 @@ impl Inner {
             accepted: judged.is_ok(),
         };
         drop(self.state.lock().tell(&event));
-        judged.map(|()| identity).map_err(ConnectError::NotVerified)
+        judged.map(|()| (identity, known)).map_err(ConnectError::NotVerified)
     }
 
     /// Puts a session into the table, in the place of those that are worse.
-    fn enter(self: &Arc<Self>, live: Arc<Live>, mut facts: Facts) -> Result<Started, ConnectError> {
+    fn enter(
+        self: &Arc<Self>,
+        live: Arc<Live>,
+        mut facts: Facts,
+        known_as: Option<Bytes>,
+    ) -> Result<Started, ConnectError> {
         let id = live.info.id.clone();
         let mut state = self.state.lock();
         if state.open.is_none() {
             return Err(ConnectError::Closed);
+        }
+        // While this one was judged another may have come, which nobody was asked about.
+        let identity = state.known.get(&id).and_then(|known| known.identity.as_ref());
+        if identity != known_as.as_ref() && identity.is_some_and(|it| *it != live.info.identity) {
+            return Err(ConnectError::NotVerified("another identity came meanwhile".to_owned()));
         }
         let was_there = state.table.get(&id).is_some();
         if !was_there && state.table.len() >= self.config.max_peers {
