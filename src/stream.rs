@@ -5,7 +5,7 @@ mod messages;
 mod traits;
 
 #[cfg(feature = "exchange")]
-pub(crate) use messages::{Sink, Source};
+pub(crate) use messages::{Remote, Sink, Source};
 
 use std::{
     fmt, io,
@@ -20,7 +20,7 @@ use crate::{
     error::{ResetCode, StreamError},
     frame::StreamId,
     proto::{Direction, Half, Read, Slot, Written},
-    session::shared::Shared,
+    session::shared::{Shared, State},
 };
 
 /// One byte channel of a [`Session`](crate::Session), in both directions.
@@ -385,67 +385,6 @@ macro_rules! writing {
 
 reading!(Stream);
 reading!(ReadHalf);
-
-#[cfg(feature = "exchange")]
-impl Stream {
-    /// What can reset this stream, wherever its handle is. None before it has an id.
-    pub(crate) fn remote(&self) -> Option<Remote> {
-        let Handle { shared, slot, .. } = &self.handle;
-        Some(Remote { id: self.id()?, shared: shared.clone(), slot: *slot })
-    }
-
-    /// The close timeout does not hold for it while it is held (`spec.md §7.4.4`).
-    pub(crate) fn be_patient(&self) {
-        self.handle.shared.with(|state| state.core.be_patient(self.handle.slot));
-    }
-}
-
-/// Resets a stream without holding it. The id tells whether it still is the same one.
-#[cfg(feature = "exchange")]
-pub(crate) struct Remote {
-    shared: Arc<Shared>,
-    slot: Slot,
-    id: StreamId,
-}
-
-#[cfg(feature = "exchange")]
-impl Remote {
-    pub(crate) fn reset(&self, code: ResetCode) {
-        self.shared.with(|state| {
-            if state.core.id(self.slot) == Some(self.id) {
-                state.core.reset(self.slot, code);
-            }
-        });
-    }
-}
-
-#[cfg(feature = "exchange")]
-impl Stream {
-    /// Waits for an early end as a reader. Wakes for other reasons too.
-    pub(crate) fn poll_early_end(&self, cx: &Context<'_>) -> Poll<StreamError> {
-        self.handle.poll_early_end(cx, Direction::Read)
-    }
-
-    /// Waits for an early end as a writer. Wakes for other reasons too.
-    #[cfg(feature = "rpc")]
-    pub(crate) fn poll_early_end_writing(&self, cx: &Context<'_>) -> Poll<StreamError> {
-        self.handle.poll_early_end(cx, Direction::Write)
-    }
-}
-
-#[cfg(feature = "rpc")]
-impl WriteHalf {
-    /// Ends both directions, for the time is up.
-    pub(crate) fn expire(&self) {
-        self.handle.reset(ResetCode::EXPIRED);
-    }
-
-    /// Waits for an early end as a writer. Wakes for other reasons too.
-    pub(crate) fn poll_early_end_writing(&self, cx: &Context<'_>) -> Poll<StreamError> {
-        self.handle.poll_early_end(cx, Direction::Write)
-    }
-}
-
 writing!(Stream);
 writing!(WriteHalf);
 
@@ -554,7 +493,7 @@ impl Handle {
 
     fn written(
         &self,
-        state: &mut crate::session::shared::State,
+        state: &mut State,
         cx: &Context<'_>,
         written: Result<Written, StreamError>,
     ) -> Poll<io::Result<usize>> {
@@ -566,20 +505,6 @@ impl Handle {
             }
             Err(error) => Poll::Ready(Err(error.into())),
         }
-    }
-
-    #[cfg(feature = "exchange")]
-    fn poll_early_end(&self, cx: &Context<'_>, direction: Direction) -> Poll<StreamError> {
-        self.shared.with(|state| {
-            if let Some(error) = state.core.early_end(self.slot, direction) {
-                return Poll::Ready(error);
-            }
-            match direction {
-                Direction::Read => state.wait_readable(self.slot, cx),
-                Direction::Write => state.wait_writable(self.slot, cx),
-            }
-            Poll::Pending
-        })
     }
 
     fn poll_flush(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {

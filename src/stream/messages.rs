@@ -1,14 +1,20 @@
-//! What streams and their halves do for messages: one interface for reading, one for writing.
+//! What streams and their halves do for messages: one interface for reading, one for writing, and
+//! the ways to hear of an early end and to cause one.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 
 use super::{Handle, ReadHalf, Stream, WriteHalf};
 use crate::{
-    error::StreamError,
-    proto::{Core, Read, Slot},
+    error::{ResetCode, StreamError},
+    frame::StreamId,
+    proto::{Core, Direction, Read, Slot},
     recycle::Memory,
+    session::shared::Shared,
 };
 
 /// What messages are read from.
@@ -82,6 +88,62 @@ macro_rules! sink {
 sink!(Stream);
 sink!(WriteHalf);
 
+impl Stream {
+    /// What can reset this stream while somebody else holds it; `None` before it has an id.
+    pub(crate) fn remote(&self) -> Option<Remote> {
+        let Handle { shared, slot, .. } = &self.handle;
+        Some(Remote { id: self.id()?, shared: shared.clone(), slot: *slot })
+    }
+
+    /// Turns the close timeout off for as long as the stream is held (`spec.md §7.4.4`).
+    pub(crate) fn be_patient(&self) {
+        self.handle.shared.with(|state| state.core.be_patient(self.handle.slot));
+    }
+
+    /// Ready once the stream has ended early. Takes the place of a read that waits, and may be
+    /// woken for nothing.
+    pub(crate) fn poll_early_end(&self, cx: &Context<'_>) -> Poll<StreamError> {
+        self.handle.poll_early_end(cx, Direction::Read)
+    }
+
+    /// As [`poll_early_end`](Self::poll_early_end), in the place of a write that waits.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn poll_early_end_writing(&self, cx: &Context<'_>) -> Poll<StreamError> {
+        self.handle.poll_early_end(cx, Direction::Write)
+    }
+}
+
+#[cfg(feature = "rpc")]
+impl WriteHalf {
+    /// Ends both directions, for the time is up.
+    pub(crate) fn expire(&self) {
+        self.handle.reset(ResetCode::EXPIRED);
+    }
+
+    /// Ready once the stream has ended early. Takes the place of a write that waits, and may be
+    /// woken for nothing.
+    pub(crate) fn poll_early_end_writing(&self, cx: &Context<'_>) -> Poll<StreamError> {
+        self.handle.poll_early_end(cx, Direction::Write)
+    }
+}
+
+/// Resets a stream without holding it. The id tells whether the slot still is that stream's.
+pub(crate) struct Remote {
+    shared: Arc<Shared>,
+    slot: Slot,
+    id: StreamId,
+}
+
+impl Remote {
+    pub(crate) fn reset(&self, code: ResetCode) {
+        self.shared.with(|state| {
+            if state.core.id(self.slot) == Some(self.id) {
+                state.core.reset(self.slot, code);
+            }
+        });
+    }
+}
+
 impl Handle {
     fn poll_take(&self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
         self.shared.with(|state| {
@@ -114,6 +176,19 @@ impl Handle {
                 return Poll::Ready(Ok(()));
             }
             state.wait_writable(self.slot, cx);
+            Poll::Pending
+        })
+    }
+
+    fn poll_early_end(&self, cx: &Context<'_>, direction: Direction) -> Poll<StreamError> {
+        self.shared.with(|state| {
+            if let Some(error) = state.core.early_end(self.slot, direction) {
+                return Poll::Ready(error);
+            }
+            match direction {
+                Direction::Read => state.wait_readable(self.slot, cx),
+                Direction::Write => state.wait_writable(self.slot, cx),
+            }
             Poll::Pending
         })
     }
