@@ -151,38 +151,40 @@ impl ConfigBuilder {
     setters! {
         /// Inbound streams that may wait to be accepted; one more is reset with
         /// [`REFUSED`](crate::ResetCode::REFUSED). 0 suits a side that only opens. Default 256,
-        /// as every yamux implementation.
+        /// as in every yamux implementation.
         accept_backlog: usize;
-        /// Streams of ours that may wait for the peer's ACK; further opens wait. At least 1.
-        /// Default 256: most peers reset what is beyond.
+        /// Outbound streams that may wait for the peer's ACK; further opens wait. At least 1.
+        /// Default 256: most peers reset streams beyond that.
         ack_backlog: usize;
         /// Inbound streams alive at once; one more is reset with
-        /// [`REFUSED`](crate::ResetCode::REFUSED). At least 1. Default 8,192, which together with
-        /// the initial window bounds memory.
+        /// [`REFUSED`](crate::ResetCode::REFUSED). At least 1. Default 8,192. Each may hold an
+        /// initial window of unread bytes, so this bounds memory (`spec.md §5.6`).
         max_streams: usize;
         /// Outbound streams alive at once; further opens wait. At least 1. Default 8,192.
         max_outbound_streams: usize;
-        /// Ping the peer after this long without a byte from it; `None` never does. Must not be
-        /// zero. Default 30 s.
+        /// How long the peer may send nothing before it is pinged, less up to a tenth, so that many
+        /// sessions do not ping in step; `None` never pings. Must not be zero. Default 30 s.
         keepalive: Option<Duration>;
-        /// How long the peer may stay silent after a keepalive ping before the session ends. Must
-        /// not be zero. Default 10 s.
+        /// How long the peer may stay silent after a keepalive ping before the session ends, and
+        /// how long [`Session::ping`](crate::Session::ping) waits for its answer. Must not be zero.
+        /// Default 10 s.
         ping_timeout: Duration;
         /// How long the IO may accept nothing while there is something to write before the
         /// session ends; `None` waits forever. Must not be zero. Default 10 s.
         write_timeout: Option<Duration>;
-        /// How long a stream of ours may wait for the peer's ACK before it is reset; `None` waits
+        /// How long an outbound stream may wait for the peer's ACK before it is reset; `None` waits
         /// forever. Must not be zero. Default 75 s.
         open_timeout: Option<Duration>;
-        /// Whether an unacknowledged stream ends the whole session, as hashicorp's does. Default
-        /// false.
+        /// Whether a stream that is not acknowledged in time ends the whole session, as it does in
+        /// hashicorp's implementation. Default false.
         open_timeout_ends_session: bool;
-        /// How long a stream may stay half closed by this side without a byte from the peer
-        /// before it is reset; the streams of exchanges and calls wait without end while they are
-        /// held. Must not be zero. Default 5 minutes.
+        /// How long a stream that this side closed may wait for the peer to close it too, before it
+        /// is reset. Bytes that arrive renew the time while the stream is held, but not once it is
+        /// dropped. Streams of exchanges and calls have no such limit while they are held
+        /// (`spec.md §7.4`). Must not be zero. Default 5 minutes.
         close_timeout: Duration;
         /// How long [`Session::close`](crate::Session::close) lets live streams finish before it
-        /// ends them. Default 30 s.
+        /// resets them. Default 30 s.
         drain_timeout: Duration;
         /// How long an ending session waits for the peer to close its side, so that the GoAway
         /// arrives and is not overtaken by a TCP reset. Default 2 s.
@@ -202,20 +204,21 @@ impl ConfigBuilder {
         /// the buffered bytes alone reach it, the stream with most of them is reset with
         /// [`OVERLOADED`](crate::ResetCode::OVERLOADED). Default 256 MiB.
         receive_budget: usize;
-        /// Bytes staged for the IO before writers wait; at least 16,384. Less on a slow
-        /// connection. Default 256 KiB.
+        /// Bytes staged for the IO before writers wait; at least 16,384. On a slow connection they
+        /// wait earlier, so that little is queued. Default 256 KiB.
         staging_limit: usize;
         /// The largest body of a Data frame this side sends, in bytes; at least 1,024, at most
         /// 16 MiB. Default 64 KiB.
         max_frame: u32;
-        /// Frames that carry nothing that the peer may send beyond the useful ones; one more ends
-        /// the session. At least 1. Default 4,096.
+        /// By how many frames that carry nothing the peer may exceed those that carry something; one
+        /// more ends the session (`spec.md §9.2.1`). At least 1. Default 4,096.
         max_empty_frames: u32;
-        /// Streams the peer may reset before they were accepted, per `early_reset_interval`; one
-        /// more ends the session. This side sends a third as many itself, and lets the others wait
-        /// until the peer accepts. At least 1. Default 1,000.
+        /// Streams the peer may open and reset before they are accepted, per
+        /// `early_reset_interval`; one more ends the session. This side sends at most a third as
+        /// many such resets itself; further ones wait until the peer accepts the stream
+        /// (`spec.md §9.2.5`). At least 1. Default 1,000.
         max_early_resets: u32;
-        /// See `max_early_resets`. Must not be zero. Default 10 s.
+        /// The time in which `max_early_resets` are counted. Must not be zero. Default 10 s.
         early_reset_interval: Duration;
         /// Seeds every random choice (jitter, hashing of ids), for tests. `None` seeds from the
         /// operating system. Default `None`.
@@ -230,8 +233,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// No timer: every time limit is off, the peer's round trip is not measured and windows do
-    /// not grow. Deadlines on streams fail with
+    /// Does without a timer: every time limit is off, the round trip is not measured and windows
+    /// do not grow. Setting a deadline on a stream fails with
     /// [`Unsupported`](std::io::ErrorKind::Unsupported), pings with
     /// [`PingError::Unsupported`](crate::PingError::Unsupported).
     pub fn no_timer(mut self) -> Self {
@@ -275,7 +278,7 @@ impl ConfigBuilder {
     }
 }
 
-/// A value of a [`ConfigBuilder`] is out of its range.
+/// A value given to a builder, such as [`ConfigBuilder`], is out of its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     field: &'static str,

@@ -34,7 +34,7 @@ impl ResetCode {
     pub const UNKNOWN_PROTOCOL: Self = Self(9);
     /// The preface did not arrive in time.
     pub const PREFACE_TIMEOUT: Self = Self(10);
-    /// The time that what the stream carries had was used up.
+    /// The deadline of the exchange or call that the stream carried has passed.
     pub const EXPIRED: Self = Self(11);
 }
 
@@ -168,17 +168,17 @@ pub enum SessionError {
     Io(io::ErrorKind),
     /// The peer answered no keepalive ping.
     KeepaliveTimeout,
-    /// The IO took no byte for the write timeout.
+    /// The IO took no byte for `write_timeout`.
     WriteStall,
     /// A stream was not acknowledged in time, and the configuration ends the session for that.
     OpenTimeout,
-    /// The local user aborted the session.
+    /// This side aborted the session: [`Session::abort`](crate::Session::abort).
     Aborted(GoAwayCode),
     /// The driver was dropped before the session ended, or panicked.
     DriverDropped,
     /// The IO object claimed more bytes than it was given.
     IoMisbehaved,
-    /// The session is closed.
+    /// The session ended cleanly, and nothing more can be done with it.
     Closed,
 }
 
@@ -268,7 +268,7 @@ pub enum TryOpenError {
     AckBacklogFull,
     /// As many streams are live as `max_outbound_streams` allows.
     TooManyStreams,
-    /// It cannot be opened later either.
+    /// No stream can be opened on this session any more.
     Open(OpenError),
 }
 
@@ -361,7 +361,7 @@ pub enum StreamError {
     Overloaded,
     /// The peer sent data after FIN; the stream was reset.
     DataAfterFin,
-    /// Write after close.
+    /// This side closed its direction before it wrote.
     Finished,
 }
 

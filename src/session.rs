@@ -33,13 +33,12 @@ use crate::{
 
 /// One end of a multiplexed connection. Cheap to clone; all clones are the same session.
 ///
-/// It comes with a [`Driver`], the future that does the work: spawn it on any runtime. When the
-/// last clone is dropped no stream can be opened or accepted any more; those that are open run
-/// on, and when none is left the session ends as by [`close`](Self::close). Streams that nobody
-/// accepted are refused.
+/// It comes with a [`Driver`], the future that does the work: spawn it on any runtime. Nothing
+/// happens unless the driver is polled; a call that waits would wait forever, past any deadline.
 ///
-/// Nothing happens unless the driver is polled: without it every call that waits waits forever,
-/// deadlines included.
+/// When the last clone is dropped, streams that nobody accepted are refused, and no more can be
+/// opened or accepted. Open streams go on; when the last of them is over the session ends as if by
+/// [`close`](Self::close).
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt, executor::block_on, future};
@@ -70,7 +69,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// The side that connected. Opens streams with odd ids.
+    /// A session for the side that connected, and its driver. This side opens streams with odd ids.
     pub fn client<T>(io: T, config: Config) -> (Self, Driver)
     where
         T: AsyncRead + AsyncWrite + Send + 'static,
@@ -80,7 +79,8 @@ impl Session {
         (session, driver)
     }
 
-    /// The side that was connected to. Opens streams with even ids.
+    /// A session for the side that was connected to, and its driver. This side opens streams with
+    /// even ids.
     pub fn server<T>(io: T, config: Config) -> (Self, Driver)
     where
         T: AsyncRead + AsyncWrite + Send + 'static,
@@ -152,7 +152,7 @@ impl Session {
         Self { handle: Arc::new(Handle { shared }) }
     }
 
-    /// Which end this is.
+    /// Whether this is the client or the server of the session.
     #[must_use]
     pub fn role(&self) -> Role {
         self.handle.shared.with(|state| state.core.role())
@@ -162,8 +162,8 @@ impl Session {
     /// before the driver next sleeps.
     ///
     /// Waits while `ack_backlog` streams wait for the peer's ACK or `max_outbound_streams` are
-    /// live (`spec.md §4.4`). A peer at a limit of its own resets the stream, mostly with
-    /// [`REFUSED`](crate::ResetCode::REFUSED); that shows when it is read or written.
+    /// live (`spec.md §4.4`). A peer that is at a limit of its own resets the stream, usually with
+    /// [`REFUSED`](crate::ResetCode::REFUSED); the next read or write then fails.
     ///
     /// # Errors
     ///
@@ -171,7 +171,7 @@ impl Session {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future opens nothing and gives its place in the queue to the next.
+    /// If the future is dropped, no stream is opened and its turn passes to the next caller.
     pub async fn open(&self) -> Result<Stream, OpenError> {
         let shared = &self.handle.shared;
         let opened = shared.wait(List::Open, open);
@@ -214,8 +214,8 @@ impl Session {
         Ok(Stream::new(shared.clone(), slot))
     }
 
-    /// The next stream that the peer opened; `None` once the session ended and every stream that
-    /// waited was accepted.
+    /// Waits for the next stream that the peer opened. `None` once the session has ended and every
+    /// stream that was waiting has been accepted.
     ///
     /// # Cancel safety
     ///
@@ -243,12 +243,14 @@ impl Session {
         Incoming { session: self.clone(), key: None }
     }
 
-    /// Sends a ping and measures how long the answer takes (`spec.md §7.1`).
+    /// Sends a ping and measures how long the answer takes (`spec.md §7.1`). Waits while 32 pings
+    /// are unanswered.
     ///
     /// # Errors
     ///
-    /// [`PingError::TimedOut`] without an answer within `ping_timeout`; the session goes on.
-    /// [`PingError::Session`] if the session ended. [`PingError::Unsupported`] without a timer.
+    /// [`PingError::TimedOut`] if no answer came within `ping_timeout`; the session goes on.
+    /// [`PingError::Session`] if the session ended. [`PingError::Unsupported`] if the session has no
+    /// timer.
     ///
     /// ```
     /// # use trunkline::{Config, Session};
@@ -267,7 +269,7 @@ impl Session {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future forgets the answer.
+    /// If the future is dropped, the answer is ignored.
     pub async fn ping(&self) -> Result<Duration, PingError> {
         let shared = &self.handle.shared;
         if shared.timer().is_none() {
@@ -285,8 +287,8 @@ impl Session {
         std::future::poll_fn(|cx| question.poll(cx)).await
     }
 
-    /// The smallest round trip of the last seconds, if one was measured: while data flows, or by
-    /// [`ping`](Self::ping).
+    /// The smallest of the recent round trips; `None` before the first was measured. They are
+    /// measured while data flows, by keepalive pings, and by [`ping`](Self::ping).
     #[must_use]
     pub fn rtt(&self) -> Option<Duration> {
         self.handle.shared.with(|state| state.core.rtt())
@@ -298,30 +300,31 @@ impl Session {
         self.handle.shared.with(|state| state.core.stats())
     }
 
-    /// Tells the peer, now, to open no more streams, and refuses those it opens all the same.
-    /// Streams that are open go on, and so does the session: [`close`](Self::close) ends it.
+    /// Tells the peer at once to open no more streams, and refuses those it opens nevertheless. This
+    /// side opens no more either. Open streams go on, and so does the session:
+    /// [`close`](Self::close) ends it.
     ///
-    /// Implementations other than hashicorp's end the session at once when this arrives while
-    /// streams are open (`spec.md §8.1`); [`close`](Self::close) does not have that effect.
+    /// Every implementation we know but hashicorp's ends the session when this arrives, open streams
+    /// included (`spec.md §8.1`); [`close`](Self::close), which waits for them first, is safe.
     pub fn go_away(&self) {
         self.handle.shared.with(|state| state.core.go_away());
     }
 
-    /// Ends the session well: refuses new streams, lets live ones finish until `drain_timeout`,
-    /// says GoAway, and closes the IO.
+    /// Ends the session in good order: refuses new streams, waits up to `drain_timeout` for the live
+    /// ones, sends GoAway, and closes the IO.
     ///
-    /// A stream counts as live until both sides finished or one reset it: close or drop what you
-    /// hold, or this waits for `drain_timeout`. Streams still live then are reset, which is no
-    /// error of the session. The peer has up to `linger` to close its side. A second call waits
-    /// for the same end.
+    /// A stream is live until both sides have finished it or one has reset it. So close or drop the
+    /// streams you hold, or this waits for all of `drain_timeout`. Those that are still live then
+    /// are reset, and the result is `Ok` all the same. After GoAway the peer has up to `linger` to
+    /// close its side. A second call waits for the same end.
     ///
     /// # Errors
     ///
-    /// Why the session ended, if not well.
+    /// Why the session ended, unless it ended cleanly.
     ///
     /// # Cancel safety
     ///
-    /// The end goes on if the future is dropped.
+    /// Once this was polled the session closes, even if the future is dropped.
     pub async fn close(&self) -> Result<(), SessionError> {
         let shared = &self.handle.shared;
         let now = shared.now();
@@ -329,7 +332,7 @@ impl Session {
         self.closed().await
     }
 
-    /// Ends the session now: every stream fails, and the peer is told `code`.
+    /// Ends the session at once: every stream fails, and the peer is sent GoAway with `code`.
     pub fn abort(&self, code: GoAwayCode) {
         let shared = &self.handle.shared;
         let now = shared.now();
@@ -340,7 +343,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Why it ended, if not well.
+    /// Why it ended, unless it ended cleanly.
     ///
     /// # Cancel safety
     ///
@@ -349,7 +352,7 @@ impl Session {
         self.handle.shared.wait(List::End, |state| state.core.outcome()).await
     }
 
-    /// Whether the session is over.
+    /// Whether the session is over: [`closed`](Self::closed) would return at once.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.handle.shared.with(|state| state.core.outcome().is_some())
@@ -371,7 +374,8 @@ impl fmt::Debug for Session {
     }
 }
 
-/// The streams that the peer opens: ends when the session has.
+/// The streams that the peer opens, from [`Session::incoming`]. Ends once the session has ended and
+/// every stream that was waiting has been taken.
 #[must_use = "streams do nothing unless polled"]
 pub struct Incoming {
     session: Session,

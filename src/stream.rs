@@ -27,27 +27,28 @@ use crate::{
 ///
 /// It implements the [`futures`] IO traits, and tokio's with the feature `tokio`.
 ///
-/// * A **write** is ready when the bytes are staged for the connection; it waits while the
-///   peer's window is used up or the connection is behind.
-/// * **Flush** waits until every byte written was taken by the connection.
-/// * **Close** finishes this direction: FIN follows the data, and the future waits until it was
-///   taken by the connection. The other direction stays readable to its end.
-/// * **Drop** without close resets the stream ([`CANCELLED`](ResetCode::CANCELLED)): a task that
-///   is cancelled or panics never looks like a clean end. After close, dropping is silent. So the
-///   side that only reads closes too. Of a burst of streams that are dropped before the peer
-///   accepted them, most are reset when it did (`spec.md §9.2.5`).
+/// * A **write** is done when its bytes are staged for the connection. It waits while the peer's
+///   window is used up, and while `staging_limit` bytes wait for the connection.
+/// * **Flush** waits until the connection has taken every byte that was written.
+/// * **Close** finishes this direction: it sends FIN behind the data, and waits until the connection
+///   has taken that too. The other direction can be read to its end.
+/// * **Drop** without close resets the stream ([`CANCELLED`](ResetCode::CANCELLED)), so that a task
+///   that is cancelled or panics never looks like a clean end. After close, dropping is silent: the
+///   side that only reads has to close too. When many streams are dropped before the peer has
+///   accepted them, most of their resets wait until it does (`spec.md §9.2.5`).
 ///
-/// With the feature `tokio`, import one family of traits: `close` is futures', `shutdown` tokio's.
+/// With the feature `tokio`, import one family of traits only: `close` is the name in futures,
+/// `shutdown` the one in tokio.
 ///
 /// # Errors
 ///
-/// Every [`io::Error`] of reading, writing, flushing and closing holds a [`StreamError`]:
-/// [`StreamError::of`] finds it. What was received before an error is read before
-/// the error; end of file is read only if the peer closed its direction.
+/// Every [`io::Error`] of reading, writing, flushing and closing holds a [`StreamError`], which
+/// [`StreamError::of`] returns. What was received before an error is read before the error
+/// (`spec.md §8.6`). End of file is read only if the peer closed its direction.
 ///
 /// # Cancel safety
 ///
-/// A pending read has taken nothing, a pending write has written nothing.
+/// A pending read has taken nothing and a pending write has written nothing: either may be dropped.
 ///
 /// # Examples
 ///
@@ -66,9 +67,7 @@ use crate::{
 ///
 /// let mut stream = client.open().await?;
 /// let mut chunk = Bytes::from_static(b"no copy of this is made");
-/// while !chunk.is_empty() {
-///     stream.write_chunk(&mut chunk).await?; // takes what there is room for
-/// }
+/// stream.write_chunk(&mut chunk).await?;
 /// stream.close().await?;
 ///
 /// let mut other = server.accept().await.ok_or("the session ended")?;
@@ -119,21 +118,22 @@ impl Stream {
         Self { handle: Handle { shared, slot, half: Half::Both }, chunk: Bytes::new() }
     }
 
-    /// The number of the stream on the wire; `None` until its SYN is on its way.
+    /// The id of the stream on the wire; `None` until its SYN is staged.
+    #[must_use]
     pub fn id(&self) -> Option<StreamId> {
         self.handle.id()
     }
 
-    /// Ends both directions at once and tells the peer why. What was written and not sent yet
-    /// still goes out before.
+    /// Ends both directions at once and tells the peer why. What was written still goes out before
+    /// that; what was received and not read is discarded.
     pub fn reset(self, code: ResetCode) {
         self.handle.reset(code);
     }
 
-    /// Two halves that can go to different tasks.
+    /// Splits the stream into two halves, which can go to different tasks.
     ///
     /// Dropping only the read half discards what arrives and grants the peer no more credit.
-    /// When both are gone and the write half was not closed, the stream is reset.
+    /// When both are dropped and the write half was not closed, the stream is reset.
     ///
     /// ```
     /// # use futures::{AsyncReadExt, AsyncWriteExt};
@@ -181,13 +181,14 @@ pub struct ReadHalf {
 }
 
 impl ReadHalf {
-    /// The number of the stream on the wire; `None` until its SYN is on its way.
+    /// The id of the stream on the wire; `None` until its SYN is staged.
+    #[must_use]
     pub fn id(&self) -> Option<StreamId> {
         self.handle.id()
     }
 
-    /// Ends both directions at once and tells the peer why. The other half fails with
-    /// [`LocalReset`](StreamError::LocalReset), and what it had not read is discarded.
+    /// Ends both directions at once and tells the peer why. What was received and not read is
+    /// discarded; the write half fails with [`LocalReset`](StreamError::LocalReset).
     pub fn reset(self, code: ResetCode) {
         self.handle.reset(code);
     }
@@ -217,14 +218,15 @@ pub struct WriteHalf {
 }
 
 impl WriteHalf {
-    /// The number of the stream on the wire; `None` until its SYN is on its way.
+    /// The id of the stream on the wire; `None` until its SYN is staged.
     #[must_use]
     pub fn id(&self) -> Option<StreamId> {
         self.handle.id()
     }
 
-    /// Ends both directions at once and tells the peer why. The other half fails with
-    /// [`LocalReset`](StreamError::LocalReset), and what it had not read is discarded.
+    /// Ends both directions at once and tells the peer why. What was written still goes out before
+    /// that. The read half fails with [`LocalReset`](StreamError::LocalReset), and what it had not
+    /// read is discarded.
     pub fn reset(self, code: ResetCode) {
         self.handle.reset(code);
     }
@@ -250,16 +252,16 @@ impl std::error::Error for ReuniteError {}
 macro_rules! reading {
     ($name:ident) => {
         impl $name {
-            /// The next bytes, at most `max` of them and at least one, without copying; `None` at
-            /// the end.
+            /// Reads the next bytes without copying them: at least one and at most `max`, which
+            /// counts as 1 if it is 0. `None` at the end of the stream.
             ///
             /// # Errors
             ///
-            /// As reading.
+            /// Those of reading: see [`Stream`](Stream#errors).
             ///
             /// # Cancel safety
             ///
-            /// Dropping the future takes nothing.
+            /// Dropping the future loses nothing.
             pub async fn read_chunk(&mut self, max: usize) -> io::Result<Option<Bytes>> {
                 std::future::poll_fn(|cx| self.poll_read_chunk(cx, max)).await
             }
@@ -268,7 +270,7 @@ macro_rules! reading {
             ///
             /// # Errors
             ///
-            /// As reading.
+            /// Those of reading: see [`Stream`](Stream#errors).
             pub fn poll_read_chunk(
                 &mut self,
                 cx: &mut Context<'_>,
@@ -281,12 +283,12 @@ macro_rules! reading {
                 Poll::Ready(Ok(Some(std::mem::replace(&mut self.chunk, rest))))
             }
 
-            /// Reads that still wait at `at` fail with [`StreamError::TimedOut`], and so does
-            /// every later one that would wait, until the deadline is changed. The stream stays
-            /// usable, and bytes that are there are read all the same. `None` waits forever.
+            /// From `at` on no read waits: one that does then, and every later one that would,
+            /// fails with [`StreamError::TimedOut`] until the deadline is changed. The stream stays
+            /// usable, and bytes that have arrived can be read. With `None` reads wait forever.
             ///
-            /// `at` is on the clock of [`Config`](crate::Config)'s timer; with `trunkline::tokio`
-            /// that is `tokio::time::Instant::now().into_std()`.
+            /// `at` is a moment on the clock of [`Config`](crate::Config)'s timer. With
+            /// `trunkline::tokio` that is tokio's: `tokio::time::Instant::now().into_std()`.
             ///
             /// ```
             /// use std::{io::ErrorKind, time::{Duration, Instant}};
@@ -320,16 +322,17 @@ macro_rules! reading {
 macro_rules! writing {
     ($name:ident) => {
         impl $name {
-            /// Stages bytes from the front of `chunk` until none is left; large pieces are not
-            /// copied.
+            /// Writes all of `chunk`, taking bytes from its front as they are staged; large pieces
+            /// are not copied.
             ///
             /// # Errors
             ///
-            /// As writing.
+            /// Those of writing: see [`Stream`](Stream#errors). What was not staged stays in
+            /// `chunk`.
             ///
             /// # Cancel safety
             ///
-            /// What was not staged stays in `chunk`.
+            /// If the future is dropped, what was not staged stays in `chunk`.
             pub async fn write_chunk(&mut self, chunk: &mut Bytes) -> io::Result<()> {
                 while !chunk.is_empty() {
                     std::future::poll_fn(|cx| self.poll_write_chunk(cx, chunk)).await?;
@@ -337,11 +340,12 @@ macro_rules! writing {
                 Ok(())
             }
 
-            /// Stages some bytes from the front of `chunk`, and tells how many.
+            /// Stages as many bytes from the front of `chunk` as there is room for, and returns
+            /// how many: at least one, unless `chunk` is empty.
             ///
             /// # Errors
             ///
-            /// As writing.
+            /// Those of writing: see [`Stream`](Stream#errors).
             pub fn poll_write_chunk(
                 &mut self,
                 cx: &mut Context<'_>,
@@ -350,13 +354,13 @@ macro_rules! writing {
                 self.handle.poll_write_chunk(cx, chunk)
             }
 
-            /// Waits until the stream is over: until both directions were finished, or it ended
-            /// early. What was received stays readable. A writer with nothing to write learns
-            /// here that its peer is gone.
+            /// Waits until both directions are finished, or the stream has ended early. What was
+            /// received can still be read. A writer that has nothing to write learns here that its
+            /// peer is gone.
             ///
             /// # Errors
             ///
-            /// Why it ended early: the peer's reset, or the end of the session.
+            /// Why it ended early: a reset, by the peer or by this side, or the end of the session.
             ///
             /// # Cancel safety
             ///
@@ -365,13 +369,13 @@ macro_rules! writing {
                 std::future::poll_fn(|cx| self.handle.poll_ended(cx)).await
             }
 
-            /// Writes, flushes and closes that still wait at `at` fail with
-            /// [`StreamError::TimedOut`], and so does every later one that would wait, until the
-            /// deadline is changed. The stream stays usable; `write_chunk` tells what was taken,
-            /// so that it can go on. `None` waits forever.
+            /// From `at` on no write, flush or close waits: one that does then, and every later one
+            /// that would, fails with [`StreamError::TimedOut`] until the deadline is changed. The
+            /// stream stays usable; after a [`write_chunk`](Self::write_chunk) that failed, its
+            /// chunk holds what is still to be written. With `None` they wait forever.
             ///
-            /// `at` is on the clock of [`Config`](crate::Config)'s timer; with `trunkline::tokio`
-            /// that is `tokio::time::Instant::now().into_std()`.
+            /// `at` is a moment on the clock of [`Config`](crate::Config)'s timer. With
+            /// `trunkline::tokio` that is tokio's: `tokio::time::Instant::now().into_std()`.
             ///
             /// # Errors
             ///

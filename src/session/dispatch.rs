@@ -19,8 +19,8 @@ use futures::{
 use super::Session;
 use crate::{config::FOREVER, error::ResetCode, stream::Stream};
 
-/// What the streams of a shared session can speak: a number and its version. Numbers from 128 up
-/// are the application's (`spec.md §10.5`).
+/// A protocol that streams of a shared session can speak: a number and a version. Numbers from 128
+/// up are the application's (`spec.md §10.5`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Protocol {
     /// Which protocol.
@@ -54,10 +54,11 @@ impl Protocol {
 /// "TK".
 const MAGIC: [u8; 2] = [0x54, 0x4b];
 
-/// Hands the streams that the peer opens to the protocol they name, each with a bounded queue of
-/// its own.
+/// Sorts the streams that the peer opens by the protocol they name. Each protocol has a bounded
+/// queue of its own.
 ///
-/// Both ends of the session must use one, from the start: without it a session is plain yamux.
+/// Both ends of a session must use a dispatcher, from the start: without it a session is plain
+/// yamux.
 ///
 /// ```
 /// use trunkline::{Config, Dispatcher, Protocol, Session};
@@ -106,9 +107,9 @@ impl Dispatcher {
         self
     }
 
-    /// Serves a protocol. Up to `queue` of its streams, at least one, wait to be taken; one more is
+    /// Serves a protocol. Up to `queue` of its streams (at least one) wait to be taken; one more is
     /// reset with [`REFUSED`](ResetCode::REFUSED). Dropping the [`Streams`] refuses those that
-    /// wait and all that come.
+    /// wait and all that follow.
     ///
     /// # Errors
     ///
@@ -123,29 +124,32 @@ impl Dispatcher {
         Ok(Streams { receiver })
     }
 
-    /// Opens a stream of a shared session and says what it speaks; that rides on the first data.
+    /// Opens a stream on a shared session and names its protocol. The four bytes that do so travel
+    /// with the first data.
     ///
     /// # Errors
     ///
-    /// An [`OpenError`](crate::OpenError) or a [`StreamError`](crate::StreamError), inside.
+    /// An [`io::Error`] that holds an [`OpenError`](crate::OpenError) or a
+    /// [`StreamError`](crate::StreamError).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future opens nothing, or resets what it opened.
+    /// If the future is dropped, no stream is opened, or the one that was is reset.
     pub async fn open(session: &Session, protocol: Protocol) -> io::Result<Stream> {
         let mut stream = session.open().await?;
         stream.write_all(&protocol.preface()).await?;
         Ok(stream)
     }
 
-    /// Accepts and dispatches until the session ends. Spawn it.
+    /// Accepts streams and hands them to their queues, until the session ends. Spawn it.
     ///
-    /// As many prefaces may be awaited at once as the session has inbound streams: `max_streams`.
+    /// It waits for the protocols of any number of streams at once, up to the session's
+    /// `max_streams`.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends every [`Streams`], after what it holds, and resets those that have
-    /// not said yet what they speak.
+    /// Dropping the future ends every [`Streams`] once it is empty, and resets the streams that have
+    /// not named their protocol yet.
     pub async fn run(mut self) {
         let mut pending = FuturesUnordered::new();
         loop {
@@ -210,7 +214,8 @@ fn deliver(
     stream.reset(code);
 }
 
-/// The streams of one protocol: ends when the session has.
+/// The streams of one protocol, from [`Dispatcher::serve`]. Ends once the session has ended and all
+/// of them were taken.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct Streams {
@@ -240,7 +245,7 @@ impl Drop for Streams {
     }
 }
 
-/// A protocol is served already.
+/// The protocol is served already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProtocolError(Protocol);
 

@@ -25,12 +25,11 @@ use crate::{
     runtime::BoxFuture,
 };
 
-/// Runs a session: spawn it, or poll it beside what uses the session.
+/// The future that runs a session: spawn it, or poll it beside the code that uses the session.
 ///
-/// Until it is polled nothing is sent, received or timed out. It completes when the session is
-/// over, with the same result as
-/// [`Session::closed`](crate::Session::closed). Dropping it earlier ends the session with
-/// [`SessionError::DriverDropped`].
+/// Unless it is polled nothing is sent or received, and no time limit passes. It completes when the
+/// session is over, with the same result as [`Session::closed`](crate::Session::closed). Dropping it
+/// earlier ends the session with [`SessionError::DriverDropped`].
 #[must_use = "a session does nothing unless its driver is polled"]
 pub struct Driver {
     engine: Pin<Box<dyn Future<Output = Result<(), SessionError>> + Send>>,
@@ -59,7 +58,7 @@ impl fmt::Debug for Driver {
     }
 }
 
-/// A [`Driver`] whose IO cannot move between threads; nor can it.
+/// A [`Driver`] for an IO that is not `Send`. It is not `Send` either.
 #[must_use = "a session does nothing unless its driver is polled"]
 pub struct LocalDriver {
     engine: Pin<Box<dyn Future<Output = Result<(), SessionError>>>>,
