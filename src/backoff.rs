@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::chance::Chance;
 
-/// How long to wait between attempts: first the minimum, then each time longer by a random factor
-/// from 1.1 up to 1.5, up to the maximum.
+/// How long to wait between attempts: the minimum at first, then each time longer by a random
+/// factor from 1.1 to 1.5, up to the maximum.
 ///
 /// The randomness keeps many clients that lost the same server from coming back in step. A maximum
 /// of zero means no growth: every wait is the minimum.
@@ -30,21 +30,20 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits from `min` up to `max`; `min` is one millisecond at least, for an attempt that fails
-    /// at once would otherwise spin.
+    /// Waits from `min` up to `max`. A `min` below one millisecond counts as one: attempts that
+    /// fail at once would otherwise spin.
     #[must_use]
     pub fn new(min: Duration, max: Duration) -> Self {
         Self::with_chance(min, max, Chance::new(None))
     }
 
-    /// Between attempts to accept: it fails when descriptors run out, which passes, but not at
-    /// once.
+    /// The waits after a failed accept: descriptors run out, and are there again, but not at once.
     #[cfg(any(feature = "rpc", feature = "peers", feature = "sp"))]
     pub(crate) fn accepting() -> Self {
         Self::new(SHORTEST, LONGEST_ACCEPTING)
     }
 
-    /// The same with a seed, so that a test sees the same waits each time.
+    /// As [`new`](Self::new), with a seed, so that a test sees the same waits each time.
     #[must_use]
     pub fn seeded(min: Duration, max: Duration, seed: u64) -> Self {
         Self::with_chance(min, max, Chance::new(Some(seed)))

@@ -210,8 +210,8 @@ impl ConfigBuilder {
         /// The largest body of a Data frame this side sends, in bytes; at least 1,024, at most
         /// 16 MiB. Default 64 KiB.
         max_frame: u32;
-        /// By how many frames that carry nothing the peer may exceed those that carry something; one
-        /// more ends the session (`spec.md §9.2.1`). At least 1. Default 4,096.
+        /// By how many frames that carry nothing the peer may exceed those that carry something;
+        /// one more ends the session (`spec.md §9.2.1`). At least 1. Default 4,096.
         max_empty_frames: u32;
         /// Streams the peer may open and reset before they are accepted, per
         /// `early_reset_interval`; one more ends the session. This side sends at most a third as

@@ -2,7 +2,7 @@
 //!
 //! A [`Server`] answers calls with a [`Router`] of typed handlers; a [`Client`] makes them. A call
 //! is one stream of a session, so thousands run side by side, a slow one delays no other, and
-//! dropping one cancels it on both sides. Deadlines travel along, and shrink on the way.
+//! dropping one cancels it on both sides. Deadlines travel with the calls.
 //!
 //! # A whole program
 //!
@@ -94,5 +94,5 @@ pub use self::{
 };
 pub use crate::exchange::Code;
 
-/// An error of any kind, as the ecosystem boxes them.
+/// A boxed error of any kind.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -40,13 +40,14 @@ pub trait Timer: fmt::Debug + Send + Sync + 'static {
     /// The present.
     fn now(&self) -> Instant;
 
-    /// Completes at `at`, or a little later; at once if that has passed. Dropping it forgets it.
+    /// Completes at `at` or a little later, and at once if that has passed. Dropping the future
+    /// cancels the sleep.
     fn sleep_until(&self, at: Instant) -> BoxFuture;
 }
 
-/// Starts tasks. A closure is one.
+/// Starts tasks. Any closure that takes a [`BoxFuture`] does.
 pub trait Spawn: Send + Sync + 'static {
-    /// Runs `task` to its end, beside everything else.
+    /// Runs `task` to its end, beside everything else. Must not block.
     fn spawn(&self, task: BoxFuture);
 }
 
@@ -73,12 +74,12 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Tasks go to `spawn`; the clock is the default of [`Config`](crate::Config).
+    /// A runtime that starts tasks with `spawn`, on the default clock of [`Config`](crate::Config).
     pub fn new(spawn: impl Spawn) -> Self {
         Self { spawn: Arc::new(spawn), timer: Arc::new(ThreadTimer) }
     }
 
-    /// The same with another clock.
+    /// The same runtime with another clock.
     #[must_use]
     pub fn timer(self, timer: Arc<dyn Timer>) -> Self {
         Self { timer, ..self }
@@ -106,7 +107,8 @@ impl Runtime {
         after(self.now(), time)
     }
 
-    /// Completes at `at`, or a little later; at once if that has passed. Dropping it forgets it.
+    /// Completes at `at` or a little later, and at once if that has passed. Dropping the future
+    /// cancels the sleep.
     #[must_use]
     pub fn sleep_until(&self, at: Instant) -> BoxFuture {
         self.timer.sleep_until(at)

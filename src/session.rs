@@ -300,18 +300,19 @@ impl Session {
         self.handle.shared.with(|state| state.core.stats())
     }
 
-    /// Tells the peer at once to open no more streams, and refuses those it opens nevertheless. This
-    /// side opens no more either. Open streams go on, and so does the session:
+    /// Tells the peer at once to open no more streams, and refuses those it opens nevertheless.
+    /// This side opens no more either. Open streams go on, and so does the session:
     /// [`close`](Self::close) ends it.
     ///
-    /// Every implementation we know but hashicorp's ends the session when this arrives, open streams
-    /// included (`spec.md §8.1`); [`close`](Self::close), which waits for them first, is safe.
+    /// Every implementation we know but hashicorp's ends the session when this arrives, open
+    /// streams included (`spec.md §8.1`); [`close`](Self::close), which waits for them first, is
+    /// safe.
     pub fn go_away(&self) {
         self.handle.shared.with(|state| state.core.go_away());
     }
 
-    /// Ends the session in good order: refuses new streams, waits up to `drain_timeout` for the live
-    /// ones, sends GoAway, and closes the IO.
+    /// Ends the session in good order: refuses new streams, waits up to `drain_timeout` for the
+    /// live ones, sends GoAway, and closes the IO.
     ///
     /// A stream is live until both sides have finished it or one has reset it. So close or drop the
     /// streams you hold, or this waits for all of `drain_timeout`. Those that are still live then

@@ -30,8 +30,8 @@ use crate::{
 /// * A **write** is done when its bytes are staged for the connection. It waits while the peer's
 ///   window is used up, and while `staging_limit` bytes wait for the connection.
 /// * **Flush** waits until the connection has taken every byte that was written.
-/// * **Close** finishes this direction: it sends FIN behind the data, and waits until the connection
-///   has taken that too. The other direction can be read to its end.
+/// * **Close** finishes this direction: it sends FIN behind the data, and waits until the
+///   connection has taken that too. The other direction can be read to its end.
 /// * **Drop** without close resets the stream ([`CANCELLED`](ResetCode::CANCELLED)), so that a task
 ///   that is cancelled or panics never looks like a clean end. After close, dropping is silent: the
 ///   side that only reads has to close too. When many streams are dropped before the peer has

@@ -37,7 +37,7 @@ pub fn runtime() -> Runtime {
     Runtime::new(move |task| drop(handle.spawn(task))).timer(Arc::new(TokioTimer))
 }
 
-/// The side that connected, its driver spawned on the current runtime.
+/// A session for the side that connected; its driver is spawned on the current runtime.
 ///
 /// The clock is tokio's ([`TokioTimer`]) unless the configuration names one.
 ///
@@ -74,7 +74,7 @@ where
     spawn(Session::client(Compat::new(io), with_timer(config)))
 }
 
-/// The side that was connected to; see [`client`].
+/// A session for the side that was connected to; else as [`client`].
 ///
 /// # Panics
 ///
@@ -99,7 +99,7 @@ fn spawn((session, driver): (Session, Driver)) -> Session {
     session
 }
 
-/// Tokio's clock, which its tests can pause. Needs tokio's `time` to be enabled in the runtime.
+/// Tokio's clock, which tests can pause. The runtime must have time enabled (`enable_time`).
 ///
 /// Where nothing else in the runtime sleeps,
 /// [`ThreadTimer`](crate::runtime::ThreadTimer) costs less.

@@ -84,7 +84,7 @@ use crate::{runtime::Runtime, stream::Stream};
 
 /// Any connection: a stream of bytes each way.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// Itself, if it is a stream of a session: that can take bytes without copying them.
+    /// The stream of a session that this is, if it is one: it takes bytes without copying them.
     #[doc(hidden)]
     fn as_stream(&mut self) -> Option<&mut Stream>;
 }
@@ -101,51 +101,51 @@ pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Connection>> + Send
 /// An acceptor in the making.
 pub type Binding = Pin<Box<dyn Future<Output = io::Result<Box<dyn Acceptor>>> + Send>>;
 
-/// A connection that someone is about to make.
+/// A connection that is about to be accepted.
 pub type Accepting<'a> = Pin<Box<dyn Future<Output = io::Result<Connection>> + Send + 'a>>;
 
-/// Makes connectors and acceptors for the addresses of a scheme.
+/// Makes connectors and acceptors for the addresses of one scheme.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    /// Checks the address, and makes what connects to it. Connects to nothing yet.
+    /// Checks the address and makes a connector for it. Nothing is connected yet.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an address that cannot be meant.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the address is malformed.
     fn connector(&self, address: &Address, settings: &Settings) -> io::Result<Box<dyn Connector>>;
 
-    /// Takes the address for listening.
+    /// Begins to listen at the address.
     fn bind(&self, address: &Address, settings: &Settings) -> Binding;
 }
 
-/// Connects to one address, as often as it is told.
+/// Connects to one address, any number of times.
 pub trait Connector: Send + Sync + 'static {
-    /// One attempt. Names are resolved anew each time, so a host that moved is found again.
-    /// Dropping the future gives up.
+    /// Makes one attempt. Names are resolved anew each time, so a host that moved is found again.
+    /// Dropping the future gives the attempt up.
     fn connect(&self) -> Connecting;
 }
 
-/// Takes the connections that others make to one address. Dropping it gives up the address.
+/// Accepts the connections that others make to one address. Dropping it gives up the address.
 pub trait Acceptor: Send + 'static {
-    /// The next one. Dropping the future loses none.
+    /// Waits for the next connection. Dropping the future loses none.
     fn accept(&mut self) -> Accepting<'_>;
 
-    /// The address in full: port 0 replaced by the port that was taken.
+    /// The address in full, if it is known: port 0 is replaced by the port that was taken.
     fn local_addr(&self) -> Option<Address>;
 }
 
-/// What a transport should know beside the address.
+/// What a transport is told beside the address.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where to run tasks, for transports that need some.
+    /// Where a transport that needs tasks runs them.
     pub runtime: Runtime,
-    /// TCP: send at once what was written, however small.
+    /// TCP: whether what was written is sent at once, however little it is (`TCP_NODELAY`).
     pub no_delay: bool,
-    /// TCP: let the kernel probe idle connections.
+    /// TCP: whether the kernel probes idle connections (`SO_KEEPALIVE`).
     pub keep_alive: bool,
 }
 
 impl Settings {
-    /// The defaults: no delay, keep alive.
+    /// The defaults: both options of TCP are on.
     #[must_use]
     pub const fn new(runtime: Runtime) -> Self {
         Self { runtime, no_delay: true, keep_alive: true }
@@ -176,7 +176,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection about which nothing is known.
+    /// A connection of which nothing else is known.
     pub fn new(io: impl Io) -> Self {
         Self {
             io: Box::new(io),
@@ -187,49 +187,49 @@ impl Connection {
         }
     }
 
-    /// Its own end's address.
+    /// Sets the address of this end.
     #[must_use]
     pub fn local(self, address: Option<Address>) -> Self {
         Self { local: address, ..self }
     }
 
-    /// The other end's address.
+    /// Sets the address of the other end.
     #[must_use]
     pub fn remote(self, address: Option<Address>) -> Self {
         Self { remote: address, ..self }
     }
 
-    /// How SP messages are framed on it.
+    /// Sets how SP messages are framed on it. Default [`Framing::Plain`].
     #[must_use]
     pub fn framing(self, framing: Framing) -> Self {
         Self { framing, ..self }
     }
 
-    /// What is known of the other end, such as its certificate: for those who verify who it is.
+    /// Attaches what is known of the other end, such as its certificate, for those who verify it.
     #[must_use]
     pub fn evidence(self, evidence: impl Any + Send + Sync) -> Self {
         Self { evidence: Some(Arc::new(evidence)), ..self }
     }
 
-    /// The bytes.
+    /// The connection itself, without what is known about it.
     #[must_use]
     pub fn into_io(self) -> Box<dyn Io> {
         self.io
     }
 
-    /// What the transport knows of the other end, such as its certificate.
+    /// What was attached with [`evidence`](Self::evidence), to be downcast.
     #[must_use]
     pub const fn peer_evidence(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
         self.evidence.as_ref()
     }
 
-    /// Its own end's address.
+    /// The address of this end, if it is known.
     #[must_use]
     pub const fn local_addr(&self) -> Option<&Address> {
         self.local.as_ref()
     }
 
-    /// The other end's address.
+    /// The address of the other end, if it is known.
     #[must_use]
     pub const fn remote_addr(&self) -> Option<&Address> {
         self.remote.as_ref()
@@ -253,13 +253,13 @@ pub enum Framing {
     /// A length, then the message.
     #[default]
     Plain,
-    /// A byte `01`, then the same, as local sockets have it.
+    /// A byte `01`, then as [`Plain`](Self::Plain): the form on Unix sockets.
     Local,
 }
 
-/// Transports by scheme. Cheap to clone; a clone is changed without the original.
-///
-/// The clones share what the transports hold: names in memory, sessions of `mux`.
+/// Transports by scheme. Cheap to clone. Adding a transport to one clone does not change the
+/// others, but all of them share what the transports themselves hold: the names of `memory`, the
+/// sessions of `mux`.
 ///
 /// ```
 /// use trunkline::transport::{Address, Transports, memory::Memory, mux::Mux};
@@ -276,13 +276,13 @@ pub struct Transports {
 }
 
 impl Transports {
-    /// None at all.
+    /// No transport at all.
     #[must_use]
     pub fn none() -> Self {
         Self { by_scheme: HashMap::new() }
     }
 
-    /// Adds a transport, in the place of one with the same scheme.
+    /// Adds a transport for a scheme. One that had the scheme before is replaced.
     #[must_use]
     pub fn with(mut self, scheme: &str, transport: impl Transport) -> Self {
         self.by_scheme.insert(scheme.to_ascii_lowercase(), Arc::new(transport));

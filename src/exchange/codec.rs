@@ -15,9 +15,9 @@ pub enum Kind {
     Request = 1,
     /// Answers.
     Response = 2,
-    /// One of a series.
+    /// One message of a series.
     Message = 3,
-    /// Ends the exchange without an answer: a [`Code`](super::Code) and some words.
+    /// Ends the exchange with a [`Code`](super::Code) and some words instead of an answer.
     Error = 4,
 }
 
@@ -36,14 +36,14 @@ impl Kind {
 /// One unit of an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// What it says.
+    /// Its content, up to the `max_message` of the exchange.
     pub body: Bytes,
 }
 
 impl Message {
-    /// A message.
+    /// A message of this kind with this body.
     pub fn new(kind: Kind, body: impl Into<Bytes>) -> Self {
         Self { kind, body: body.into() }
     }
@@ -78,8 +78,9 @@ pub(crate) fn patch_header(at: &mut [u8], kind: Kind, more: bool, has_ttl: bool,
     at[4..HEADER].copy_from_slice(&(length as u32).to_be_bytes());
 }
 
-/// Appends a message to `out`, in fragments of at most `fragment` bytes, which is one at least and
-/// 16 MiB at most. For tools and tests: an [`Exchange`](super::Exchange) does not copy.
+/// Appends a message to `out`, in fragments of at most `fragment` bytes (1 to 16 MiB), the first
+/// with `ttl`, a time to live in milliseconds. For tools and tests: an
+/// [`Exchange`](super::Exchange) does not copy large bodies.
 ///
 /// ```
 /// use trunkline::exchange::{Decoder, Kind, Message, encode};
@@ -106,8 +107,8 @@ pub fn encode(message: &Message, ttl: Option<u32>, fragment: usize, out: &mut Ve
     }
 }
 
-/// Finds the messages in what was received. It allocates for bytes that arrived and one chunk
-/// beyond, whatever lengths are announced.
+/// Finds the messages in what was received. What it allocates depends on the bytes that have
+/// arrived, never on a length that was announced (`spec.md §14.2.7`).
 #[derive(Debug)]
 pub struct Decoder {
     max_message: usize,
@@ -131,8 +132,9 @@ struct Fragment {
 }
 
 impl Decoder {
-    /// A decoder for one direction of an exchange. Only the opener's first message may carry a
-    /// time to live: `from_opener` says whose direction it is.
+    /// A decoder for one direction of an exchange, for messages of up to `max_message` bytes.
+    /// `from_opener` says whose direction it is: only the opener's first message may carry a time
+    /// to live.
     #[must_use]
     pub fn new(max_message: usize, from_opener: bool) -> Self {
         Self {
@@ -158,14 +160,14 @@ impl Decoder {
         self.ttl.take()
     }
 
-    /// Whether the end may come here: no message has begun to arrive.
+    /// Whether no message is in the middle of arriving, so that the stream may end here.
     #[must_use]
     pub const fn at_boundary(&self) -> bool {
         self.filled == 0 && self.fragment.is_none() && self.kind.is_none()
     }
 
-    /// Takes bytes from the front of `input` until a message is whole; `None` when all of `input`
-    /// was taken. A message that lies in one piece is not copied.
+    /// Takes bytes from the front of `input` until a message is complete. `None` if all of `input`
+    /// was taken and more is needed. A message that lies in one piece is not copied.
     ///
     /// # Errors
     ///
@@ -174,7 +176,7 @@ impl Decoder {
         self.decode_into(input, None)
     }
 
-    /// The same, with memory for large messages.
+    /// As [`decode`](Self::decode), with memory for large messages.
     pub(crate) fn decode_into(
         &mut self,
         input: &mut Bytes,
@@ -285,11 +287,11 @@ impl Decoder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// A kind that nobody defined.
+    /// A kind that is not defined.
     UnknownKind(u8),
-    /// A flag that nobody defined.
+    /// A flag that is not defined.
     UnknownFlags(u8),
-    /// Bytes that must be zero.
+    /// The reserved bytes, which must be zero, are not.
     Reserved(u16),
     /// The fragments of one message differ in kind.
     KindChanged,
@@ -299,9 +301,9 @@ pub enum Malformed {
     StrayTtl,
     /// A length too short for the time to live.
     ShortTtl,
-    /// A time to live of nothing.
+    /// A time to live of zero.
     ZeroTtl,
-    /// A message beyond the maximum; what is announced counts.
+    /// A message longer than the maximum, as far as it was announced.
     TooLarge {
         /// Bytes so far, with the fragment that was announced.
         announced: usize,

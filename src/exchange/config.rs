@@ -37,8 +37,9 @@ pub struct ExchangeConfigBuilder {
 }
 
 impl ExchangeConfigBuilder {
-    /// The largest message, in bytes, that is sent or received; at least 1, at most 4,294,967,295.
-    /// A larger one ends its exchange. Default 4 MiB, because a message is held in memory whole.
+    /// The largest message that is sent or received, in bytes; at least 1, at most 4,294,967,295. A
+    /// larger one is not sent; receiving one ends the exchange. Default 4 MiB, because a message is
+    /// held in memory whole.
     pub const fn max_message(mut self, bytes: usize) -> Self {
         self.config.max_message = bytes;
         self

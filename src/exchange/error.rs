@@ -13,13 +13,13 @@ pub enum Code {
     Timeout,
     /// The caller lost interest.
     Cancelled,
-    /// The other side has too much to do.
+    /// The other side has too much to do at present.
     Busy,
-    /// The other side will not do this.
+    /// The other side refuses to do this.
     Declined,
-    /// The other side failed at it.
+    /// The other side failed for another reason.
     Unexpected,
-    /// What was asked makes no sense.
+    /// The request makes no sense.
     BadRequest,
     /// The connection failed.
     Network,
@@ -29,19 +29,19 @@ pub enum Code {
     NotFound,
     /// A defect: a handler panicked.
     Internal,
-    /// Nobody who could do it can be reached now.
+    /// Nobody who could do it can be reached at present.
     Unavailable,
-    /// The service is there and has no such method.
+    /// The service exists but has no such method.
     Unimplemented,
-    /// The content type is not understood.
+    /// The content type is not supported.
     UnsupportedType,
-    /// Who asks is not known.
+    /// The caller did not prove who it is.
     Unauthenticated,
-    /// Who asks may not.
+    /// The caller is not allowed to do this.
     Forbidden,
-    /// The state of things is not such that it could be done.
+    /// The request conflicts with the present state of what it is about.
     Conflict,
-    /// A number nobody defined here; from 128 up they are the application's.
+    /// Any other number; those from 128 up are the application's.
     Other(u8),
 }
 
@@ -100,11 +100,11 @@ impl fmt::Display for Code {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExchangeError {
-    /// The deadline passed. With less than a millisecond left nothing is sent.
+    /// The deadline passed, or less than a millisecond was left of it: then nothing is sent.
     Timeout,
     /// The other side gave the exchange up.
     Cancelled,
-    /// The other side took no more; the exchange reached nobody.
+    /// The other side refused the exchange: it reached no handler.
     Refused,
     /// The stream could not be opened; nothing was sent.
     Open(OpenError),
@@ -114,21 +114,21 @@ pub enum ExchangeError {
     Session(SessionError),
     /// The stream ended early for another reason.
     Stream(StreamError),
-    /// The other side said what went wrong.
+    /// The other side reported an error.
     Remote {
         /// The class.
         code: Code,
         /// In words.
         message: String,
     },
-    /// What arrived is no message; the exchange was reset.
+    /// What arrived is not a valid message; the exchange was reset.
     Malformed(Malformed),
-    /// A message of another kind than was waited for. It is not lost:
+    /// The message that arrived is of another kind than the one waited for. It is not lost:
     /// [`Exchange::recv`](super::Exchange::recv) returns it.
     UnexpectedKind(Kind),
-    /// A message beyond `max_message` was to be sent; nothing was.
+    /// The message, of so many bytes, is longer than `max_message`; nothing of it was sent.
     TooLarge(usize),
-    /// Send after the last message.
+    /// A message was to be sent after the last one.
     Finished,
     /// The other side finished without the message that was waited for.
     Ended,
@@ -162,8 +162,8 @@ impl ExchangeError {
         }
     }
 
-    /// Whether it is certain that the exchange reached nobody on the other side: nothing of it was
-    /// sent, or it was refused before it was taken (`spec.md §4.6.3`).
+    /// Whether it is certain that the exchange reached no handler on the other side: nothing of it
+    /// was sent, or it was refused before it was accepted (`spec.md §4.6.3`).
     #[must_use]
     pub const fn reached_nobody(&self) -> bool {
         matches!(

@@ -20,17 +20,17 @@ use crate::{Protocol, ResetCode, Session, Stream, runtime::Timer};
 
 /// A stream of messages, with a deadline.
 ///
-/// * [`send`](Self::send) is done when the message is staged for the connection, and waits while
-///   the other side reads too slowly. [`send_last`](Self::send_last) finishes this direction too.
-/// * [`recv`](Self::recv) gives what arrived before an error before the error, except that a
-///   deadline that passed comes first. An error is final: every later call gives the same one.
-/// * **Drop** before both directions were finished cancels the exchange: the other side reads
+/// * [`send`](Self::send) is done when the message is staged for the connection. It waits while the
+///   other side reads too slowly. [`send_last`](Self::send_last) finishes this direction too.
+/// * [`recv`](Self::recv) returns what arrived before an error, then the error; only a deadline
+///   that has passed comes first. An error is final: every later call returns the same one.
+/// * **Drop** before both directions are finished cancels the exchange: the other side gets
 ///   [`ExchangeError::Cancelled`].
 ///
 /// # Cancel safety
 ///
-/// Dropping a pending `recv` loses nothing. Dropping a pending `send` loses the message if nothing
-/// of it was staged; else the rest goes out before anything later.
+/// Dropping a pending `recv` loses nothing. Dropping a pending `send` loses the whole message if
+/// nothing of it was staged yet; otherwise the rest is sent before any later message.
 ///
 /// # Examples
 ///
@@ -126,9 +126,9 @@ impl Exchange {
         }
     }
 
-    /// The opener's deadline, which travels with the first message as a time to live: set it
-    /// before. One of the acceptor's own holds where it is earlier. `at` is on the clock of the
-    /// session's timer.
+    /// Sets the deadline, a moment on the clock of the session's timer. The opener's travels with
+    /// the first message, as a time to live, so set it before that is sent. Where the acceptor sets
+    /// one of its own, the earlier of the two holds.
     ///
     /// # Errors
     ///
@@ -145,13 +145,13 @@ impl Exchange {
         Ok(())
     }
 
-    /// When the exchange has to be over. On the accepting side it is known from the first message
-    /// on.
+    /// When the exchange has to be over. The acceptor knows the opener's deadline once it has
+    /// received the first message.
     pub const fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// What is left until the deadline.
+    /// The time left until the deadline; `None` without one.
     pub fn time_left(&self) -> Option<Duration> {
         let (at, clock) = (self.deadline?, self.clock.as_ref()?);
         Some(at.saturating_duration_since(clock.now()))
@@ -166,12 +166,13 @@ impl Exchange {
     ///
     /// # Cancel safety
     ///
-    /// As [`Exchange`] says: the message is lost whole, or goes out whole.
+    /// If the future is dropped, the message is not sent at all, or the rest of it is sent before
+    /// any later one.
     pub async fn send(&mut self, message: Message) -> Result<(), ExchangeError> {
         self.send_draft(message.kind, |_| {}, message.body, false).await
     }
 
-    /// Sends a message, and finishes this direction behind it, in one write where there is room.
+    /// Sends a message and finishes this direction behind it, in one write if there is room.
     ///
     /// # Errors
     ///
@@ -179,13 +180,12 @@ impl Exchange {
     ///
     /// # Cancel safety
     ///
-    /// As [`send`](Self::send); the direction is finished all the same if anything was staged.
+    /// As [`send`](Self::send); if any of the message was staged, the direction is finished too.
     pub async fn send_last(&mut self, message: Message) -> Result<(), ExchangeError> {
         self.send_draft(message.kind, |_| {}, message.body, true).await
     }
 
-    /// Ends the exchange with an error for the other side, which reads it as
-    /// [`ExchangeError::Remote`].
+    /// Ends the exchange with an error, which the other side gets as [`ExchangeError::Remote`].
     ///
     /// # Errors
     ///
@@ -193,7 +193,7 @@ impl Exchange {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future cancels the exchange unless all was staged.
+    /// Dropping the future cancels the exchange, unless the whole error was staged.
     pub async fn fail(mut self, code: Code, message: &str) -> Result<(), ExchangeError> {
         let put = |out: &mut Vec<u8>| {
             out.push(code.number());
@@ -202,7 +202,7 @@ impl Exchange {
         self.send_draft(Kind::Error, put, Bytes::new(), true).await
     }
 
-    /// This side sends no more. A second time does nothing.
+    /// Finishes this direction: this side sends no more. Does nothing when called again.
     ///
     /// # Errors
     ///
@@ -301,8 +301,8 @@ impl Exchange {
         }
     }
 
-    /// Waits until the other side gave up, the connection was lost, or the deadline passed. Never
-    /// resolves if the exchange ends well.
+    /// Waits until the other side gives up, the connection is lost, or the deadline passes, and
+    /// returns which. Never resolves if the exchange ends well.
     ///
     /// # Cancel safety
     ///

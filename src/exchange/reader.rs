@@ -36,7 +36,8 @@ pub(crate) async fn open(
     }
 }
 
-/// Waits, but not beyond a deadline if there is one. Only what does wait costs a sleep.
+/// Waits for `future`, but not beyond `at` if there is such a deadline. A sleep is made only if the
+/// future is not ready at once.
 pub(crate) async fn within<F: Future>(
     future: F,
     at: impl Into<Option<Instant>>,

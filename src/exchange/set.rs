@@ -30,17 +30,17 @@ pub struct SetConfig {
     on_outbound: Option<Hook>,
 }
 
-/// How often a session is asked for a sign of life, and how often it may fail to give one.
+/// How often a session is pinged, and how many pings may go unanswered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// The time between pings. Must not be zero.
     pub interval: Duration,
-    /// So many pings without an answer, one after the other, end the session. At least 1.
+    /// How many pings in a row have to go unanswered for the session to be ended. At least 1.
     pub failures: u32,
 }
 
 impl SetConfig {
-    /// The defaults, for exchanges with these limits.
+    /// The default limits of a set, for exchanges with these limits.
     pub fn new(exchange: ExchangeConfig) -> Self {
         Self {
             exchange,
@@ -53,39 +53,41 @@ impl SetConfig {
         }
     }
 
-    /// Exchanges of the peer's at once; one more is refused. Default 8,192, as streams.
+    /// How many exchanges of the peer's there may be at once; one more is refused. At least 1.
+    /// Default 8,192, as many as streams.
     pub const fn max_inbound(mut self, exchanges: usize) -> Self {
         self.max_inbound = exchanges;
         self
     }
 
-    /// Exchanges of ours at once; one more fails with
-    /// [`SetFull`](ExchangeError::SetFull). Default 8,192, as streams.
+    /// How many exchanges of ours there may be at once; one more fails with
+    /// [`SetFull`](ExchangeError::SetFull). At least 1. Default 8,192, as many as streams.
     pub const fn max_outbound(mut self, exchanges: usize) -> Self {
         self.max_outbound = exchanges;
         self
     }
 
-    /// Closes the session after this long without an exchange; pings do not count. Default `None`.
+    /// Closes the session after this long without an exchange; pings do not count. Must not be
+    /// zero. Default `None`: never.
     pub const fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// Pings the session whatever else it does. Default `None`: the session's own keepalive pings
-    /// when it is silent.
+    /// Pings the peer at intervals, whether or not the session is in use. Default `None`: the
+    /// session's own keepalive pings a silent peer.
     pub const fn health(mut self, health: Option<Health>) -> Self {
         self.health = health;
         self
     }
 
-    /// Called when an exchange of the peer's joins and leaves. It must not block.
+    /// Calls `hook` when an exchange of the peer's joins or leaves. It must not block.
     pub fn on_inbound(mut self, hook: impl Fn(Event) + Send + Sync + 'static) -> Self {
         self.on_inbound = Some(Arc::new(hook));
         self
     }
 
-    /// Called when an exchange of ours joins and leaves. It must not block.
+    /// Calls `hook` when an exchange of ours joins or leaves. It must not block.
     pub fn on_outbound(mut self, hook: impl Fn(Event) + Send + Sync + 'static) -> Self {
         self.on_outbound = Some(Arc::new(hook));
         self
@@ -244,17 +246,17 @@ impl ExchangeSet {
         }
     }
 
-    /// The exchanges that the peer opens, from the streams of a
-    /// [`Dispatcher`](crate::Dispatcher); what the set refuses does not show.
+    /// The exchanges that the peer opens, made of the streams of a
+    /// [`Dispatcher`](crate::Dispatcher). Those that the set refuses are left out.
     pub fn incoming(&self, streams: Streams) -> Inbound {
         Inbound { set: self.clone(), streams }
     }
 
-    /// Lets no more exchanges in, in both directions, and waits until the last was dropped.
+    /// Lets no more exchanges in, in either direction, and waits until the last one is dropped.
     ///
     /// # Cancel safety
     ///
-    /// The set stays closed if the future is dropped.
+    /// Once this was polled the set is closed, even if the future is dropped.
     pub async fn close(&self) {
         self.inbound.close();
         self.outbound.close();
@@ -262,14 +264,15 @@ impl ExchangeSet {
         self.outbound.drained().await;
     }
 
-    /// Ends all exchanges of both directions with an error; the first one wins.
+    /// Ends all exchanges of both directions with an error, and lets no more in. An exchange that
+    /// has failed already keeps its first error.
     pub fn fail_all(&self, error: &ExchangeError) {
         self.inbound.fail_all(error);
         self.outbound.fail_all(error);
     }
 }
 
-/// The exchanges that the peer opens: ends when the session has.
+/// The exchanges that the peer opens, from [`ExchangeSet::incoming`]. Ends when their streams do.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct Inbound {

@@ -25,7 +25,7 @@ use crate::{
 pub enum Event {
     /// It joined the set.
     Added(u64),
-    /// It left the set, or expired in it. Comes exactly once for each that was added.
+    /// It left the set, or expired in it. Comes exactly once for each exchange that was added.
     Removed(u64),
 }
 
@@ -76,7 +76,7 @@ impl Exchanges {
         self.len() == 0
     }
 
-    /// Waits until every exchange was dropped, expired ones too: until no handler holds one.
+    /// Waits until every exchange is dropped, expired ones included, so that no handler holds one.
     ///
     /// # Cancel safety
     ///
@@ -85,8 +85,8 @@ impl Exchanges {
         self.table.drained.until(|| self.table.state.lock().entries.is_empty()).await;
     }
 
-    /// Ends all exchanges with an error, and lets no more in. For every exchange the first error
-    /// wins; what it received before is still read.
+    /// Ends all exchanges with an error, and lets no more in. An exchange that has failed already
+    /// keeps its first error; what it received before can still be read.
     pub fn fail_all(&self, error: &ExchangeError) {
         let signals: Vec<_> = {
             let mut state = self.table.state.lock();

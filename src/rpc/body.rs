@@ -15,8 +15,8 @@ use super::{Code, Metadata, Status, incoming::Incoming, sender::SlotBody};
 
 /// The body of a request or a response: one message, or a stream of them.
 ///
-/// Reading it as a [`futures::Stream`] yields the messages as they arrive, and asks the other side
-/// for more only as they are taken.
+/// As a [`futures::Stream`] it yields the messages as they arrive. The other side may send more
+/// only as they are taken.
 #[derive(Default)]
 pub struct Body {
     pub(crate) inner: Inner,
@@ -46,12 +46,12 @@ impl Body {
         Self { inner: Inner::Stream(Mutex::new(stream.boxed())) }
     }
 
-    /// Whether it is a stream, even if of one message.
+    /// Whether it is a stream, even a stream of one message.
     pub const fn is_streaming(&self) -> bool {
         !matches!(self.inner, Inner::Single(_) | Inner::Taken)
     }
 
-    /// The one message.
+    /// The message, of a body that is one.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl Body {
         }
     }
 
-    /// The messages, with the trailers that come behind them.
+    /// Messages as they arrive from the connection.
     pub(crate) fn wire(incoming: Incoming) -> Self {
         Self { inner: Inner::Wire(Box::new(incoming)) }
     }
@@ -110,7 +110,7 @@ pub struct Trailers {
 }
 
 impl Trailers {
-    /// These.
+    /// Trailers that are known already.
     #[must_use]
     pub fn new(metadata: Metadata) -> Self {
         if metadata.is_empty() {
@@ -124,7 +124,7 @@ impl Trailers {
         Self { shared: Some(Arc::default()) }
     }
 
-    /// What is known by now.
+    /// The trailers as far as they are known: all of them once the body was read to its end.
     pub fn get(&self) -> Metadata {
         self.shared.as_ref().map_or_else(Metadata::new, |shared| shared.lock().clone())
     }

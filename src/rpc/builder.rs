@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{exchange::ExchangeConfig, runtime::Runtime};
 
-/// Builds a [`Client`] of services at several nodes.
+/// Builds a [`Client`] of services that run at several nodes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,7 +41,8 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// A client that dials with `connect`; the sessions' clock must be the runtime's.
+    /// A client that dials with `connect`. The sessions that it makes must be on the clock of
+    /// `runtime`.
     pub fn new(runtime: &Runtime, connect: impl Connect) -> Self {
         let nodes = Nodes {
             connect: Arc::new(connect),
@@ -56,13 +57,13 @@ impl ClientBuilder {
         Self { nodes, config: ExchangeConfig::default() }
     }
 
-    /// Where services are. Default: nowhere.
+    /// Finds the nodes of a service. By default no service has any.
     pub fn resolve(mut self, resolve: impl Resolve) -> Self {
         self.nodes.resolve = Box::new(resolve);
         self
     }
 
-    /// Which node to take. Default [`RoundRobin`].
+    /// Chooses one of the nodes. Default [`RoundRobin`].
     pub fn select(mut self, select: impl Select) -> Self {
         self.nodes.select = Box::new(select);
         self
@@ -81,30 +82,32 @@ impl ClientBuilder {
         self
     }
 
-    /// Calls go to this address, whatever their service, which they keep naming.
+    /// Sends all calls to this address, whatever their service. They still name that service, so
+    /// that a proxy can pass them on.
     pub fn via_address(mut self, address: impl Into<Text>) -> Self {
         self.nodes.via = Some(Via::Node(Node::new(address)));
         self
     }
 
-    /// Calls go to a node of this service, whatever their own, which they keep naming.
+    /// Sends all calls to a node of this service, whatever their own. They still name their own, so
+    /// that a proxy can pass them on.
     pub fn via_service(mut self, service: impl Into<Text>) -> Self {
         self.nodes.via = Some(Via::Service(service.into()));
         self
     }
 
-    /// The limits of messages.
+    /// The limits of messages. Default [`ExchangeConfig::default`].
     pub const fn exchange(mut self, config: ExchangeConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// The client.
+    /// Makes the client.
     pub fn build(self) -> Client {
         Client::from_channel(Channel::among(self.nodes, self.config))
     }
 
-    /// The client, with middleware around each attempt of a call; [`Client::layer`] puts it
+    /// Makes the client, with middleware around each attempt of a call. [`Client::layer`] puts it
     /// around whole calls.
     pub fn build_with_attempts<L>(self, layer: &L) -> Client<Retry<Layered<L::Service>>>
     where

@@ -20,7 +20,7 @@ use super::{
     message::{CallOptions, Outcome},
 };
 
-/// A call that is about to be made. Options hold for this one only.
+/// A call that is about to be made. Its options hold for this call only.
 ///
 /// A call that streams both ways:
 ///
@@ -71,33 +71,33 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         Self { client, request, timeout: None, parent: None }
     }
 
-    /// The service, in place of the client's.
+    /// The service to call, in place of the client's.
     pub fn service(mut self, service: impl Into<Text>) -> Self {
         self.request.service = service.into();
         self
     }
 
-    /// How long the call may take, all its attempts; `None` is as long as the session lives. In
-    /// place of the client's timeout.
+    /// How long the call may take, with all its attempts, in place of the client's timeout. `None`
+    /// waits as long as the session lives.
     pub const fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// When the call has to be over, on the runtime's clock; wins over a timeout.
+    /// When the call has to be over, on the runtime's clock. Takes precedence over a timeout.
     pub const fn deadline(mut self, at: Instant) -> Self {
         self.request.deadline = Some(at);
         self
     }
 
-    /// The call has to be over no later than the one that a handler serves, whatever else is
-    /// said.
+    /// The call has to be over no later than the call with this context, which a handler is
+    /// serving. The earliest of all deadlines holds.
     pub fn on_behalf(mut self, context: &Context) -> Self {
         self.parent = context.deadline();
         self
     }
 
-    /// What travels beside the body.
+    /// Adds a value to the metadata, which travels beside the body.
     pub fn metadata(mut self, name: impl Into<Text>, value: impl Into<bytes::Bytes>) -> Self {
         self.request.metadata.append(name, value);
         self
@@ -115,19 +115,20 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         self
     }
 
-    /// Doing it twice is as good as doing it once: it may be made again after it was sent.
+    /// Declares that doing it twice is as good as doing it once, so that it may be made again even
+    /// though it was sent.
     pub const fn idempotent(mut self) -> Self {
         self.request.idempotent = true;
         self
     }
 
-    /// How many further attempts it may make.
+    /// How many attempts may follow the first, in place of the client's number.
     pub fn retries(mut self, retries: u32) -> Self {
         self.options().retries = Some(retries);
         self
     }
 
-    /// Asked before each further attempt.
+    /// Decides about each further attempt, in place of the client's policy.
     pub fn retry_policy(mut self, policy: impl RetryPolicy) -> Self {
         self.options().policy = Some(Arc::new(policy));
         self
@@ -139,19 +140,19 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         self
     }
 
-    /// How long a dial may take for this call.
+    /// How long a dial that this call begins may take, in place of the client's time.
     pub fn dial_timeout(mut self, timeout: Duration) -> Self {
         self.options().dial_timeout = Some(timeout);
         self
     }
 
-    /// Only nodes for which this is true.
+    /// Takes only nodes for which `filter` is true.
     pub fn filter(mut self, filter: impl Fn(&Node) -> bool + Send + Sync + 'static) -> Self {
         self.options().filter = Some(Arc::new(filter));
         self
     }
 
-    /// One message there, one back.
+    /// Makes a unary call: sends one message and waits for the answer.
     ///
     /// # Errors
     ///
@@ -171,7 +172,7 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         self.unary(message, |reply| reply.message)
     }
 
-    /// The same, with what came beside the answer.
+    /// As [`call`](Self::call), with the metadata that came beside the answer.
     ///
     /// # Errors
     ///
@@ -212,11 +213,11 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         }
     }
 
-    /// One message there, many back.
+    /// Sends one message and waits until the answer, of many messages, begins.
     ///
     /// # Errors
     ///
-    /// A [`Status`]; one that comes later comes from the receiver.
+    /// A [`Status`]; a failure after that comes from the receiver.
     ///
     /// # Cancel safety
     ///
@@ -235,7 +236,8 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         Receiver::of_response(self.client.codec.clone(), response)
     }
 
-    /// Many messages there, one back: await the second part for that, after or while sending.
+    /// Begins a call that sends many messages and gets one back. Await the [`Pending`] for the
+    /// answer, while sending or after it.
     ///
     /// # Errors
     ///
@@ -255,7 +257,7 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         Ok((sender, Pending { call, codec, decodes: PhantomData }))
     }
 
-    /// Many messages both ways. Either side may finish first.
+    /// Begins a call that sends many messages and gets many back. Either side may finish first.
     ///
     /// # Errors
     ///
@@ -302,7 +304,7 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         }
     }
 
-    /// Made for the first one that is chosen.
+    /// The options, which are allocated for the first one that is set.
     fn options(&mut self) -> &mut CallOptions {
         Arc::make_mut(self.request.options.get_or_insert_default())
     }
@@ -353,9 +355,9 @@ pub(super) type Answer = BoxFuture<'static, Outcome>;
 pub struct Reply<T> {
     /// The answer.
     pub message: T,
-    /// What the server knew before.
+    /// The metadata that the server sent before it.
     pub headers: Metadata,
-    /// What it knew after.
+    /// The metadata that the server sent behind it.
     pub trailers: Metadata,
 }
 
@@ -382,7 +384,8 @@ pub(crate) fn decode<T, K: Decode<T>>(
     })
 }
 
-/// The answer to a call that streams its request: a future.
+/// The answer to a call that streams its request: a future, which cancels the call when it is
+/// dropped.
 #[must_use = "futures do nothing unless polled"]
 pub struct Pending<T, K> {
     call: Answer,

@@ -38,7 +38,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node about which nothing is known but where it is.
+    /// A node of which only the address is known.
     pub fn new(address: impl Into<Text>) -> Self {
         Self { address: address.into(), metadata: Metadata::new() }
     }

@@ -21,8 +21,8 @@ use crate::{Session, exchange::ExchangeConfig, runtime::Runtime};
 
 /// Makes calls. Cheap to clone; a clone can be bound to a service, or have other options.
 ///
-/// A call without a deadline of its own has the client's timeout, 30 s by default, unless it is
-/// streaming. Dropping a call, at any moment, cancels it on both sides.
+/// A unary call without a deadline of its own has the client's timeout, 30 s by default; a
+/// streaming call has none. Dropping a call, at any moment, cancels it on both sides.
 ///
 /// ```
 /// use std::time::Duration;
@@ -60,14 +60,14 @@ pub struct Client<C = Retry<Channel>, K = Raw> {
 }
 
 impl Client {
-    /// A client of whoever is at the other end of a session. The runtime's clock must be the
-    /// session's.
+    /// A client of the server at the other end of a session, which must be on the clock of
+    /// `runtime`.
     #[must_use]
     pub fn new(session: Session, runtime: &Runtime) -> Self {
         Self::with_limits(session, runtime, ExchangeConfig::default())
     }
 
-    /// The same, with limits for messages.
+    /// As [`new`](Self::new), with limits for messages.
     #[must_use]
     pub fn with_limits(session: Session, runtime: &Runtime, limits: ExchangeConfig) -> Self {
         Self::from_channel(Channel::over(session, runtime, limits))
@@ -95,14 +95,14 @@ impl<C> Client<C> {
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl<C, K> Client<Retry<C>, K> {
-    /// How many further attempts a call may make, where that can do no harm. Default 2; 0 turns
-    /// retries off.
+    /// How many attempts of a call may follow the first, where another can do no harm (see
+    /// [`RetryPolicy`]). Default 2; 0 turns retries off.
     #[must_use]
     pub fn retries(self, retries: u32) -> Self {
         self.with_calls(|calls| calls.retries(retries))
     }
 
-    /// Asked before each further attempt, where it could be made.
+    /// Decides about each further attempt that could be made. By default all of them are.
     #[must_use]
     pub fn retry_policy(self, policy: impl RetryPolicy) -> Self {
         self.with_calls(|calls| calls.policy(policy))
@@ -114,8 +114,8 @@ impl<C, K> Client<Retry<C>, K> {
         self.with_calls(|calls| calls.wait(wait))
     }
 
-    /// How long to wait between attempts: first `min`, then longer each time, up to `max`. Default
-    /// 10 ms and 1 s.
+    /// How long to wait between attempts: `min` at first, then longer each time, up to `max`, as
+    /// [`Backoff`](crate::Backoff) says. Default 10 ms and 1 s.
     #[must_use]
     pub fn backoff(self, min: Duration, max: Duration) -> Self {
         self.with_calls(|calls| calls.backoff(min, max))
@@ -123,36 +123,36 @@ impl<C, K> Client<Retry<C>, K> {
 }
 
 impl<C, K> Client<C, K> {
-    /// Bodies are encoded with another codec.
+    /// The same client with another codec for bodies.
     #[must_use]
     pub fn with_codec<J>(self, codec: J) -> Client<C, J> {
         let Self { calls, service, timeout, runtime, .. } = self;
         Client { calls, codec, service, timeout, runtime }
     }
 
-    /// Bodies are JSON.
+    /// The same client with bodies in JSON.
     #[cfg(feature = "json")]
     #[must_use]
     pub fn json(self) -> Client<C, super::codec::Json> {
         self.with_codec(super::codec::Json)
     }
 
-    /// Bodies are protobuf.
+    /// The same client with bodies in protobuf.
     #[cfg(feature = "protobuf")]
     #[must_use]
     pub fn protobuf(self) -> Client<C, super::codec::Protobuf> {
         self.with_codec(super::codec::Protobuf)
     }
 
-    /// Calls are for this service.
+    /// The same client for calls of this service: what its nodes are resolved by.
     #[must_use]
     pub fn service(mut self, service: impl Into<Text>) -> Self {
         self.service = service.into();
         self
     }
 
-    /// What a call that is not streaming gets where it has no deadline; `None` waits as long as the
-    /// session lives. Default 30 s.
+    /// How long a unary call without a deadline may take; `None` waits as long as the session
+    /// lives. Default 30 s.
     #[must_use]
     pub const fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
@@ -166,8 +166,9 @@ impl<C, K> Client<C, K> {
 }
 
 impl<C: Calls, K> Client<C, K> {
-    /// Middleware around whole calls, all their attempts. Of several the first registered has to
-    /// be outermost: make them one with [`Stack`](super::Stack) or `tower::ServiceBuilder`.
+    /// Puts middleware around whole calls, with all their attempts. A layer that is added later
+    /// goes around those before; to write several with the outermost first, combine them with
+    /// [`Stack`](super::Stack) or `tower::ServiceBuilder`.
     #[must_use]
     pub fn layer<L>(self, layer: &L) -> Client<Layered<L::Service>, K>
     where
@@ -177,7 +178,7 @@ impl<C: Calls, K> Client<C, K> {
         self.with_calls(|calls| Layered::new(layer.layer(Wrap::new(calls))))
     }
 
-    /// Makes a call: one message there, one back.
+    /// Makes a unary call: sends one message and waits for the answer.
     ///
     /// # Errors
     ///
@@ -198,17 +199,18 @@ impl<C: Calls, K> Client<C, K> {
         self.request(method).call(request)
     }
 
-    /// A call with options, or a streaming one.
+    /// Prepares a call that has options or streams.
     #[inline]
     pub fn request(&self, method: impl Into<Text>) -> Call<'_, C, K> {
         Call::new(self, method.into())
     }
 
-    /// Carries out a call as it is, with the defaults of the client.
+    /// Makes a call that is given as a value. Where it names no service or has no deadline, those
+    /// of the client hold.
     ///
     /// # Errors
     ///
-    /// A [`Status`].
+    /// A [`Status`], whatever went wrong.
     ///
     /// # Cancel safety
     ///

@@ -37,34 +37,34 @@ use bytes::Bytes;
 
 use super::{BoxError, Code, Status, Text};
 
-/// A way, or several, to encode bodies. Which one is said by the content type.
+/// One or several ways to encode bodies, told apart by their content type.
 pub trait Codec: Clone + Send + Sync + 'static {
-    /// The content type where none is named.
+    /// The content type of bodies for which none is named.
     fn default_type(&self) -> &'static str;
 
-    /// Whether bodies of this content type are understood, and can be made.
+    /// Whether bodies of this content type can be encoded and decoded.
     fn supports(&self, content_type: &str) -> bool {
         content_type == self.default_type()
     }
 }
 
-/// Makes bodies of values.
+/// Turns values into bodies.
 pub trait Encode<T: ?Sized>: Codec {
-    /// The body, in a content type that is supported.
+    /// Encodes a value in a content type that is supported.
     ///
     /// # Errors
     ///
-    /// Why this value has no body.
+    /// Why this value cannot be encoded.
     fn encode(&self, content_type: &str, value: &T) -> Result<Bytes, BoxError>;
 }
 
-/// Makes values of bodies.
+/// Turns bodies into values.
 pub trait Decode<T>: Codec {
-    /// The value of a body in a content type that is supported.
+    /// Decodes a body in a content type that is supported.
     ///
     /// # Errors
     ///
-    /// Why this body is no value.
+    /// Why this body cannot be decoded.
     fn decode(&self, content_type: &str, body: Bytes) -> Result<T, BoxError>;
 }
 
@@ -142,7 +142,7 @@ impl<T: prost::Message + Default> Decode<T> for Protobuf {
     }
 }
 
-/// Two codecs: the first where no content type is named, else the one that supports it.
+/// Two codecs: the one that supports the content type is used, and the first where none is named.
 impl<A: Codec, B: Codec> Codec for (A, B) {
     fn default_type(&self) -> &'static str {
         self.0.default_type()

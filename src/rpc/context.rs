@@ -15,15 +15,16 @@ use parking_lot::Mutex;
 use super::{Metadata, Text, Trailers, state::ServerState};
 use crate::{transport, wait::Waiters};
 
-/// A connection, as whoever accepted it knows it. Clients cannot fake any of it. One that a
-/// [`transport`](crate::transport) accepted tells its addresses: `Connection::from(&accepted)`.
+/// What is known of a connection by whoever accepted it: nothing in it comes from the client. For a
+/// connection that a [`transport`](crate::transport) accepted, `Connection::from(&accepted)` has
+/// the addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connection {
     /// The address on this side.
     pub local_addr: Option<String>,
     /// The address on the other side.
     pub remote_addr: Option<String>,
-    /// Who is at the other side, if that was verified.
+    /// Who is on the other side, if that was verified.
     pub peer: Option<String>,
 }
 
@@ -106,13 +107,13 @@ impl Context {
         &self.metadata
     }
 
-    /// When the call has to be over: no later than the caller said. Calls made on its behalf take
-    /// it over with [`Call::on_behalf`](super::Call::on_behalf).
+    /// When the call has to be over, if the caller set a deadline. Calls that the handler makes
+    /// take it over with [`Call::on_behalf`](super::Call::on_behalf).
     pub fn deadline(&self) -> Option<Instant> {
         self.inner.deadline
     }
 
-    /// What is left until the deadline.
+    /// The time left until the deadline; `None` without one.
     pub fn time_left(&self) -> Option<Duration> {
         let at = self.inner.deadline?;
         Some(at.saturating_duration_since(self.inner.server.now()))
@@ -134,13 +135,15 @@ impl Context {
     }
 
     /// Whether the caller gave up, its connection was lost, or the deadline passed. The handler
-    /// itself is dropped then, unless the server lets it finish; what it started elsewhere can
-    /// look here.
+    /// itself is dropped then, unless
+    /// [`let_cancelled_finish`](super::ServerBuilder::let_cancelled_finish) is on; tasks that it
+    /// started can ask here.
     pub fn is_cancelled(&self) -> bool {
         self.inner.cancelled.load(Ordering::Acquire)
     }
 
-    /// Waits until [`is_cancelled`](Self::is_cancelled); forever, if the call ends well.
+    /// Waits until [`is_cancelled`](Self::is_cancelled) is true. Never returns if the call ends
+    /// well.
     ///
     /// # Cancel safety
     ///
@@ -149,12 +152,12 @@ impl Context {
         self.inner.waiting.until(|| self.is_cancelled()).await;
     }
 
-    /// Sends this before the answer.
+    /// Sets metadata that is sent before the answer.
     pub fn set_header(&self, name: impl Into<Text>, value: impl Into<Bytes>) {
         self.inner.replies.lock().headers.insert(name, value);
     }
 
-    /// Sends this behind the answer; a streaming one may set it until its end.
+    /// Sets metadata that is sent behind the answer; while an answer streams, until its end.
     pub fn set_trailer(&self, name: impl Into<Text>, value: impl Into<Bytes>) {
         self.inner.replies.lock().trailers.insert(name, value);
     }

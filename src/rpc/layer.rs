@@ -37,8 +37,8 @@ use super::{BoxError, Request, Response, Status, message::Outcome};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Calls: Clone + Send + Sync + 'static {
-    /// Makes a call. A body that is one message stays in the request, so that it can be made
-    /// again; one that is a stream is gone once it was begun.
+    /// Makes a call. A body that is one message stays in the request, so that the call can be made
+    /// again; a body that is a stream is taken out of it once the call has begun.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ pub trait Calls: Clone + Send + Sync + 'static {
     fn call(&self, request: &mut Request) -> impl Future<Output = Result<Response, Status>> + Send;
 }
 
-/// Makes a `tower` service of what makes calls.
+/// Turns something that makes calls into a `tower` service.
 #[derive(Clone, Debug)]
 pub struct Wrap<C> {
     inner: C,
@@ -84,7 +84,7 @@ pub struct Layered<S> {
 }
 
 impl<S> Layered<S> {
-    /// Around this service. Each call has its own clone of it.
+    /// Makes calls with this service. Each call has a clone of it of its own.
     pub const fn new(service: S) -> Self {
         Self { service }
     }
@@ -139,14 +139,14 @@ pub struct Stack<Outer = tower_layer::Identity, Inner = tower_layer::Identity> {
 }
 
 impl Stack {
-    /// No layer.
+    /// A stack without layers.
     pub const fn new() -> Self {
         Self { outer: tower_layer::Identity::new(), inner: tower_layer::Identity::new() }
     }
 }
 
 impl<Outer, Inner> Stack<Outer, Inner> {
-    /// One more layer, inside the others.
+    /// Adds a layer inside those that are there.
     pub fn layer<L>(self, layer: L) -> Stack<Self, L> {
         Stack { outer: self, inner: layer }
     }

@@ -11,21 +11,21 @@ use super::{Body, Context, Metadata, Node, Status, Text, Trailers};
 /// A call that is to be made, or was received.
 #[derive(Debug, Default)]
 pub struct Request {
-    /// The service it is for; empty: whoever is there.
+    /// The service whose nodes may serve it; empty for whoever is at the other end.
     pub service: Text,
     /// The method, `Service.Method`.
     pub method: Text,
-    /// How the body is encoded; empty: as the server likes it.
+    /// The content type of the body; empty for the server's default.
     pub content_type: Text,
-    /// How the answer is to be encoded; empty: as the body.
+    /// The content type that the answer should have; empty for that of the body.
     pub accept: Text,
     /// What travels beside the body.
     pub metadata: Metadata,
-    /// When the call has to be over.
+    /// When the call has to be over, on the clock of the client's or server's runtime.
     pub deadline: Option<Instant>,
     /// Whether doing it twice is as good as doing it once.
     pub idempotent: bool,
-    /// What it carries.
+    /// The message, or messages, of the request.
     pub body: Body,
     /// The server's side of it.
     pub(crate) context: Option<Context>,
@@ -52,18 +52,18 @@ impl fmt::Debug for CallOptions {
 }
 
 impl Request {
-    /// A call of a method, with a body.
+    /// A call of a method (`Service.Method`) with a body.
     pub fn new(method: impl Into<Text>, body: Body) -> Self {
         Self { method: method.into(), body, ..Self::default() }
     }
 
-    /// Who calls, on the side of the server. The method and the metadata are here, in the request,
-    /// until a handler of a [`Router`](super::Router) has them.
+    /// Who calls, on the server's side; `None` on the client's. The method and the metadata are not
+    /// in it but here, in the request, until a [`Router`](super::Router) calls a handler.
     pub const fn context(&self) -> Option<&Context> {
         self.context.as_ref()
     }
 
-    /// The same call once more; `None` if its body is a stream.
+    /// A copy of the call; `None` if its body is a stream.
     pub fn try_clone(&self) -> Option<Self> {
         let super::body::Inner::Single(body) = &self.body.inner else { return None };
         Some(Self {
@@ -87,18 +87,18 @@ impl Request {
 /// The answer to a call that went well.
 #[derive(Debug, Default)]
 pub struct Response {
-    /// How the body is encoded.
+    /// The content type of the body.
     pub content_type: Text,
-    /// What was known before the body.
+    /// Metadata that comes before the body.
     pub headers: Metadata,
-    /// What comes behind it.
+    /// Metadata that comes behind it.
     pub trailers: Trailers,
-    /// What it carries.
+    /// The message, or messages, of the answer.
     pub body: Body,
 }
 
 impl Response {
-    /// An answer.
+    /// An answer with this body and nothing beside it.
     pub fn new(body: Body) -> Self {
         Self { body, ..Self::default() }
     }

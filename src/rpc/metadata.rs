@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::Text;
 
-/// Names and values beside a request or a response. A name may come more than once; case does not
-/// matter. Names that begin with a colon are reserved: they are neither sent nor received.
+/// Names and values beside a request or a response. A name may come more than once, and its case
+/// does not matter. Names that begin with a colon are reserved: they are neither sent nor received.
+/// At most 1,024 values travel, with names of up to 255 bytes and values of up to 65,535.
 ///
 /// ```
 /// use trunkline::rpc::Metadata;
@@ -25,7 +26,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// None.
+    /// Metadata without values.
     #[must_use]
     pub const fn new() -> Self {
         Self { entries: None }
@@ -39,14 +40,14 @@ impl Metadata {
         Arc::make_mut(self.entries.get_or_insert_default())
     }
 
-    /// Adds a value, in place of all of this name.
+    /// Sets a value, in place of all others of this name.
     pub fn insert(&mut self, name: impl Into<Text>, value: impl Into<Bytes>) {
         let name = name.into();
         self.remove(&name);
         self.append(name, value);
     }
 
-    /// Adds a value, beside others of this name.
+    /// Adds a value beside others of this name.
     pub fn append(&mut self, name: impl Into<Text>, value: impl Into<Bytes>) {
         self.entries_mut().push((name.into(), value.into()));
     }
@@ -88,7 +89,7 @@ impl Metadata {
         self.entries().is_empty()
     }
 
-    /// Adds all of another.
+    /// Appends all values of `other`.
     pub fn extend(&mut self, other: Self) {
         if self.is_empty() {
             *self = other;

@@ -18,17 +18,17 @@ use parking_lot::Mutex;
 use super::{BoxError, Code, Node, Request, Resolve, Select, Status, Text, resolve::Candidate};
 use crate::{Session, exchange::within, runtime::Runtime};
 
-/// Makes sessions. A closure that returns a future is one.
+/// Makes sessions with nodes. Any closure that takes a node and returns a future does.
 pub trait Connect: Send + Sync + 'static {
-    /// Dials a node and makes a session, its driver spawned.
+    /// Dials a node and makes a session, whose driver has to be spawned.
     ///
     /// # Errors
     ///
-    /// Why there is no session: the node is passed over for a while.
+    /// Why there is no session: the node then cools down.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when a dial takes longer than its timeout.
+    /// The future is dropped when the dial takes too long, or nobody waits for it any more.
     fn connect(&self, node: &Node) -> BoxFuture<'static, Result<Session, BoxError>>;
 }
 

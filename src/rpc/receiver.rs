@@ -15,8 +15,9 @@ use super::{
     codec::{Codec, Decode, agree},
 };
 
-/// Messages as they arrive: a [`futures::Stream`], with [`next`](Self::next) for those who do not
-/// want to import that. Dropping it before its end cancels the call.
+/// The messages of a call as they arrive: a [`futures::Stream`], which has a [`next`](Self::next)
+/// of its own so that no trait has to be imported. A client that drops it before its end cancels
+/// the call.
 #[must_use = "streams do nothing unless polled"]
 pub struct Receiver<T, K> {
     source: Source,
@@ -85,12 +86,13 @@ impl<T, K: Codec> Receiver<T, K> {
         std::future::poll_fn(|cx| self.poll_message(cx)).await
     }
 
-    /// What the server knew before its first message; known once the answer has begun.
+    /// The metadata that the server sent before its first message: empty until the answer has
+    /// begun.
     pub const fn headers(&self) -> &Metadata {
         &self.headers
     }
 
-    /// What the server knew in the end; known once all was read.
+    /// The metadata that the server sent behind its last message: empty until that was read.
     pub fn trailers(&self) -> Metadata {
         self.trailers.get()
     }

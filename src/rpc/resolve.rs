@@ -19,10 +19,10 @@ use crate::{
     runtime::{Runtime, after},
 };
 
-/// Tells at which nodes a service is.
+/// Finds the nodes of a service.
 ///
-/// An own one may ask a registry, DNS, or a `tower` `Discover`. Asked for each attempt: put
-/// [`Cached`] around what is slow.
+/// One of your own may ask a registry, DNS, or a `tower` `Discover`. It is asked before each
+/// attempt of a call: put [`Cached`] around one that is slow.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -40,15 +40,16 @@ use crate::{
 /// }
 /// ```
 pub trait Resolve: Send + Sync + 'static {
-    /// The nodes of a service, which may be none. The name is empty where the caller gave none.
+    /// The nodes of a service, of which there may be none. Its name is empty if the caller gave
+    /// none.
     ///
     /// # Errors
     ///
-    /// Why the nodes are not known: the call fails as [`Unavailable`](super::Code::Unavailable).
+    /// Why they could not be found: the attempt fails as [`Unavailable`](super::Code::Unavailable).
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the call is, or its deadline passes.
+    /// The future is dropped when the call is, and when its deadline passes.
     fn resolve(&self, service: &str) -> BoxFuture<'_, Result<Arc<[Node]>, BoxError>>;
 }
 
@@ -59,7 +60,7 @@ pub struct Fixed {
 }
 
 impl Fixed {
-    /// These addresses.
+    /// Nodes at these addresses.
     pub fn new<A: Into<Text>>(addresses: impl IntoIterator<Item = A>) -> Self {
         Self { nodes: addresses.into_iter().map(Node::new).collect() }
     }
@@ -71,7 +72,7 @@ impl Resolve for Fixed {
     }
 }
 
-/// Remembers what another one said for some time. Failures are not remembered.
+/// Remembers for a while what another resolver found. Failures are not remembered.
 pub struct Cached<R> {
     inner: R,
     time_to_live: Duration,
@@ -83,7 +84,7 @@ pub struct Cached<R> {
 type Known = (Instant, Arc<[Node]>);
 
 impl<R> Cached<R> {
-    /// Asks `inner` again for a service after `time_to_live`. Remembers up to 1,024 services.
+    /// Remembers what `inner` found for `time_to_live`, for up to 1,024 services.
     pub fn new(inner: R, time_to_live: Duration, runtime: &Runtime) -> Self {
         Self { inner, time_to_live, runtime: runtime.clone(), known: Mutex::default() }
     }
@@ -125,13 +126,13 @@ const MAX_KNOWN: usize = 1_024;
 /// A node that can be taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// Which.
+    /// The node.
     pub node: &'a Node,
-    /// Calls of this client that it has not answered.
+    /// How many calls of this client it has not answered yet.
     pub pending: usize,
 }
 
-/// Takes one of several nodes; none of them failed lately, unless all did.
+/// Chooses one of several nodes. Those that failed lately are left out, unless all of them did.
 ///
 /// ```
 /// use trunkline::rpc::{Candidate, Select};
@@ -146,7 +147,7 @@ pub struct Candidate<'a> {
 /// }
 /// ```
 pub trait Select: Send + Sync + 'static {
-    /// The position of the one to take; there is at least one.
+    /// The index of the node to take; there is at least one. One out of range means the last.
     fn select(&self, candidates: &[Candidate<'_>]) -> usize;
 }
 
@@ -159,7 +160,7 @@ where
     }
 }
 
-/// One after the other.
+/// Takes the nodes in turn.
 #[derive(Debug, Default)]
 pub struct RoundRobin {
     next: AtomicUsize,
@@ -171,14 +172,14 @@ impl Select for RoundRobin {
     }
 }
 
-/// Any.
+/// Takes any node, at random.
 #[derive(Debug)]
 pub struct Random {
     chance: Mutex<Chance>,
 }
 
 impl Random {
-    /// With a seed, the same every time.
+    /// With a seed the choices are the same every time; without, as by default, they differ.
     #[must_use]
     pub fn seeded(seed: Option<u64>) -> Self {
         Self { chance: Mutex::new(Chance::new(seed)) }
@@ -197,7 +198,7 @@ impl Select for Random {
     }
 }
 
-/// The one with the fewest calls pending; of equals, one after the other.
+/// Takes the node with the fewest pending calls; equals take turns.
 #[derive(Debug, Default)]
 pub struct LeastPending {
     turn: RoundRobin,

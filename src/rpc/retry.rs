@@ -7,22 +7,22 @@ use parking_lot::Mutex;
 use super::{Calls, Code, Request, Retryable, Status, message::Outcome};
 use crate::{Backoff, runtime::Runtime};
 
-/// An attempt that failed, or is to be made.
+/// What is known when a further attempt, or the first, is about to be made.
 #[derive(Debug)]
 pub struct Attempt<'a> {
-    /// How many attempts were made before the next one.
+    /// How many attempts have been made so far.
     pub made: u32,
     /// The call.
     pub request: &'a Request,
-    /// How the last attempt failed; none before the first.
+    /// How the last attempt failed; `None` before the first.
     pub error: Option<&'a Status>,
 }
 
-/// Decides whether a failed call is made again. A closure is one.
+/// Decides whether a failed call is made again. Any closure that takes an [`Attempt`] does.
 ///
 /// It is asked only where another attempt can do no harm: the call reached no handler
-/// ([`Retryable::Always`]), or it is idempotent and did not fail for a reason of its own; and only
-/// while retries and time are left.
+/// ([`Retryable::Always`]), or it is idempotent and another attempt may succeed
+/// ([`Retryable::IfIdempotent`]); and only while there are retries and time left.
 ///
 /// ```
 /// # use trunkline::{Config, Session};
@@ -35,7 +35,7 @@ pub struct Attempt<'a> {
 /// # }
 /// ```
 pub trait RetryPolicy: Send + Sync + 'static {
-    /// Whether to make it again.
+    /// Whether to make the call again.
     fn retry(&self, attempt: &Attempt<'_>) -> bool;
 }
 
@@ -48,9 +48,10 @@ where
     }
 }
 
-/// Decides how long to wait before each attempt, the first one included. A closure is one.
+/// Decides how long to wait before each attempt, the first one included. Any closure that takes an
+/// [`Attempt`] does.
 pub trait Wait: Send + Sync + 'static {
-    /// How long.
+    /// How long to wait; no longer than until the deadline is waited.
     fn wait(&self, attempt: &Attempt<'_>) -> Duration;
 }
 
@@ -63,7 +64,7 @@ where
     }
 }
 
-/// Makes attempts until one goes well, or another could do harm. Cheap to clone.
+/// Makes attempts of a call until one succeeds, or another could do harm. Cheap to clone.
 #[derive(Clone)]
 pub struct Retry<C> {
     inner: C,

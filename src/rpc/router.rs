@@ -19,8 +19,8 @@ use super::{
     message::Outcome,
 };
 
-/// Typed handlers, by the name of their method: `Service.Method`, where the service may have dots
-/// of its own. A `tower` service, cheap to clone.
+/// Typed handlers by the name of their method: `Service.Method`, of up to 255 bytes, where the
+/// service may contain dots. A `tower` service, cheap to clone.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -84,7 +84,7 @@ pub enum MethodKind {
 }
 
 impl Router {
-    /// Bodies are bytes.
+    /// A router whose bodies are bytes.
     #[must_use]
     pub fn bytes() -> Self {
         Self::with_codec(Raw)
@@ -93,7 +93,7 @@ impl Router {
 
 #[cfg(feature = "json")]
 impl Router<super::codec::Json> {
-    /// Bodies are JSON.
+    /// A router whose bodies are JSON.
     #[must_use]
     pub fn json() -> Self {
         Self::with_codec(super::codec::Json)
@@ -102,7 +102,7 @@ impl Router<super::codec::Json> {
 
 #[cfg(feature = "protobuf")]
 impl Router<super::codec::Protobuf> {
-    /// Bodies are protobuf.
+    /// A router whose bodies are protobuf.
     #[must_use]
     pub fn protobuf() -> Self {
         Self::with_codec(super::codec::Protobuf)
@@ -110,15 +110,15 @@ impl Router<super::codec::Protobuf> {
 }
 
 impl<K: Clone> Router<K> {
-    /// Bodies are encoded by this codec; a pair of codecs offers both.
+    /// A router whose bodies are encoded by this codec. A pair of codecs offers both.
     pub fn with_codec(codec: K) -> Self {
         Self { table: Arc::default(), codec, metadata: Metadata::new() }
     }
 
-    /// One message there, one back.
+    /// Registers a method with one message each way.
     ///
-    /// The request is decoded, and `handler` called, in [`Service::call`]; a layer sees what they
-    /// do before there is a future.
+    /// The request is decoded and `handler` is called within [`Service::call`], not when the future
+    /// that this returns is polled: what they do at once, such as a panic, a layer meets there.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl<K: Clone> Router<K> {
         self.register::<Req, Resp>(name.into(), MethodKind::Unary, handler)
     }
 
-    /// Many messages there, one back.
+    /// Registers a method that gets many messages and answers with one.
     ///
     /// # Errors
     ///
@@ -160,8 +160,8 @@ impl<K: Clone> Router<K> {
         self.register::<Req, Resp>(name.into(), MethodKind::ClientStreaming, handler)
     }
 
-    /// One message there, many back. The stream is asked for the next message when there is room
-    /// for it; an error ends the call with that status.
+    /// Registers a method that gets one message and answers with many. Their stream is polled for
+    /// the next one when there is room for it; an error from it ends the call with that status.
     ///
     /// # Errors
     ///
@@ -183,7 +183,7 @@ impl<K: Clone> Router<K> {
         self.register::<Req, Resp>(name.into(), MethodKind::ServerStreaming, handler)
     }
 
-    /// Many messages both ways.
+    /// Registers a method with many messages both ways.
     ///
     /// # Errors
     ///
@@ -205,13 +205,13 @@ impl<K: Clone> Router<K> {
         self.register::<Req, Resp>(name.into(), MethodKind::Bidirectional, handler)
     }
 
-    /// Adds to the metadata of the endpoint that is registered next.
+    /// Sets metadata of the endpoint that is registered next.
     pub fn describe(&mut self, name: impl Into<Text>, value: impl Into<Bytes>) -> &mut Self {
         self.metadata.insert(name, value);
         self
     }
 
-    /// Calls of services that are not registered here go to `fallback`, as they are.
+    /// Hands calls of services that are not registered here to `fallback`, as they are.
     pub fn fallback<F, Fut>(&mut self, fallback: F) -> &mut Self
     where
         F: Fn(Request) -> Fut + Send + Sync + 'static,
@@ -236,8 +236,9 @@ impl<K: Clone> Router<K> {
         Ok(self)
     }
 
-    /// `Debug.Health` answers `{"status":"serving"}`, or `"draining"`; `Debug.Stats` answers the
-    /// server's counters, as JSON. Both for clients of any codec.
+    /// Registers two methods for clients of any codec: `Debug.Health` answers
+    /// `{"status":"serving"}`, or `"draining"` while the server shuts down; `Debug.Stats` answers
+    /// the server's counters as JSON.
     ///
     /// # Errors
     ///
@@ -288,7 +289,7 @@ impl<K: Clone> Router<K> {
 }
 
 impl<K> Router<K> {
-    /// What is registered, by name.
+    /// The methods that are registered, in the order of their names.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.table.methods.values().map(|method| &method.endpoint)
     }

@@ -21,9 +21,9 @@ use crate::{
 
 /// Sends the messages of a streaming request.
 ///
-/// Each [`send`](Self::send) waits until the connection and the other side have room. When all was
-/// sent, [`finish`](Self::finish); dropping it before that cancels the call, so that a task that
-/// is cancelled or panics never looks like a complete request.
+/// Each [`send`](Self::send) waits until the connection and the other side have room. When all is
+/// sent, call [`finish`](Self::finish). Dropping the sender before that cancels the call, so that a
+/// task that is cancelled or panics never looks like a complete request.
 pub struct Sender<T, K> {
     slot: Arc<Slot>,
     codec: K,
@@ -47,8 +47,8 @@ impl<T, K> Sender<T, K> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses the message if nothing of it was staged; else the rest goes out
-    /// before anything later.
+    /// Dropping the future loses the whole message if nothing of it was staged yet; otherwise the
+    /// rest is sent before any later message.
     pub async fn send(&mut self, message: &T) -> Result<(), Status>
     where
         K: Encode<T>,
@@ -60,7 +60,7 @@ impl<T, K> Sender<T, K> {
         std::future::poll_fn(|cx| self.slot.poll_send(cx, &mut bytes)).await
     }
 
-    /// There are no more messages; the answer can still be read.
+    /// Says that there are no more messages. The answer can still be read.
     ///
     /// # Errors
     ///
@@ -68,7 +68,7 @@ impl<T, K> Sender<T, K> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the sender: the call is cancelled unless the end was on its way.
+    /// Dropping the future drops the sender too, which cancels the call unless the end was staged.
     pub async fn finish(mut self) -> Result<(), Status> {
         std::future::poll_fn(|cx| self.slot.poll_finish(cx)).await?;
         self.finished = true;

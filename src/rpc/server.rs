@@ -112,21 +112,23 @@ impl ServerBuilder {
         self
     }
 
-    /// Calls served at once, of all sessions; one more is refused, and the caller knows that it
-    /// reached no handler. At least 1. Default 65,536: what a handler holds is its own to bound.
+    /// How many calls of all sessions are served at once; one more is refused, and its caller knows
+    /// that it reached no handler. At least 1. Default 65,536: what each call holds is for its
+    /// handler to bound.
     pub const fn max_calls(mut self, calls: usize) -> Self {
         self.max_calls = calls;
         self
     }
 
-    /// Sessions that [`Server::listen`] serves at once; it accepts no more until one ends. At
-    /// least 1. Default 1,024, below the usual limit of open files.
+    /// How many sessions are served at once before [`Server::listen`] stops accepting, until one
+    /// ends. At least 1. Default 1,024, below the usual limit of open files.
     pub const fn max_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = sessions;
         self
     }
 
-    /// How long the first message of a call may take to arrive. Must not be zero. Default 10 s.
+    /// How long the request of a call, its first message, may take to arrive. Must not be zero.
+    /// Default 10 s.
     pub const fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self
@@ -139,15 +141,15 @@ impl ServerBuilder {
         self
     }
 
-    /// Every call is a task of its own from its beginning. By default it becomes one when it first
-    /// waits, which is much cheaper, but lets a handler that computes for long delay the others
-    /// of its session.
+    /// Whether every call is a task of its own from its beginning. By default a call becomes one
+    /// when it first waits, which is much cheaper, but lets a handler that computes for long delay
+    /// the other calls of its session. Default false.
     pub const fn spawn_each(mut self, spawn: bool) -> Self {
         self.spawn_each = spawn;
         self
     }
 
-    /// The server.
+    /// Makes the server. The clock of `runtime` must be that of the sessions it serves.
     ///
     /// # Errors
     ///
@@ -200,7 +202,8 @@ impl Server<Router> {
 }
 
 impl<S: Serve> Server<S> {
-    /// A server with the default limits. The runtime's clock must be the sessions'.
+    /// A server with the default limits. The clock of `runtime` must be that of the sessions it
+    /// serves.
     pub fn new(service: S, runtime: &Runtime) -> Self {
         ServerBuilder::default().make(service, runtime)
     }
@@ -214,7 +217,7 @@ impl<S: Serve> Server<S> {
         self.serve_connection(session, Connection::default())
     }
 
-    /// The same; handlers see where it comes from.
+    /// As [`serve`](Self::serve); handlers see the connection in their [`Context`].
     ///
     /// # Cancel safety
     ///
@@ -243,8 +246,8 @@ impl<S: Serve> Server<S> {
         accept_calls(self.shared.clone(), session, Source::Streams(streams), connection)
     }
 
-    /// Accepts sessions and serves them until the server shuts down. After an error it waits a
-    /// little, longer each time, up to 100 ms. Spawn it.
+    /// Accepts sessions with `accept` and serves them, until the server shuts down. After an error
+    /// it waits, longer each time, up to 100 ms. Spawn it.
     ///
     /// # Cancel safety
     ///
@@ -279,13 +282,13 @@ impl<S: Serve> Server<S> {
         }
     }
 
-    /// Takes no more calls and tells clients so, lets those that run finish for up to `grace`,
-    /// ends what is left, and closes all sessions.
+    /// Takes no more calls and tells the clients so, gives those that are running up to `grace` to
+    /// finish, ends those that are left, and closes all sessions.
     ///
     /// # Cancel safety
     ///
-    /// The server stays closed to calls if the future is dropped; [`abort`](Self::abort) does the
-    /// rest.
+    /// Once this was polled the server takes no more calls, even if the future is dropped;
+    /// [`abort`](Self::abort) does the rest.
     pub async fn shutdown(&self, grace: Duration) {
         let state = &self.shared.state;
         for session in state.drain() {
@@ -305,14 +308,14 @@ impl<S: Serve> Server<S> {
         futures::future::join_all(ends).await;
     }
 
-    /// Takes no more calls, and ends those that run and all sessions at once.
+    /// Takes no more calls, and at once ends those that are running and all sessions.
     pub fn abort(&self) {
         for session in self.shared.state.drain() {
             session.abort(GoAwayCode::INTERNAL_ERROR);
         }
     }
 
-    /// Counters, and what runs at this moment.
+    /// Counters, and how much is running at this moment.
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         self.shared.state.stats()

@@ -17,7 +17,7 @@ use crate::{
     wait::Waiters,
 };
 
-/// What a server did, and does.
+/// What a server has done, and is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerStats {
@@ -27,13 +27,13 @@ pub struct ServerStats {
     pub active: usize,
     /// Calls begun.
     pub started: u64,
-    /// Of these, those answered well.
+    /// Of these, those answered with success.
     pub done: u64,
-    /// Those answered with a status.
+    /// Of these, those answered with a failure.
     pub failed: u64,
-    /// Those whose handler panicked.
+    /// Of these, those whose handler panicked.
     pub panicked: u64,
-    /// Those given up by the caller, or by their deadline.
+    /// Of these, those that the caller gave up or that their deadline ended.
     pub cancelled: u64,
     /// Calls refused because there were too many, or during shutdown.
     pub refused: u64,

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::{BoxError, Code, Text};
 use crate::exchange::ExchangeError;
 
-/// How a call failed: a class, words, and details for programs. Handlers return one; callers get
-/// one, whatever went wrong. Cheap to clone.
+/// How a call failed: a class, words for people, and details for programs. Handlers return one, and
+/// callers get one whatever went wrong. Cheap to clone.
 ///
 /// ```
 /// use trunkline::rpc::{Code, Status};
@@ -32,16 +32,16 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Retryable {
-    /// It certainly reached no handler.
+    /// Yes: it certainly reached no handler.
     Always,
-    /// It may have been done; another time may succeed.
+    /// Only if it is idempotent: it may have been done, and another attempt may succeed.
     IfIdempotent,
-    /// It would fail again.
+    /// No: it would fail again.
     Never,
 }
 
 impl Status {
-    /// A failure of a class, in words.
+    /// A failure of this class, explained in words.
     pub fn new(code: Code, message: impl Into<Text>) -> Self {
         Self {
             code,
@@ -53,36 +53,36 @@ impl Status {
         }
     }
 
-    /// The same with details, for programs.
+    /// Adds details for programs, which travel with it.
     #[must_use]
     pub fn with_details(mut self, details: impl Into<Bytes>) -> Self {
         self.details = details.into();
         self
     }
 
-    /// The same with a cause, which does not travel.
+    /// Adds a cause, which does not travel.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// The class.
+    /// The class of the failure.
     pub const fn code(&self) -> Code {
         self.code
     }
 
-    /// In words.
+    /// What went wrong, in words. Up to 4,096 characters travel.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// For programs.
+    /// The details for programs, in whatever form the application gives them.
     pub const fn details(&self) -> &Bytes {
         &self.details
     }
 
-    /// Whether the other side sent it; else it happened here.
+    /// Whether the other side sent it, rather than this side found it.
     pub const fn is_remote(&self) -> bool {
         self.remote
     }
@@ -98,7 +98,8 @@ impl Status {
         }
     }
 
-    /// The status in an error of a middleware; one of another kind declines the call.
+    /// The status inside an error of middleware. An error of another kind becomes
+    /// [`Code::Declined`], with the error as its cause.
     #[must_use]
     pub fn from_error(error: BoxError) -> Self {
         match error.downcast::<Self>() {

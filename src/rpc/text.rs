@@ -23,7 +23,7 @@ enum Inner {
 }
 
 impl Text {
-    /// No allocation, no copy.
+    /// A text that is neither allocated nor copied.
     #[must_use]
     pub const fn from_static(text: &'static str) -> Self {
         Self(Inner::Static(text))
@@ -62,7 +62,7 @@ impl Text {
         }
     }
 
-    /// Whether it has no character.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.bytes().is_empty()
     }

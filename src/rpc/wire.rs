@@ -23,43 +23,43 @@ use super::{Code, Metadata, Request, Text};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestHead {
-    /// Messages follow; the body is empty.
+    /// Whether Messages follow. The body is empty then.
     pub streaming: bool,
-    /// The service this is for; empty: whoever is there.
+    /// The service that the call is for; empty for whoever is at the other end.
     pub service: Text,
     /// The method, `Service.Method`.
     pub method: Text,
-    /// How the body is encoded; empty: as the server likes it.
+    /// The content type of the body; empty for the server's default.
     pub content_type: Text,
-    /// How the answer is to be encoded; empty: as the body.
+    /// The content type that the answer should have; empty for that of the body.
     pub accept: Text,
-    /// What else there is to know.
+    /// What travels beside the body.
     pub metadata: Metadata,
 }
 
 /// What stands before the body of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseHead {
-    /// Messages follow, and a last response; the body is empty.
+    /// Whether Messages and a last Response follow. The body is empty then.
     pub streaming: bool,
-    /// `None` is success.
+    /// How the call failed; `None` if it succeeded.
     pub failure: Option<Failure>,
-    /// How the body is encoded.
+    /// The content type of the body.
     pub content_type: Text,
-    /// Known before the body.
+    /// Metadata that comes before the body.
     pub headers: Metadata,
-    /// Known after it.
+    /// Metadata that comes behind it.
     pub trailers: Metadata,
 }
 
 /// A status, as it travels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The class.
+    /// The class of the failure.
     pub code: Code,
-    /// In words.
+    /// What went wrong, in words.
     pub message: Text,
-    /// For programs.
+    /// Details for programs.
     pub details: Bytes,
 }
 
@@ -302,7 +302,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A field of a head is longer than its length can say.
+/// A field of a head is longer than its length field can say, or metadata has more than 1,024
+/// values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong(&'static str);
 
@@ -322,9 +323,9 @@ pub enum BadHead {
     CutShort(&'static str),
     /// This field is not UTF-8.
     NotText(&'static str),
-    /// Flags nobody defined.
+    /// Flags that are not defined.
     UnknownFlags(u8),
-    /// So many values of metadata.
+    /// There are so many values of metadata: more than 1,024 in one place.
     TooMany(u16),
 }
 

@@ -148,8 +148,8 @@ impl Dispatcher {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends every [`Streams`] once it is empty, and resets the streams that have
-    /// not named their protocol yet.
+    /// Dropping the future ends every [`Streams`] once it is empty, and resets the streams that
+    /// have not named their protocol yet.
     pub async fn run(mut self) {
         let mut pending = FuturesUnordered::new();
         loop {

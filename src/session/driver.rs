@@ -28,8 +28,8 @@ use crate::{
 /// The future that runs a session: spawn it, or poll it beside the code that uses the session.
 ///
 /// Unless it is polled nothing is sent or received, and no time limit passes. It completes when the
-/// session is over, with the same result as [`Session::closed`](crate::Session::closed). Dropping it
-/// earlier ends the session with [`SessionError::DriverDropped`].
+/// session is over, with the same result as [`Session::closed`](crate::Session::closed). Dropping
+/// it earlier ends the session with [`SessionError::DriverDropped`].
 #[must_use = "a session does nothing unless its driver is polled"]
 pub struct Driver {
     engine: Pin<Box<dyn Future<Output = Result<(), SessionError>> + Send>>,

@@ -23,15 +23,13 @@ use crate::{
     sync::Mutex,
 };
 
-/// `mux+tcp://host:port`: connecting opens a stream of one session per remote, listening accepts
-/// the streams of every session that comes in. Sessions are shared (`spec.md §10`); the streams of
-/// this transport say that they speak SP.
+/// `mux+tcp://host:port`: connecting opens a stream on the one session with that remote, listening
+/// accepts the streams of every session that comes in. The sessions are shared ones
+/// (`spec.md §10`), on which the streams of this transport speak SP.
 ///
-/// A session that ended is dialled anew by the next connection. To open streams of other
-/// protocols beside, take the session from [`session`](Self::session); to serve them, say which
-/// with [`on_accept`](Self::on_accept).
-///
-/// Other protocols beside SP on the same sessions:
+/// When a session has ended, the next connection dials a new one. To open streams of other
+/// protocols on the same sessions, take the session from [`session`](Self::session); to serve such
+/// streams, use [`on_accept`](Self::on_accept):
 ///
 /// ```
 /// use futures::StreamExt;
@@ -59,7 +57,7 @@ pub struct Mux {
 type OnAccept = Arc<dyn Fn(&Session, &mut Dispatcher) + Send + Sync>;
 
 impl Mux {
-    /// Sessions over another transport, whose addresses have the scheme `inner_scheme`.
+    /// Sessions over the transport `inner`, whose own addresses have the scheme `inner_scheme`.
     pub fn new(inner_scheme: &str, inner: impl Transport) -> Self {
         Self {
             scheme: inner_scheme.into(),
@@ -72,7 +70,8 @@ impl Mux {
         }
     }
 
-    /// The configuration of the sessions.
+    /// The configuration of the sessions. Unless it chooses a timer, they run on the clock of the
+    /// socket that uses them.
     #[must_use]
     pub fn config(self, config: Config) -> Self {
         Self { config, ..self }
@@ -91,8 +90,8 @@ impl Mux {
         Self { queue, ..self }
     }
 
-    /// Is called with every session that comes in: here other protocols can be served. One where
-    /// this panics is closed.
+    /// Calls `serve` with every session that comes in, so that it can serve other protocols too.
+    /// A session where it panics is closed.
     #[must_use]
     pub fn on_accept(
         self,
@@ -101,11 +100,11 @@ impl Mux {
         Self { on_accept: Some(Arc::new(serve)), ..self }
     }
 
-    /// The session with the remote at `rest` (an address without its scheme) that connections
-    /// share; dialled if there is none.
+    /// The session that connections to the remote at `rest` (an address without its scheme) share.
+    /// It is dialled if there is none.
     ///
-    /// It is shared while something that connects to the remote exists, such as the dialer of a
-    /// socket. A session that is asked for before that is one of its own.
+    /// It is shared only while something connects to the remote, such as the dialer of a socket;
+    /// before that, each call dials a session of its own.
     ///
     /// # Errors
     ///
@@ -113,7 +112,8 @@ impl Mux {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the dial; who waits for the same session dials then.
+    /// Dropping the future gives up the dial; another caller who waits for the same session then
+    /// dials instead.
     pub async fn session(&self, rest: &str, settings: &Settings) -> io::Result<Session> {
         let remote = self.remote(rest, settings)?;
         let (session, _) = remote.session().await?;

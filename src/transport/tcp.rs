@@ -12,8 +12,8 @@ use crate::tokio::Compat;
 
 /// `tcp://host:port`. Needs a tokio runtime with its IO enabled.
 ///
-/// The host may be a name, an IPv4 address or an IPv6 address in brackets; `*` or nothing listens
-/// on every address of the machine.
+/// The host may be a name, an IPv4 address or an IPv6 address in brackets. `*`, or no host at all,
+/// listens on every IPv4 address of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tcp;
 

@@ -11,10 +11,10 @@ use super::{
 };
 use crate::tokio::Compat;
 
-/// `ipc:///path/to/socket`, as nanomsg's relatives name it. Needs a tokio runtime with its IO
-/// enabled.
+/// `ipc:///path/to/socket`, as nanomsg and nng write it. Needs a tokio runtime with its IO enabled.
 ///
-/// A path that nobody listens on any more is taken over; the path is removed with the listener.
+/// A socket file that nobody listens on any more is replaced. Dropping the listener removes the
+/// file.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unix;
 

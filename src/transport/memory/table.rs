@@ -16,12 +16,12 @@ use crate::{
     },
 };
 
-/// Connections within the process, by name. The table of names is this value and its clones, so
-/// two of them know nothing of each other.
+/// Connections within the process, by name. Clones share one table of names; two values that were
+/// made apart know nothing of each other.
 ///
 /// A connection is made when the listener accepts it. Connecting to a name that nobody listens on
-/// is [`ConnectionRefused`](io::ErrorKind::ConnectionRefused), listening on one that is taken
-/// [`AddrInUse`](io::ErrorKind::AddrInUse).
+/// fails with [`ConnectionRefused`](io::ErrorKind::ConnectionRefused), listening on one that is
+/// taken with [`AddrInUse`](io::ErrorKind::AddrInUse).
 ///
 /// ```
 /// use trunkline::{runtime::Runtime, transport::{Address, Settings, Transport, memory::Memory}};
@@ -46,7 +46,7 @@ pub struct Memory {
 type Knock = oneshot::Sender<Duplex>;
 
 impl Memory {
-    /// Connections that hold up to `capacity` bytes each way.
+    /// A new table of names. Its connections hold up to `capacity` bytes each way.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { names: Arc::default(), capacity }
