@@ -12,8 +12,8 @@ use super::{
 /// Passes requests from `front` to `back` and replies from `back` to `front`, byte for byte, until
 /// one of the sockets ends. Spawn it.
 ///
-/// Each device adds a word to the backtrace of a request, so that the reply finds its way; how
-/// many there may be is the `max_hops` of whoever receives.
+/// Each device adds a word to the backtrace of a request, by which the reply finds its way back.
+/// The `max_hops` of whoever receives a request limits how many it may have passed.
 ///
 /// A reply for a peer that does not read holds up the replies behind it, unless `front` has
 /// `best_effort`.

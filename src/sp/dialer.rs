@@ -19,7 +19,7 @@ use crate::{
 
 /// Connects a socket to an address, and again whenever the connection is lost.
 ///
-/// Dropping it changes nothing: it dials until it or its socket is closed.
+/// Dropping this handle has no effect: the dialer goes on until it or its socket is closed.
 #[derive(Clone)]
 pub struct Dialer {
     endpoint: Arc<Endpoint>,
@@ -55,42 +55,42 @@ impl Dialer {
         Ok(Self { endpoint, work })
     }
 
-    /// Dials once; from then on the connection is dialled again in the background whenever it is
-    /// lost. After a failure it may be tried again.
+    /// Dials once and waits for the pipe. Whenever that is lost, it is dialled again in the
+    /// background.
     ///
     /// # Errors
     ///
-    /// [`DialError`] if there is no pipe now.
+    /// [`DialError`] if there is no pipe. It is not dialled again then, but this may be called again.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up; it may be tried again.
+    /// Dropping the future gives the dial up; this may be called again.
     pub async fn dial(&self) -> Result<(), DialError> {
         self.work.clone().dial().await
     }
 
-    /// Dials in the background, as often as it takes.
+    /// Dials in the background until there is a pipe, and again whenever that is lost.
     ///
     /// # Errors
     ///
-    /// [`InUse`](DialError::InUse) if it dials already, [`Closed`](DialError::Closed) if it never
-    /// will again.
+    /// [`InUse`](DialError::InUse) if it has begun to dial already, [`Closed`](DialError::Closed) if
+    /// it or its socket is closed.
     pub fn dial_background(&self) -> Result<(), DialError> {
         self.work.clone().dial_background()
     }
 
-    /// Stops dialling, also where that is under way, and closes its pipe.
+    /// Gives up a dial that is under way, dials no more, and closes the pipe.
     pub fn close(&self) {
         self.work.close();
     }
 
-    /// Its number, unlike that of any other dialer or listener of the socket.
+    /// Its number, which no other dialer or listener of the socket has.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.endpoint.id()
     }
 
-    /// What it dials.
+    /// The address that it dials.
     #[must_use]
     pub fn address(&self) -> &Address {
         self.endpoint.address()

@@ -17,11 +17,11 @@ pub enum SendError {
     Closed,
     /// No pipe had room within the send timeout; the message was dropped.
     TimedOut,
-    /// No pipe has room now (`try_send`).
+    /// No pipe has room at present, and the call does not wait.
     WouldBlock,
-    /// There is no pipe, and the options say to fail then.
+    /// There is no pipe, and the option `fail_without_peers` is on.
     NoPeers,
-    /// The context sent another request before this one had left.
+    /// The context sent another request before a pipe took this one.
     Canceled,
     /// The peer that the message goes to is not connected any more.
     PeerGone,
@@ -48,9 +48,9 @@ impl std::error::Error for SendError {}
 pub enum RecvError {
     /// The socket or the context is closed.
     Closed,
-    /// Nothing came within the receive timeout; a request is over then.
+    /// Nothing came within the receive timeout. The request that the call waited for is over.
     TimedOut,
-    /// Nothing is there now (`try_recv`).
+    /// Nothing is there at present, and the call does not wait.
     WouldBlock,
     /// The context has no request to receive a reply for.
     NoRequest,
@@ -58,7 +58,7 @@ pub enum RecvError {
     Busy,
     /// The context sent another request, or the pipe was lost and the request is not retried.
     Canceled,
-    /// The last pipe was lost, and the options say to fail then.
+    /// The last pipe was lost, and the option `fail_without_peers` is on.
     NoPeers,
 }
 
@@ -120,7 +120,7 @@ impl From<SendError> for RequestError {
 /// A message that was not sent, and why.
 #[derive(Debug)]
 pub struct SendMessageError {
-    /// Why.
+    /// Why it was not sent.
     pub error: SendError,
     /// The message, as it was given.
     pub message: Message,
@@ -142,18 +142,18 @@ impl std::error::Error for SendMessageError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The peer's first bytes are no SP header of this version.
+    /// The peer's first bytes are not an SP header of version 0.
     Header(HeaderError),
     /// The peer speaks another protocol of the family.
     WrongProtocol {
-        /// What it speaks.
+        /// The protocol it speaks.
         peer: ProtocolId,
-        /// What it should.
+        /// The protocol it should speak.
         expected: ProtocolId,
     },
     /// The connection ended before the handshake did.
     Closed,
-    /// The handshake took too long, or was the oldest of too many.
+    /// The handshake took longer than `handshake_timeout`, or had to make room for a newer one.
     TimedOut,
     /// The connection failed.
     Io(io::ErrorKind),
@@ -181,7 +181,7 @@ impl From<HeaderError> for HandshakeError {
     }
 }
 
-/// Why a pipe is no more.
+/// Why a pipe was closed, or not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PipeError {
@@ -193,11 +193,11 @@ pub enum PipeError {
     Io(io::ErrorKind),
     /// The connection claimed more bytes than it was given.
     IoMisbehaved,
-    /// The peer sent something that is no message.
+    /// The peer sent something that is not a message, or one that is too long.
     Message(MessageError),
-    /// It was not admitted.
+    /// [`admit`](super::OptionsBuilder::admit) said no.
     Rejected,
-    /// The socket has as many pipes as it may.
+    /// The socket has `max_pipes` already.
     TooManyPipes,
     /// It was closed from this side.
     Closed,
@@ -229,15 +229,15 @@ impl From<MessageError> for PipeError {
     }
 }
 
-/// Why an address cannot be used at all.
+/// Why an address cannot be dialled or listened on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// It is no address.
+    /// It is not of the form of an address.
     Address(AddressError),
     /// No transport has its scheme.
     Scheme(UnknownScheme),
-    /// Its transport does not understand it.
+    /// Its transport does not accept it.
     Invalid(Arc<io::Error>),
     /// The socket is closed.
     Closed,
@@ -375,11 +375,11 @@ impl From<EndpointError> for ListenError {
     }
 }
 
-/// The socket has as many contexts as it may, or is closed.
+/// Why a socket gave no further context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContextError {
-    /// `max_contexts` is reached.
+    /// The socket has `max_contexts` already.
     TooMany,
     /// The socket is closed.
     Closed,

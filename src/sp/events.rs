@@ -18,32 +18,32 @@ use crate::{sync::Mutex, transport::Address};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PipeEvent {
-    /// The handshake went well; the pipe is about to be admitted.
+    /// The handshake succeeded; whether the pipe is admitted is decided next.
     Attaching(Pipe),
-    /// The pipe is in use.
+    /// The pipe was admitted and is in use.
     Attached(Pipe),
-    /// The pipe is gone, and why. Comes once for each that was attaching.
+    /// The pipe is gone, and why. Comes once for each pipe that was attaching.
     Detached(Pipe, PipeError),
     /// A connection that was accepted did not become a pipe.
     HandshakeFailed {
-        /// Where we listen.
+        /// The address of our listener.
         address: Address,
-        /// Who it was, if the transport knows.
+        /// The address of the peer, if the transport knows it.
         remote: Option<Address>,
-        /// Which rule was broken.
+        /// Why the handshake failed.
         error: HandshakeError,
     },
     /// A dialer in the background did not reach its peer; it will try again.
     DialFailed {
-        /// What it dials.
+        /// The address it dials.
         address: Address,
-        /// Why.
+        /// Why it failed.
         error: DialError,
     },
 }
 
-/// The events of a socket from the subscription on, as a [`futures::Stream`] that ends with the
-/// socket. Who does not keep up loses the oldest.
+/// The events of a socket from the subscription on: a [`futures::Stream`] that ends with the
+/// socket. Up to `event_queue` of them wait; beyond that the oldest are lost, and counted.
 ///
 /// ```
 /// use futures::StreamExt;
@@ -74,13 +74,13 @@ struct EventQueue {
 }
 
 impl PipeEvents {
-    /// How many events this subscriber was too slow for.
+    /// How many events were lost because this subscriber was too slow.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.queue.lock().lost
     }
 
-    /// The next event, if there is one now.
+    /// The next event, if one is waiting.
     pub fn try_next(&mut self) -> Option<PipeEvent> {
         self.queue.lock().events.pop_front()
     }

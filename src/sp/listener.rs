@@ -25,7 +25,7 @@ use crate::{
 
 /// Accepts the connections that others make to an address.
 ///
-/// Dropping it changes nothing: it listens until it or its socket is closed.
+/// Dropping this handle has no effect: the listener goes on until it or its socket is closed.
 #[derive(Clone)]
 pub struct Listener {
     endpoint: Arc<Endpoint>,
@@ -55,37 +55,38 @@ impl Listener {
         Ok(Self { endpoint, work })
     }
 
-    /// Takes the address and begins to accept. After a failure it may be tried again.
+    /// Takes the address and begins to accept.
     ///
     /// # Errors
     ///
-    /// [`ListenError`] if it does not listen now.
+    /// [`ListenError`] if it could not; this may be called again.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up; it may be tried again.
+    /// Dropping the future gives the address up; this may be called again.
     pub async fn listen(&self) -> Result<(), ListenError> {
         self.work.clone().listen().await
     }
 
-    /// Gives up the address. Connections whose handshake is under way are closed; pipes live on.
+    /// Gives up the address. Connections whose handshake is under way are closed; pipes stay open.
     pub fn close(&self) {
         self.endpoint.close();
     }
 
-    /// Its number, unlike that of any other dialer or listener of the socket.
+    /// Its number, which no other dialer or listener of the socket has.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.endpoint.id()
     }
 
-    /// What it was told to listen on.
+    /// The address that it was told to listen on.
     #[must_use]
     pub fn address(&self) -> &Address {
         self.endpoint.address()
     }
 
-    /// What it listens on in fact: port 0 replaced by the port that was taken. `None` before.
+    /// The address that it listens on: port 0 is replaced by the port that was taken. `None` before
+    /// it listens.
     #[must_use]
     pub fn local_addr(&self) -> Option<Address> {
         self.endpoint.local.lock().clone()

@@ -6,15 +6,15 @@ use super::pipe::Pipe;
 
 /// A header, a body, and the pipe that it came through.
 ///
-/// On the wire the body follows the header without a mark. What a header is, is up to the
-/// pattern: REQ and REP write it themselves, raw sockets leave it to their user.
+/// On the wire nothing separates the body from the header: the pattern knows where one ends. REQ
+/// and REP write and read the header themselves, raw sockets leave it to their user.
 #[derive(Clone, Debug, Default)]
 pub struct Message {
-    /// What stands before the body: request id, backtrace.
+    /// What stands before the body: the backtrace with the request id.
     pub header: Bytes,
-    /// What the application sends.
+    /// The content that the application sends.
     pub body: Bytes,
-    /// Where it came from, which may be gone by now; `None` on one that was not received.
+    /// The pipe that it came through, which may be gone by now; `None` if it was not received.
     pub pipe: Option<Pipe>,
 }
 

@@ -113,36 +113,37 @@ macro_rules! options {
 }
 
 options! {
-    /// How long sending may wait for a pipe with room; then the message is dropped. `None`, the
-    /// default, waits forever.
+    /// How long sending may wait for a pipe with room; after that the message is dropped. `None`,
+    /// the default, waits forever.
     send_timeout: Option<Duration> = None;
     /// How long receiving may wait. On a request it ends the request: a reply that comes later is
     /// dropped. `None`, the default, waits forever.
     recv_timeout: Option<Duration> = None;
-    /// How long a request waits for its reply before it is sent again; `None` or zero never
-    /// does, and then a request fails when its pipe is lost. Default 60 s. Ask more often only for what may
-    /// safely happen twice.
+    /// How long a request waits for its reply before it is sent again. It is also sent again when
+    /// its pipe is lost, so use this only where a request may safely be served twice. With `None`
+    /// or zero a request is sent once, and fails when its pipe is lost. Default 60 s.
     retry: Option<Duration> = Some(Duration::from_secs(60));
-    /// Sending never waits: a request is queued and a reply that has no room is dropped and
-    /// counted. Default false.
+    /// Sending never waits: a request is queued until a pipe has room, and a reply that finds no
+    /// room is dropped and counted. Default false.
     best_effort: bool = false;
     /// A request fails when there is no pipe at all, instead of waiting for one. Default false.
     fail_without_peers: bool = false;
     /// How many words may stand before a body, the request id included: each device on the way
-    /// adds one. 1 to 255. Default 8, as everywhere.
+    /// adds one. 1 to 255. Default 8, as in other implementations.
     max_hops: u8 = 8;
-    /// The longest message to be received, its header included, in bytes; a longer one closes the
-    /// pipe. `None` takes any length. Default 1 MiB.
+    /// The longest message that is received, its header included, in bytes; a longer one closes the
+    /// pipe. At least 1; `None` takes any length. Default 1 MiB.
     max_receive: Option<usize> = Some(1 << 20);
     /// Bytes that wait for a pipe's IO before it counts as full. At least 1. Default 256 KiB: a
     /// large write, a short queue.
     send_buffer: usize = 256 << 10;
-    /// Raw sockets: messages that wait to be sent, on the socket for REQ and on each pipe for REP.
-    /// At least 1. Default 128.
+    /// Raw sockets: how many messages may wait to be sent, on the whole socket for REQ and on each
+    /// pipe for REP. At least 1. Default 128.
     send_queue: usize = 128;
-    /// Raw sockets: messages that wait to be received. At least 1. Default 128.
+    /// Raw sockets: how many messages may wait to be received; beyond that the pipes are not read.
+    /// At least 1. Default 128.
     recv_queue: usize = 128;
-    /// How long closing waits for what was sent to leave. Default 1 s.
+    /// How long closing waits until the connections have taken what was sent. Default 1 s.
     linger: Duration = Duration::from_secs(1);
     /// The first wait before dialling again. At least 1 ms. Default 100 ms.
     reconnect_min: Duration = Duration::from_millis(100);
@@ -153,18 +154,20 @@ options! {
     connect_timeout: Duration = Duration::from_secs(10);
     /// How long the handshake may take. Must not be zero. Default 10 s.
     handshake_timeout: Duration = Duration::from_secs(10);
-    /// Handshakes that a listener waits for at once; one more ends the oldest. At least 1.
-    /// Default 256.
+    /// How many handshakes of a listener may be under way at once; one more ends the oldest. At
+    /// least 1. Default 256.
     max_handshakes: usize = 256;
-    /// Pipes of the socket at once; further connections are closed. At least 1. Default 16,384.
+    /// How many pipes the socket may have at once; further connections are closed. 1 to 2^30 - 1.
+    /// Default 16,384.
     max_pipes: usize = 16_384;
-    /// Contexts of the socket at once. At least 1. Default 65,536.
+    /// How many contexts the socket may have at once. 1 to 2^30 - 1. Default 65,536.
     max_contexts: usize = 65_536;
-    /// Events that wait for each subscriber; the oldest make room. At least 1. Default 1,024.
+    /// How many events may wait for each subscriber; beyond that the oldest are lost. At least 1.
+    /// Default 1,024.
     event_queue: usize = 1_024;
-    /// TCP: send at once what was written. Default true.
+    /// TCP: whether what was written is sent at once, however little it is. Default true.
     no_delay: bool = true;
-    /// TCP: let the kernel probe idle connections. Default true.
+    /// TCP: whether the kernel probes idle connections. Default true.
     keep_alive: bool = true;
     /// Seeds every random choice (ids, jitter), for tests. `None`, the default, seeds from the
     /// operating system.
@@ -172,8 +175,8 @@ options! {
 }
 
 impl OptionsBuilder {
-    /// Decides whether a new pipe may be used; one that may not is closed. The socket must not be
-    /// used from here. One where this panics may not. Default: every pipe may.
+    /// Decides whether a new pipe may be used; one that may not, or for which this panics, is
+    /// closed. `admit` must not use the socket. By default every pipe may be used.
     pub fn admit(mut self, admit: impl Fn(&Pipe) -> bool + Send + Sync + 'static) -> Self {
         self.options.admit = Some(Arc::new(admit));
         self

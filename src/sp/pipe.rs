@@ -8,7 +8,8 @@ use std::{
 use super::options::Options;
 use crate::transport::Address;
 
-/// One connection of a socket after its handshake. Cheap to clone; the pipe itself may be gone.
+/// One connection of a socket after its handshake. Cheap to clone. Holding it does not keep the
+/// connection open.
 #[derive(Clone)]
 pub struct Pipe {
     inner: Arc<Inner>,
@@ -24,7 +25,7 @@ struct Inner {
     owner: Weak<dyn Owner>,
 }
 
-/// Who made a pipe, by number: those of [`Dialer::id`](super::Dialer::id) and
+/// Which dialer or listener made a pipe, by its [`Dialer::id`](super::Dialer::id) or
 /// [`Listener::id`](super::Listener::id).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
@@ -50,13 +51,13 @@ impl Pipe {
         Self { inner: Arc::new(Inner { id, address, origin, local, remote, options, owner }) }
     }
 
-    /// Its number: not 0, below 2^31, and of no other pipe of the socket that is alive.
+    /// Its number: at least 1, below 2^31, and that of no other open pipe of the socket.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.inner.id
     }
 
-    /// What its dialer dials or its listener listens on.
+    /// The address that its dialer dials or its listener listens on.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.inner.address
@@ -68,13 +69,13 @@ impl Pipe {
         self.inner.origin
     }
 
-    /// The address of its own end, if its transport knows.
+    /// The address of this end, if the transport knows it.
     #[must_use]
     pub fn local_addr(&self) -> Option<&Address> {
         self.inner.local.as_ref()
     }
 
-    /// The address of the other end, if its transport knows.
+    /// The address of the other end, if the transport knows it.
     #[must_use]
     pub fn remote_addr(&self) -> Option<&Address> {
         self.inner.remote.as_ref()
@@ -86,7 +87,7 @@ impl Pipe {
         &self.inner.options
     }
 
-    /// Closes it. If it was dialled, its dialer dials again after a while.
+    /// Closes the pipe. If it was dialled, its dialer dials again after `reconnect_min`.
     pub fn close(&self) {
         if let Some(owner) = self.inner.owner.upgrade() {
             owner.close_pipe(self);

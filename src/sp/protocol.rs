@@ -11,27 +11,27 @@ pub struct ProtocolId(
 );
 
 impl ProtocolId {
-    /// One to one.
+    /// One peer talks to one other.
     pub const PAIR: Self = Self(0x10);
-    /// Publish.
+    /// Publishes to subscribers.
     pub const PUB: Self = Self(0x20);
-    /// Subscribe.
+    /// Subscribes to publishers.
     pub const SUB: Self = Self(0x21);
-    /// Ask.
+    /// Sends requests.
     pub const REQ: Self = Self(0x30);
-    /// Answer.
+    /// Replies to requests.
     pub const REP: Self = Self(0x31);
-    /// Hand out work.
+    /// Hands out work.
     pub const PUSH: Self = Self(0x50);
-    /// Take work.
+    /// Takes work.
     pub const PULL: Self = Self(0x51);
-    /// Ask everyone.
+    /// Asks everyone.
     pub const SURVEYOR: Self = Self(0x62);
-    /// Answer a survey.
+    /// Answers a survey.
     pub const RESPONDENT: Self = Self(0x63);
-    /// Everyone to everyone.
+    /// Every peer sends to every neighbour.
     pub const BUS: Self = Self(0x70);
-    /// Everyone to everyone, passed on.
+    /// As a bus, but messages are passed on.
     pub const STAR: Self = Self(0x640);
 
     /// The protocol's name in lower case, `unknown` if it has none here.
@@ -62,13 +62,13 @@ const NAMES: [(ProtocolId, &str); 11] = [
     (ProtocolId::STAR, "star"),
 ];
 
-/// What a socket speaks, and what its peers must.
+/// The protocol that a socket speaks, and the one that its peers must speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Info {
     /// The socket's own protocol.
     pub own: ProtocolId,
-    /// Its peers'.
+    /// The protocol of its peers.
     pub peer: ProtocolId,
 }
 
@@ -79,7 +79,7 @@ impl Info {
         self.own.name()
     }
 
-    /// The name of its peers'.
+    /// The name of its peers' protocol.
     #[must_use]
     pub fn peer_name(&self) -> &'static str {
         self.peer.name()

@@ -105,12 +105,12 @@ macro_rules! socket_methods {
             ///
             /// # Errors
             ///
-            /// [`DialError`](crate::sp::DialError) if there is no connection now; then it is not
-            /// tried again.
+            /// [`DialError`](crate::sp::DialError) if the first attempt fails; no other is made then.
+            /// A [`dialer`](Self::dialer) can keep trying in the background.
             ///
             /// # Cancel safety
             ///
-            /// Dropping the future gives up.
+            /// Dropping the future gives the dial up.
             pub async fn dial(
                 &self,
                 address: &str,
@@ -126,7 +126,7 @@ macro_rules! socket_methods {
             ///
             /// # Cancel safety
             ///
-            /// Dropping the future gives up.
+            /// Dropping the future gives the address up.
             pub async fn listen(
                 &self,
                 address: &str,
@@ -134,7 +134,7 @@ macro_rules! socket_methods {
                 self.handle.listen(address).await
             }
 
-            /// A dialer that does nothing yet, with options of its own.
+            /// Makes a dialer with options of its own, which does nothing yet.
             ///
             /// # Errors
             ///
@@ -147,7 +147,7 @@ macro_rules! socket_methods {
                 self.handle.dialer(address, options)
             }
 
-            /// A listener that does nothing yet, with options of its own.
+            /// Makes a listener with options of its own, which does nothing yet.
             ///
             /// # Errors
             ///
@@ -160,7 +160,7 @@ macro_rules! socket_methods {
                 self.handle.listener(address, options)
             }
 
-            /// What happens to the socket's pipes from now on.
+            /// Subscribes to what happens to the socket's pipes from now on.
             pub fn events(&self) -> crate::sp::PipeEvents {
                 self.handle.events()
             }
@@ -177,31 +177,33 @@ macro_rules! socket_methods {
                 self.handle.options()
             }
 
-            /// Changes them. What exists keeps what it has; nothing that is queued is lost.
+            /// Changes the options that new dialers, listeners and calls take over. Those that
+            /// exist keep theirs; nothing that is queued is lost.
             pub fn configure(&self, options: crate::sp::Options) {
                 self.handle.configure(options);
             }
 
-            /// What the socket counted.
+            /// The counters of the socket.
             #[must_use]
             pub fn stats(&self) -> crate::sp::Stats {
                 self.handle.stats()
             }
 
-            /// What the socket speaks.
+            /// Which protocol the socket speaks.
             #[must_use]
             pub const fn info(&self) -> crate::sp::Info {
                 <$pattern as crate::sp::pattern::Pattern>::INFO
             }
 
-            /// Closes the socket: calls that wait, and all later ones, fail as closed; what was
-            /// handed to pipes has the linger time to leave. Closing again waits for the same.
+            /// Closes the socket. Calls that wait, and all later ones, fail with `Closed`; what was
+            /// handed to pipes has the `linger` time to be sent. A second call waits for the same
+            /// end.
             ///
-            /// Dropping the last handle closes as well, in the background.
+            /// Dropping the last handle closes the socket too, in the background.
             ///
             /// # Cancel safety
             ///
-            /// Dropping the future does not stop the closing.
+            /// Once this was polled the socket closes, even if the future is dropped.
             pub async fn close(&self) {
                 self.handle.close().await;
             }

@@ -1,6 +1,6 @@
 //! What a socket counts.
 
-/// Counters of a socket since it was made, and a gauge.
+/// What a socket has counted since it was made, and how many pipes it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -14,13 +14,14 @@ pub struct Stats {
     pub handshakes_failed: u64,
     /// Messages handed to pipes.
     pub sent: u64,
-    /// Messages received, the junk among them.
+    /// Messages received, junk included.
     pub received: u64,
     /// Requests sent again.
     pub resent: u64,
-    /// Messages dropped because the peer sent junk: no request id, too many hops, or a reply to
-    /// no request that is open.
+    /// Received messages that were dropped: without a request id, with too many hops, or replies to
+    /// no open request.
     pub junk: u64,
-    /// Messages of ours dropped because they had no room (best effort), or no route.
+    /// Outgoing messages that were dropped because there was no room (`best_effort`), or no pipe of
+    /// the number that they name.
     pub dropped: u64,
 }

@@ -45,11 +45,11 @@ pub const fn handshake(own: ProtocolId) -> [u8; 8] {
 
 const VERSION: u8 = 0;
 
-/// Reads the peer's eight bytes: the protocol it speaks.
+/// The protocol that the peer speaks, from the eight bytes that it sent.
 ///
 /// # Errors
 ///
-/// [`HeaderError`] if they are no header of this version.
+/// [`HeaderError`] if they are not a header of version 0.
 pub const fn parse_handshake(bytes: [u8; 8]) -> Result<ProtocolId, HeaderError> {
     match bytes {
         [0, b'S', b'P', VERSION, high, low, 0, 0] => {
@@ -60,7 +60,7 @@ pub const fn parse_handshake(bytes: [u8; 8]) -> Result<ProtocolId, HeaderError> 
     }
 }
 
-/// Eight bytes are no handshake.
+/// Why eight bytes are not a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderError {
     /// They do not have the form of one.
@@ -101,7 +101,7 @@ pub fn split_backtrace(mut message: Bytes, max_hops: u8) -> Result<(Bytes, Bytes
     }
 }
 
-/// The words before a body are not as they should be. Such a message is dropped.
+/// What is wrong with the words before a body. Such a message is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BacktraceError {
     /// The message ended before a word with its high bit set.

@@ -35,13 +35,13 @@ macro_rules! raw_socket {
                 Self { handle: Handle::new(<$core>::default(), runtime, transports, options) }
             }
 
-            /// Sends a message, header first: waits while the queue is full, at most for the send
-            /// timeout. With `best_effort` a message that finds the queue full is dropped, and
-            /// counted.
+            /// Sends a message: its header, then its body. Waits while the queue is full, at most
+            /// for the send timeout. With `best_effort` a message that finds the queue full is
+            /// dropped, and counted.
             ///
             /// # Errors
             ///
-            /// [`SendMessageError`] with the message.
+            /// [`SendMessageError`], which gives the message back.
             ///
             /// # Cancel safety
             ///
@@ -54,12 +54,13 @@ macro_rules! raw_socket {
             ///
             /// # Errors
             ///
-            /// [`WouldBlock`](SendError::WouldBlock) with the message if it has not.
+            /// [`SendMessageError`], which gives the message back, with
+            /// [`WouldBlock`](SendError::WouldBlock) if the queue is full.
             pub fn try_send_message(&self, message: Message) -> Result<(), SendMessageError> {
                 try_send(&self.handle, message)
             }
 
-            /// The next message; waits at most for the receive timeout.
+            /// Waits for the next message, at most for the receive timeout.
             ///
             /// # Errors
             ///
@@ -72,7 +73,7 @@ macro_rules! raw_socket {
                 recv(&self.handle).await
             }
 
-            /// The next message, if there is one.
+            /// The next message, if one is waiting.
             ///
             /// # Errors
             ///
@@ -87,18 +88,18 @@ macro_rules! raw_socket {
 }
 
 raw_socket! {
-    /// REQ without its rules: what is sent goes to any peer that has room, as it is, and what
-    /// comes is received, whoever asked. Nothing is sent again.
+    /// REQ without its rules. A message is sent as it is, once, to any peer that has room.
+    /// Everything that comes is received, whether or not it answers a request of this socket.
     ///
-    /// The header of a message that was received holds the words up to the request id; a message
-    /// without one is dropped.
+    /// The header of a received message holds the words up to and with the request id. A message
+    /// without a request id is dropped.
     RawReq, RawReqCore
 }
 
 raw_socket! {
-    /// REP without its rules: a message that was received has the number of its pipe before the
-    /// words of its header, and one that is sent goes to the pipe that its first word names. A
-    /// message for a pipe that is not there is dropped, and counted.
+    /// REP without its rules. The header of a received message begins with the number of the pipe
+    /// it came through; a message is sent to the pipe whose number its header begins with, without
+    /// that number. A message for a pipe that is gone is dropped, and counted.
     RawRep, RawRepCore
 }
 

@@ -28,28 +28,29 @@ impl Replier {
         (body, Self { shared, pipe, header, send_timeout, best_effort })
     }
 
-    /// The pipe that the request came through. The reply goes back the same way.
+    /// The pipe that the request came through, and that the reply goes to.
     pub const fn pipe(&self) -> &Pipe {
         &self.pipe
     }
 
-    /// The words that came before the request's body; they go before the reply's.
+    /// The words that stood before the body of the request, and will stand before that of the
+    /// reply.
     pub const fn header(&self) -> &Bytes {
         &self.header
     }
 
-    /// Answers: waits until the pipe has room, at most for the send timeout. With `best_effort` a
-    /// reply that finds no room is dropped, and counted in
+    /// Sends the reply. Waits until the pipe has room, at most for the send timeout. With
+    /// `best_effort` a reply that finds no room is dropped, and counted in
     /// [`Stats::dropped`](crate::sp::Stats::dropped).
     ///
     /// # Errors
     ///
-    /// [`PeerGone`](SendError::PeerGone) if the pipe is gone, [`TimedOut`](SendError::TimedOut),
-    /// [`Closed`](SendError::Closed).
+    /// [`PeerGone`](SendError::PeerGone) if the pipe is gone, [`TimedOut`](SendError::TimedOut) if it
+    /// had no room in time, [`Closed`](SendError::Closed) if the socket is closed.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the request unanswered, if the reply had no room yet.
+    /// If the future is dropped while it waits, the request stays unanswered.
     pub async fn send(self, body: impl Into<Bytes>) -> Result<(), SendError> {
         let until = self.send_timeout.map(|timeout| self.shared.runtime.after(timeout));
         let body = body.into();

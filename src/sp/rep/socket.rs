@@ -41,7 +41,8 @@ impl RepSocket {
         Self { handle: Handle::new(Rep::default(), runtime, transports, options) }
     }
 
-    /// The next request and the means to answer it; waits at most for the receive timeout.
+    /// Waits for the next request, at most for the receive timeout; it comes with the means to
+    /// answer it.
     ///
     /// # Errors
     ///
@@ -54,7 +55,7 @@ impl RepSocket {
         recv(&self.handle, None).await
     }
 
-    /// The next request, if there is one.
+    /// The next request, if one is waiting.
     ///
     /// # Errors
     ///
@@ -63,8 +64,8 @@ impl RepSocket {
         try_recv(&self.handle, None)
     }
 
-    /// Another way to receive, with options of its own for receiving and replying: those of the
-    /// socket as they are now, unless [`RepContext::configure`] changes them.
+    /// Receives and replies with options apart from those of the socket. They begin as the socket's
+    /// are now; [`RepContext::configure`] changes them.
     #[must_use]
     pub fn context(&self) -> RepContext {
         RepContext { options: self.options().call(), handle: self.handle.clone() }
@@ -81,7 +82,8 @@ pub struct RepContext {
 }
 
 impl RepContext {
-    /// Changes the options: receive timeout, send timeout and best effort count here.
+    /// Changes the options. Of them only `recv_timeout`, `send_timeout` and `best_effort` have a
+    /// meaning here.
     pub fn configure(&mut self, options: &Options) {
         self.options = options.call();
     }

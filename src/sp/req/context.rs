@@ -23,7 +23,7 @@ use crate::{
 /// One request at a time on a [`ReqSocket`](super::ReqSocket), independent of those of its other
 /// contexts. Dropping it withdraws its request.
 ///
-/// A new request takes the place of the one before: who waits for that gets
+/// A new request takes the place of the one before: a call that waits for that one fails with
 /// [`Canceled`](RecvError::Canceled).
 ///
 /// ```
@@ -62,8 +62,8 @@ impl ReqContext {
         Self { handle, slot, options: Mutex::new(None) }
     }
 
-    /// Gives the context options of its own, for its next request; `None` returns to those of the
-    /// socket.
+    /// Gives the context options of its own, from its next request on. With `None` it uses those of
+    /// the socket again.
     pub fn configure(&self, options: Option<&Options>) {
         *self.options.lock() = options.map(Options::call);
     }
@@ -76,8 +76,8 @@ impl ReqContext {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future withdraws the request: it is not sent again, and a late reply is
-    /// dropped.
+    /// Dropping the future withdraws the request: it is not sent again, and a reply that comes
+    /// later is dropped.
     pub async fn request(&self, body: impl Into<Bytes>) -> Result<Bytes, RequestError> {
         let mut body = Some(body.into());
         let mut waiting = Waiting { context: self, key: None, withdraw: true };
@@ -86,8 +86,9 @@ impl ReqContext {
         reply.map(|reply| reply.body)
     }
 
-    /// Sends a request: waits until a pipe takes it, at most for the send timeout. With
-    /// `best_effort` it is queued and this returns at once.
+    /// Sends a request. Waits until a pipe takes it, at most for the send timeout; with
+    /// `best_effort` it is queued and this returns at once. [`recv`](Self::recv) waits for the
+    /// reply.
     ///
     /// # Errors
     ///
@@ -104,8 +105,8 @@ impl ReqContext {
         sent.map_err(send_error)
     }
 
-    /// As [`send`](Self::send), with a [`Message`], of which only the body counts: the header is
-    /// REQ's own. A failure gives the message back.
+    /// As [`send`](Self::send), with a [`Message`]. Only its body is sent: REQ writes a header of
+    /// its own. An error gives the message back.
     ///
     /// # Errors
     ///
@@ -121,12 +122,12 @@ impl ReqContext {
         }
     }
 
-    /// Sends a request if a pipe can take it now.
+    /// Sends a request if a pipe can take it at once.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](SendError::WouldBlock) if none can; the request before is gone all the
-    /// same.
+    /// [`WouldBlock`](SendError::WouldBlock) if none can. The request before this one is withdrawn
+    /// even then.
     pub fn try_send(&self, body: impl Into<Bytes>) -> Result<(), SendError> {
         let (options, body) = (self.options(), body.into());
         self.handle.shared.with(|req, base| {
@@ -141,7 +142,7 @@ impl ReqContext {
     }
 
     /// Waits for the reply to the request that was sent last, at most for the receive timeout,
-    /// which ends the request.
+    /// after which the request is over.
     ///
     /// # Errors
     ///
@@ -154,7 +155,8 @@ impl ReqContext {
         self.recv_message().await.map(|message| message.body)
     }
 
-    /// As [`recv`](Self::recv), with the request id as the header, and the pipe.
+    /// As [`recv`](Self::recv), with the request id in the header of the message, and the pipe it
+    /// came through.
     ///
     /// # Errors
     ///
@@ -170,11 +172,11 @@ impl ReqContext {
         reply.map_err(recv_error)
     }
 
-    /// The reply, if it is there.
+    /// The reply, if it has come.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](RecvError::WouldBlock) if it is not there yet.
+    /// [`WouldBlock`](RecvError::WouldBlock) if it has not come yet.
     pub fn try_recv(&self) -> Result<Bytes, RecvError> {
         let cx = Context::from_waker(std::task::Waker::noop());
         self.handle.shared.with(|req, base| {
@@ -187,8 +189,8 @@ impl ReqContext {
         })
     }
 
-    /// Withdraws the request; its calls that wait, and all later ones, fail as closed. Other
-    /// contexts are not affected.
+    /// Closes the context: its request is withdrawn, and calls that wait on it, like all later
+    /// ones, fail with `Closed`. Other contexts are not affected.
     pub fn close(&self) {
         self.handle.shared.with(|req, base| req.close_context(base, self.slot));
     }

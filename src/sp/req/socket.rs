@@ -18,8 +18,8 @@ use crate::{
 
 /// The asking end of request/reply. Cheap to clone; all clones are the same socket.
 ///
-/// Requests go to its peers in turn, and wait while none has room. The socket itself serves one
-/// request at a time; [`context`](Self::context) gives as many more as are needed.
+/// Requests go to the peers in turn, and wait while none has room. The socket itself has one
+/// request at a time; each [`context`](Self::context) has one more.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -66,7 +66,7 @@ impl ReqSocket {
         Self { handle, context }
     }
 
-    /// One more request at a time.
+    /// Opens a context, for one more request at a time.
     ///
     /// # Errors
     ///

@@ -11,9 +11,9 @@ use crate::{
 
 /// Bytes from the IO, turned into messages.
 ///
-/// [`room`](Self::room) is where the IO should put bytes, [`filled`](Self::filled) tells how many
-/// it did, and [`next`](Self::next) takes the messages out. Memory is allocated for what arrived
-/// and one chunk more, never for what a length announces.
+/// The IO puts bytes into [`room`](Self::room), [`filled`](Self::filled) is told how many, and
+/// [`next`](Self::next) takes the messages out. What is allocated depends on what has arrived,
+/// never on a length that was announced (`spec.md §13.3.5`).
 #[derive(Debug)]
 pub struct Inbox {
     framing: Framing,
@@ -41,7 +41,7 @@ struct Large {
 }
 
 impl Inbox {
-    /// An inbox for messages of up to `limit` bytes, `None` for any length.
+    /// An inbox for messages of up to `limit` bytes, or of any length with `None`.
     #[must_use]
     pub fn new(framing: Framing, limit: Option<usize>) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl Inbox {
         }
     }
 
-    /// Where the next bytes go; never empty once every message was taken.
+    /// Where the next bytes go. Not empty, once [`next`](Self::next) has returned `None`.
     pub fn room(&mut self) -> &mut [u8] {
         if let Some(large) = &mut self.large {
             return large.room();
@@ -73,7 +73,7 @@ impl Inbox {
         &mut self.buffer[self.end..]
     }
 
-    /// `len` bytes were put into the [`room`](Self::room), at most as many as it has.
+    /// Takes note that `len` bytes were put into the [`room`](Self::room).
     pub fn filled(&mut self, len: usize) {
         if let Some(large) = &mut self.large {
             large.filled = (large.filled + len).min(large.len).min(large.body.len());
@@ -88,7 +88,7 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// [`MessageError`]: what follows cannot be understood. Nothing must be taken after it.
+    /// [`MessageError`]. What follows has no meaning: do not call this again.
     #[expect(clippy::should_implement_trait, reason = "not the end, only for now")]
     pub fn next(&mut self) -> Result<Option<Bytes>, MessageError> {
         if let Some(large) = self.large.take() {
@@ -124,7 +124,7 @@ impl Inbox {
         self.large.is_some() || self.start < self.end
     }
 
-    /// Bytes of memory held for what arrives, the messages that were taken aside.
+    /// Bytes of memory held for what arrives, without those of messages that were taken.
     #[must_use]
     pub fn capacity(&self) -> usize {
         let large = self.large.as_ref().map_or(0, |large| large.body.capacity());
@@ -212,15 +212,15 @@ fn take(tail: &mut BytesMut, message: &[u8]) -> Bytes {
     tail.split().freeze()
 }
 
-/// The peer sent a message that is no message.
+/// Why what the peer sent is not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageError {
-    /// Longer than the limit; a length with its high bit set, which some take for negative, is
-    /// always.
+    /// It is longer than the limit. A length with its high bit set, which other implementations
+    /// take for negative, always is.
     TooLong {
-        /// What the peer announced.
+        /// The length that the peer announced.
         length: u64,
-        /// What we take.
+        /// The greatest length that is accepted.
         limit: u64,
     },
     /// On a local socket the byte before the length was not 1.

@@ -27,7 +27,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one.
+    /// An empty outbox.
     #[must_use]
     pub fn new(framing: Framing) -> Self {
         Self { framing, ..Self::default() }
@@ -63,19 +63,18 @@ impl Outbox {
         self.bytes
     }
 
-    /// Messages added since it was last empty.
+    /// How many messages were added since it was last empty.
     #[must_use]
     pub const fn messages(&self) -> usize {
         self.messages
     }
 
-    /// What comes next, in as few pieces as it has: how many of `slices` were set.
+    /// Sets `slices` to the bytes that come next, and returns how many of them were set.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut from = self.written;
         let mut set = 0;
-        let last = (self.staged.len(), Bytes::new());
         let pieces = self.bodies.iter().map(|(end, body)| (*end, &body[..]));
-        for (end, body) in pieces.chain([(last.0, &[][..])]) {
+        for (end, body) in pieces.chain([(self.staged.len(), &[][..])]) {
             for piece in [&self.staged[from..end], body] {
                 if set == slices.len() {
                     return set;
@@ -90,13 +89,13 @@ impl Outbox {
         set
     }
 
-    /// All that comes next, if it is in one piece.
+    /// All bytes that are left, if they lie in one piece.
     #[must_use]
     pub fn single(&self) -> Option<&[u8]> {
         self.bodies.is_empty().then(|| &self.staged[self.written..])
     }
 
-    /// `len` bytes were written, at most as many as there are.
+    /// Takes note that `len` bytes were written.
     pub fn advance(&mut self, len: usize) {
         let mut left = len.min(self.bytes);
         self.bytes -= left;
