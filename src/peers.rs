@@ -96,15 +96,15 @@ pub use store::{PeerStore, PeerStoreBuilder};
 pub use transport::PeerTransport;
 pub use verify::{Claim, Verify};
 
-/// What became of a message to several peers.
+/// What became of a message to several peers: see [`PeerStore::send_with_ack`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AckReport {
-    /// Who said that it went well.
+    /// The peers that said it went well.
     pub succeeded: Vec<PeerId>,
-    /// Who did not, and why.
+    /// The peers that did not get it or said it failed, and why.
     pub failed: Vec<(PeerId, SendError)>,
-    /// How many had not answered when enough had.
+    /// How many peers had not answered yet when enough had.
     pub pending: usize,
 }
 
@@ -121,9 +121,9 @@ impl AckReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerStats {
-    /// Sessions after their handshake.
+    /// Sessions whose handshake is done.
     pub sessions: usize,
-    /// Connections accepted whose handshake is not done.
+    /// Accepted connections whose handshake is under way.
     pub handshakes: usize,
     /// Dials under way.
     pub dials: usize,

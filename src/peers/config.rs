@@ -77,34 +77,38 @@ macro_rules! setters {
 }
 
 setters! {
-    /// The configuration of the sessions.
+    /// The configuration of the sessions. Unless it chooses a timer, they run on the clock of the
+    /// store's runtime.
     session: Config;
-    /// What is sent with the own id in the handshake, for the other side's
+    /// What is sent beside our own id in the handshake, for the other side's
     /// [`Verify`](super::Verify): at most 32 KiB. Default: nothing.
     token: Bytes;
-    /// Sessions kept with one peer, at least 1. Default 1.
+    /// How many sessions are kept with one peer, at least 1. Default 1.
     sessions_per_peer: usize;
-    /// Peers with a session, at least 1. One more is refused. Default 1,024: a descriptor each.
+    /// How many peers may have a session, at least 1; one more is refused. Default 1,024: each
+    /// takes a file descriptor.
     max_peers: usize;
-    /// Connections accepted whose handshake is not done, at least 1; one more is closed. Default
-    /// 256: a second's worth.
+    /// How many accepted connections may be in their handshake, at least 1; one more is closed.
+    /// Default 256: as many as may come in a second.
     max_handshakes: usize;
-    /// The time a handshake may take. Default 2 s.
+    /// How long a handshake may take. Must not be zero. Default 2 s.
     handshake_timeout: Duration;
-    /// The time making a connection may take. Default 10 s.
+    /// How long making a connection may take, before its handshake. Must not be zero. Default 10 s.
     dial_timeout: Duration;
-    /// How long closing waits for what is under way. Default 5 s.
+    /// How long closing a session waits for what is under way on it. Default 5 s.
     close_timeout: Duration;
-    /// Messages that wait to be written to one peer, at least 1. Default 20.
+    /// How many messages may wait to be written to one peer, at least 1. Default 20.
     out_queue: usize;
-    /// The longest message, in bytes, that is sent or received: 1 to 1 GiB. A longer one closes the
-    /// peer. Default 4 MiB, for it is held in memory whole.
+    /// The longest message that is sent or received, in bytes: 1 to 1 GiB. A longer one is not
+    /// sent; a peer that sends one loses its session. Default 4 MiB, because a message is held in
+    /// memory whole.
     max_message: usize;
-    /// Events that wait for one subscriber, at least 1; beyond it loses the oldest. Default 256.
+    /// How many events may wait for one subscriber, at least 1; beyond that the oldest are lost.
+    /// Default 256.
     event_queue: usize;
-    /// The shortest and the longest wait before a peer that was lost is dialled again. With these,
-    /// every peer that we dialled is; by default only those of
-    /// [`PeerStore::keep`](super::PeerStore::keep), after 100 ms up to 5 s.
+    /// The shortest and the longest wait before a lost peer is dialled again. If this is set, every
+    /// peer that we dialled is dialled again when it is lost. By default only those of
+    /// [`PeerStore::keep`](super::PeerStore::keep) are, with waits from 100 ms to 5 s.
     reconnect: Option<(Duration, Duration)>;
 }
 

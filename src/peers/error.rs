@@ -5,34 +5,35 @@ use std::{error::Error, fmt, io};
 use super::PeerId;
 use crate::SessionError;
 
-/// Why there is no session with a peer. Cheap to clone: one attempt answers everyone who waits.
+/// Why there is no session with a peer. It can be cloned, because one attempt answers everyone who
+/// waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address has no transport, or cannot be meant.
+    /// The address is malformed, or no transport has its scheme.
     Address(String),
-    /// Nobody knows where the peer is.
+    /// No address of the peer is known.
     UnknownPeer,
-    /// No connection was made.
+    /// No connection could be made, or the address could not be listened on.
     Dial(io::ErrorKind),
-    /// Neither connection nor handshake came about in time.
+    /// The connection or the handshake was not made in time.
     TimedOut,
     /// The session ended during the handshake.
     Session(SessionError),
-    /// What came is no handshake.
+    /// What came is not a handshake.
     Malformed,
-    /// The peer did not want us.
+    /// The peer refused us.
     Refused {
-        /// Why.
+        /// Why it did.
         code: RefusalCode,
-        /// In words.
+        /// The same in words.
         message: String,
     },
-    /// We did not want the peer: our [`Verify`](super::Verify) said so.
+    /// Our [`Verify`](super::Verify) refused the peer, and why.
     NotVerified(String),
-    /// Another peer answered.
+    /// A peer with another id than expected answered, or one with our own.
     OtherPeer(PeerId),
-    /// As many peers as allowed have a session.
+    /// `max_peers` peers have a session already.
     TooMany,
     /// The store is shut down.
     Closed,
@@ -75,17 +76,17 @@ impl From<SessionError> for ConnectError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefusalCode {
-    /// It was not satisfied with who we say we are.
+    /// It did not verify that we are who we say.
     NotVerified,
-    /// It has as many peers as it wants.
+    /// It has `max_peers` peers already.
     TooMany,
     /// It is shutting down.
     Closed,
     /// Our handshake made no sense to it.
     Malformed,
-    /// We have its own id.
+    /// Our id is its own.
     SameId,
-    /// A number nobody defined.
+    /// Any other number.
     Other(u8),
 }
 
@@ -126,21 +127,21 @@ impl fmt::Display for RefusalCode {
     }
 }
 
-/// Why a message was not sent.
+/// Why a message did not arrive, or may not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
     /// The queue was full.
     Full,
-    /// There is no session with the peer, or none any more that would carry the message.
+    /// There is no session with the peer, or there was none any more when the message's turn came.
     Disconnected,
     /// The session ended while the message was on its way: it may have arrived.
     Lost,
-    /// It is longer than the limit.
+    /// The message, of so many bytes, is longer than `max_message`.
     TooLong(usize),
-    /// The peer took the message and said that it failed.
+    /// The peer got the message and said that it failed, and why.
     Failed(String),
-    /// No ack came in time.
+    /// No ack came in time. The message may have arrived.
     TimedOut,
 }
 

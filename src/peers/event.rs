@@ -13,15 +13,15 @@ use crate::{SessionError, transport::Address};
 pub struct PeerInfo {
     /// Its id.
     pub id: PeerId,
-    /// What [`Verify`](super::Verify) made of it.
+    /// Its verified identity, as [`Verify`](super::Verify) returned it.
     pub identity: Bytes,
-    /// Our end of the connection, if the transport knows.
+    /// The address of our end of the connection, if the transport knows it.
     pub local_addr: Option<Address>,
-    /// Its end of the connection, if the transport knows.
+    /// The address of its end, if the transport knows it.
     pub remote_addr: Option<Address>,
-    /// Whether we dialled.
+    /// Whether we dialled; else the peer did.
     pub dialled: bool,
-    /// Since when, on the clock of the store's runtime.
+    /// Since when there is this session, on the clock of the store's runtime.
     pub since: Instant,
 }
 
@@ -35,22 +35,22 @@ pub enum PeerEvent {
     Replaced(PeerInfo),
     /// The last session with the peer was closed by either side.
     Disconnected(PeerId),
-    /// The last session with the peer broke off: the peer may be dead.
+    /// The last session with the peer broke off without being closed: the peer may be dead.
     PresumedDead {
         /// Which peer.
         id: PeerId,
         /// How the session ended.
         error: SessionError,
     },
-    /// The peer came with another identity than before.
+    /// A peer came whose verified identity is not the one it had before.
     IdentityChanged {
         /// Which peer.
         id: PeerId,
-        /// What it was before.
+        /// The identity it had before.
         before: Bytes,
-        /// What it says now.
+        /// The identity it has now.
         now: Bytes,
-        /// Whether [`Verify`](super::Verify) took that; else it was refused.
+        /// Whether [`Verify`](super::Verify) accepted that; otherwise the peer was refused.
         accepted: bool,
     },
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-/// The name of a peer: 1 to 255 bytes, which mean what the application wants them to.
+/// The id of a peer: 1 to 255 bytes of the application's choice.
 ///
 /// Ids are ordered by their bytes: of two peers that dial each other at once, the session that the
 /// smaller one dialled survives (`spec.md §16.3`).
@@ -27,7 +27,7 @@ impl PeerId {
     ///
     /// # Errors
     ///
-    /// [`InvalidPeerId`] for none of them, or more than 255.
+    /// [`InvalidPeerId`] if there are none, or more than 255.
     pub fn new(bytes: impl Into<Bytes>) -> Result<Self, InvalidPeerId> {
         let bytes = bytes.into();
         if bytes.is_empty() || bytes.len() > 255 {
@@ -58,7 +58,7 @@ impl fmt::Debug for PeerId {
     }
 }
 
-/// No id has so many bytes.
+/// An id was to have no bytes, or more than 255.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidPeerId {
     len: usize,

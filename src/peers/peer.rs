@@ -14,20 +14,21 @@ use futures::{FutureExt, channel::oneshot, future::BoxFuture};
 use super::{ConnectError, PeerId, PeerInfo, SendError, mailbox::Outgoing, store::Inner};
 use crate::{Session, exchange::within, sync::Mutex};
 
-/// A peer: cheap to clone, and good for as long as the store is, with a session or without.
+/// A handle to one peer of a store, whether or not there is a session with it. Cheap to clone.
 #[derive(Clone)]
 pub struct Peer {
     inner: Arc<Inner>,
     id: PeerId,
 }
 
-/// What happens to a message where the queue is full.
+/// What happens to a message when the queue of its peer is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Policy {
-    /// It is not sent: [`SendError::Full`]. Counted in [`PeerStats`](super::PeerStats).
+    /// It is not sent, fails with [`SendError::Full`], and is counted in
+    /// [`PeerStats`](super::PeerStats).
     Drop,
-    /// It waits for a place.
+    /// It waits for a place in the queue.
     Wait,
 }
 
@@ -66,22 +67,22 @@ impl Peer {
         self.session().ok_or(ConnectError::Session(crate::SessionError::Closed))
     }
 
-    /// Sends a message, in order with the others of this store to this peer. What is returned
-    /// always comes to an end: with `Ok` when the message was handed to the connection, with an
-    /// error when it was not, or when the session broke off meanwhile.
+    /// Sends a message, behind the others that this store sent to the peer. The future that this
+    /// returns always completes: with `Ok` once the message was handed to the connection, with an
+    /// error if it was not, or if the session broke off meanwhile.
     ///
-    /// With [`Policy::Drop`] the message takes its place in the queue at once, whether or not what
-    /// is returned is awaited; with [`Policy::Wait`] it does when that is polled.
+    /// With [`Policy::Drop`] the message is put into the queue at once, whether or not the future
+    /// is polled; with [`Policy::Wait`] it is when the future is polled and there is room.
     ///
     /// # Errors
     ///
-    /// What is returned resolves with [`SendError::TooLong`], [`SendError::Full`] with
-    /// [`Policy::Drop`] only, [`SendError::Disconnected`] or [`SendError::Lost`].
+    /// The future completes with [`SendError::TooLong`], [`SendError::Full`] (with [`Policy::Drop`]
+    /// only), [`SendError::Disconnected`] or [`SendError::Lost`].
     ///
     /// # Cancel safety
     ///
-    /// Dropping what is returned forgets what became of the message. One that has its place in the
-    /// queue is sent all the same; one that waits for a place is not.
+    /// If the future is dropped, a message that is in the queue is sent all the same; one that
+    /// waits for a place in it is not.
     pub fn send(&self, body: impl Into<Bytes>, policy: Policy) -> Sending {
         Sending { fate: self.submit(body.into(), policy, false) }
     }
@@ -90,8 +91,8 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send); [`SendError::Failed`] if the peer's program said so, or nobody
-    /// there took it; [`SendError::TimedOut`].
+    /// Those of [`send`](Self::send); [`SendError::Failed`] if a subscriber of the peer said that
+    /// it failed, or none said anything; [`SendError::TimedOut`].
     ///
     /// # Cancel safety
     ///
@@ -107,13 +108,13 @@ impl Peer {
         within(fate, until, clock).await.unwrap_or(Err(SendError::TimedOut))
     }
 
-    /// Closes every session with it, and forgets to dial it again. What is under way and the
-    /// messages in the queue have the store's close timeout to finish; those that want an ack or
-    /// wait for a place in the queue resolve as [`Disconnected`](SendError::Disconnected).
+    /// Closes every session with the peer, and no longer dials it again. What is under way and the
+    /// messages in the queue have `close_timeout` to finish. Messages that want an ack or wait for
+    /// a place in the queue fail with [`Disconnected`](SendError::Disconnected).
     ///
     /// # Cancel safety
     ///
-    /// The sessions end all the same if the future is dropped.
+    /// Once this was polled the sessions close, even if the future is dropped.
     pub async fn disconnect(&self) {
         self.inner.disconnect(&self.id).await;
     }
@@ -154,7 +155,7 @@ impl fmt::Debug for Peer {
     }
 }
 
-/// What becomes of a message: a future that always comes to an end.
+/// What becomes of a message: the future that [`Peer::send`] returns.
 #[must_use = "with `Policy::Wait` nothing is sent before this is polled"]
 pub struct Sending {
     fate: BoxFuture<'static, Result<(), SendError>>,
@@ -180,14 +181,14 @@ impl fmt::Debug for Sending {
 pub struct Message {
     /// Who sent it.
     pub from: PeerId,
-    /// What it says.
+    /// Its content.
     pub body: Bytes,
-    /// How to tell what became of it, if the sender wants to know.
+    /// The means to tell what became of it, if the sender wants to know.
     pub ack: Option<Ack>,
 }
 
-/// Tells the sender of a message what became of it, once. When every clone is dropped without a
-/// word, the sender learns that nobody answered.
+/// Tells the sender of a message what became of it. Only the first answer counts. If every clone is
+/// dropped without one, the sender is told that nobody answered.
 #[derive(Clone, Debug)]
 pub struct Ack {
     owed: Arc<Owed>,
@@ -208,12 +209,12 @@ impl Ack {
         Self { owed: Arc::new(Owed { inner, to, incarnation, number }) }
     }
 
-    /// It went well.
+    /// Says that it went well.
     pub fn succeed(self) {
         self.owed.pay(None);
     }
 
-    /// It failed, and why: up to 4,096 bytes of words.
+    /// Says that it failed, and why. Words beyond 4,096 bytes are cut off.
     pub fn fail(self, why: impl Into<String>) {
         self.owed.pay(Some(why.into()));
     }

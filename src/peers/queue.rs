@@ -9,19 +9,19 @@ use std::{
 
 use crate::{sync::Mutex, wait::WaitList};
 
-/// What happens to what comes when a subscriber's queue is full.
+/// What happens when something comes for a subscriber whose queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The oldest gives way, and is counted as lost.
+    /// The oldest in the queue is lost, and counted.
     DropOldest,
     /// What comes is lost, and counted.
     DropNewest,
-    /// The peer that it came from is not read any further; nothing is lost.
+    /// Nothing is lost: the peer that it came from is not read until there is room.
     Wait,
 }
 
-/// The reading end: a [`futures::Stream`] that ends with the store.
+/// What a subscriber reads from: a [`futures::Stream`] that ends with the store.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct Queue<T> {
@@ -66,13 +66,13 @@ impl<T> Queue<T> {
         (Self { shared }, feed)
     }
 
-    /// How much was lost because this end did not keep up.
+    /// How many items were lost because the queue was full.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lock().lost
     }
 
-    /// The next, if there is one now.
+    /// The next item, if one is waiting.
     pub fn try_next(&mut self) -> Option<T> {
         let mut queue = self.shared.lock();
         let item = queue.items.pop_front();

@@ -24,9 +24,9 @@ use crate::{
     transport::{Address, Transports},
 };
 
-/// At most one live session per peer, whoever dialled. Cheap to clone; the clones are one store,
-/// which lives until [`shutdown`](Self::shutdown): sessions and listeners do not end with the last
-/// handle.
+/// Keeps at most one session with each peer, whoever dialled. Cheap to clone; all clones are the
+/// same store. It lives until [`shutdown`](Self::shutdown): dropping the last handle ends neither
+/// sessions nor listeners.
 ///
 /// ```
 /// use futures::StreamExt;
@@ -65,7 +65,7 @@ pub struct PeerStore {
 /// Serves the streams of other protocols that a peer opens.
 pub(super) type Serve = dyn Fn(&Peer, &Session, &mut Dispatcher) + Send + Sync;
 
-/// Makes a [`PeerStore`].
+/// Builds a [`PeerStore`].
 #[must_use]
 pub struct PeerStoreBuilder {
     me: PeerId,
@@ -94,7 +94,8 @@ pub(super) struct Inner {
 }
 
 impl PeerStore {
-    /// A store for the peer `me`, with tasks and clock of `runtime`.
+    /// A builder of a store whose own id is `me`, with the tasks and the clock of `runtime`, for
+    /// the addresses that `transports` knows.
     pub fn builder(me: PeerId, runtime: Runtime, transports: Transports) -> PeerStoreBuilder {
         PeerStoreBuilder {
             me,
@@ -121,7 +122,7 @@ impl PeerStore {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Address`] for what is no address.
+    /// [`ConnectError::Address`] if it is not an address.
     pub fn add_address(&self, id: &PeerId, address: &str) -> Result<(), ConnectError> {
         let address = parse(address)?;
         let mut state = self.inner.state.lock();
@@ -129,12 +130,13 @@ impl PeerStore {
         Ok(())
     }
 
-    /// The peer, with a session: dialled at the address that is known if there is none. Any number
-    /// of callers make one dial.
+    /// Makes sure that there is a session with a peer. If there is none, the peer is dialled at the
+    /// address known last; a session that it opens meanwhile serves as well. Any number of callers
+    /// make one dial.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`]; a peer that came in meanwhile is as good as one that was reached.
+    /// [`ConnectError`], unless the peer came in meanwhile.
     ///
     /// # Cancel safety
     ///
@@ -144,9 +146,10 @@ impl PeerStore {
         Ok(self.peer(id))
     }
 
-    /// The peer at an address, with a session: that which there is, or a new one. Any number of
-    /// callers make one dial. An address that the peer was not reached by before is dialled even
-    /// if there is a session with it, which the new one then replaces in good order.
+    /// Makes sure that there is a session with the peer at an address, and returns the peer. Any
+    /// number of callers make one dial. An address at which no peer was found before is dialled,
+    /// even if it turns out to be that of a peer with a session; the new session then replaces that
+    /// one in good order.
     ///
     /// # Errors
     ///
@@ -161,13 +164,14 @@ impl PeerStore {
         Ok(self.peer(&id))
     }
 
-    /// Dials an address in the background until a peer answers, and again, with the waits of
-    /// [`reconnect`](super::PeerConfigBuilder::reconnect), whenever it is lost; until
+    /// Dials an address in the background until a peer answers, and dials that peer again whenever
+    /// it is lost, with the waits of [`reconnect`](super::PeerConfigBuilder::reconnect), until
     /// [`Peer::disconnect`] or the end of the store.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Address`] for what is no address, [`ConnectError::Closed`].
+    /// [`ConnectError::Address`] if it is not an address, [`ConnectError::Closed`] if the store is
+    /// shut down.
     pub fn keep(&self, address: &str) -> Result<(), ConnectError> {
         let address = parse(address)?;
         self.inner.transport(&address)?;
@@ -178,12 +182,13 @@ impl PeerStore {
         Ok(())
     }
 
-    /// Accepts peers at an address until the store shuts down; returns the address in full.
+    /// Accepts peers at an address until the store shuts down. Returns the address in full, with
+    /// the port that was taken, if the transport knows it.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Address`], [`ConnectError::Dial`] with what the system says,
-    /// [`ConnectError::Closed`].
+    /// [`ConnectError::Address`] if it is not an address, [`ConnectError::Dial`] if it cannot be
+    /// listened on, [`ConnectError::Closed`] if the store is shut down.
     ///
     /// # Cancel safety
     ///
@@ -192,8 +197,8 @@ impl PeerStore {
         self.inner.listen(parse(address)?).await
     }
 
-    /// Messages that `filter` wants, from now on, in the order of each peer. Up to `capacity` wait,
-    /// one at least.
+    /// The messages from now on for which `filter` is true; those of each peer come in their order.
+    /// Up to `capacity` of them (at least one) wait in the queue.
     pub fn subscribe(
         &self,
         filter: impl Fn(&Message) -> bool + Send + Sync + 'static,
@@ -215,7 +220,8 @@ impl PeerStore {
         queue
     }
 
-    /// What happens to peers, from now on. Who does not keep up loses the oldest.
+    /// What happens to peers from now on. Up to `event_queue` events wait; beyond that the oldest
+    /// are lost, and counted.
     pub fn events(&self) -> Queue<PeerEvent> {
         let (queue, feed) = Queue::new(self.inner.config.event_queue, Overflow::DropOldest);
         let mut state = self.inner.state.lock();
@@ -227,8 +233,8 @@ impl PeerStore {
         queue
     }
 
-    /// Sends a message to several peers, and waits until `min` of them said that it went well, or
-    /// `timeout` has passed, or all have answered.
+    /// Sends a message to several peers. Waits until `min` of them have said that it went well, all
+    /// have answered, or `timeout` has passed.
     ///
     /// # Cancel safety
     ///
@@ -263,7 +269,7 @@ impl PeerStore {
         report
     }
 
-    /// Peers with a session.
+    /// How many peers have a session.
     #[must_use]
     pub fn len(&self) -> usize {
         self.inner.state.lock().table.len()
@@ -287,32 +293,32 @@ impl PeerStore {
         self.inner.stats()
     }
 
-    /// Closes everything at once: nobody is dialled or accepted any more, what is being dialled is
-    /// given up, and every session has the close timeout to end in good order, as by
-    /// [`Peer::disconnect`]. The second time it waits for the same.
+    /// Shuts the store down: no peer is dialled or accepted any more, dials under way are given up,
+    /// and all sessions are closed side by side, each as by [`Peer::disconnect`]. A second call
+    /// waits for the same end.
     ///
     /// # Cancel safety
     ///
-    /// Everything closes all the same if the future is dropped after it was polled.
+    /// Once this was polled the store shuts down, even if the future is dropped.
     pub async fn shutdown(&self) {
         self.inner.shutdown().await;
     }
 }
 
 impl PeerStoreBuilder {
-    /// The limits and times.
+    /// The limits and times of the store. Default [`PeerConfig::default`].
     pub fn config(self, config: PeerConfig) -> Self {
         Self { config, ..self }
     }
 
-    /// Who may be a peer.
+    /// Decides who may be a peer. By default everyone may, under the id they give.
     pub fn verify(self, verify: impl Verify) -> Self {
         Self { verify: Arc::new(verify), ..self }
     }
 
-    /// Called with every session after its handshake: here the streams of other protocols that the
-    /// peer opens can be served. The session is the one that the dispatcher is for; by the time
-    /// it is called another may have taken its place in the store.
+    /// Calls `serve` with every session after its handshake, so that it can serve the streams of
+    /// other protocols that the peer opens. The session is the one that the dispatcher is for; by
+    /// then another may have taken its place in the store.
     pub fn serve(
         self,
         serve: impl Fn(&Peer, &Session, &mut Dispatcher) + Send + Sync + 'static,
@@ -320,7 +326,7 @@ impl PeerStoreBuilder {
         Self { serve: Some(Arc::new(serve)), ..self }
     }
 
-    /// The store.
+    /// Makes the store.
     #[must_use]
     pub fn build(self) -> PeerStore {
         let (open, closing) = oneshot::channel();

@@ -16,17 +16,18 @@ use crate::{
 
 /// Streams of a store's sessions as connections, for request/reply sockets.
 ///
-/// Dialling `peer://ADDRESS`, where `ADDRESS` is that of a peer in full, opens a stream of the
-/// store's session with that peer; listening on `peer://` and anything accepts the streams of all
-/// peers. Made by [`PeerStore::transport`].
+/// Dialling `peer://ADDRESS`, where `ADDRESS` is a peer's whole address such as `tcp://host:port`,
+/// opens a stream on the store's session with that peer. Listening on `peer://` and any name
+/// accepts the streams of all peers. Made by [`PeerStore::transport`].
 pub struct PeerTransport {
     store: PeerStore,
     streams: Mutex<Option<Queue<Connection>>>,
 }
 
 impl PeerStore {
-    /// A transport for sockets, on the sessions made from now on. Up to `queue` streams of peers
-    /// wait to be accepted; one more is refused. The transport that was made last accepts.
+    /// Makes a transport for sockets, on the sessions made from now on. Up to `queue` streams of
+    /// peers (at least one) wait to be accepted; one more is reset. Of several transports of a
+    /// store only the one made last accepts streams.
     ///
     /// ```
     /// # #[cfg(all(feature = "tokio", feature = "sp"))]

@@ -7,24 +7,24 @@ use bytes::Bytes;
 use super::PeerId;
 use crate::transport::Address;
 
-/// What a peer says of itself, and what the connection shows.
+/// What a peer says of itself, and what the connection shows of it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Claim {
     /// The id it says it has.
     pub id: PeerId,
-    /// What it sent with it: [`token`](super::PeerConfigBuilder::token).
+    /// The [`token`](super::PeerConfigBuilder::token) that it sent with its id.
     pub token: Bytes,
-    /// Whether we dialled.
+    /// Whether we dialled; else the peer did.
     pub dialled: bool,
-    /// The other end, if the transport knows.
+    /// The address of the other end, if the transport knows it.
     pub remote_addr: Option<Address>,
     /// What the transport knows of the other end, such as its certificate:
     /// [`Connection::evidence`](crate::transport::Connection::evidence).
     pub evidence: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-/// Judges a handshake. A closure is one; by default everyone is who they say.
+/// Decides whether a peer is who it says it is. Any closure that takes a [`Claim`] does.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -45,24 +45,24 @@ pub struct Claim {
 /// ```
 ///
 /// With TLS the transport hands on the certificate that it verified
-/// ([`Connection::evidence`](crate::transport::Connection::evidence)), and the identity is taken from
-/// [`Claim::evidence`].
+/// ([`Connection::evidence`](crate::transport::Connection::evidence)), and the identity is taken
+/// from [`Claim::evidence`].
 pub trait Verify: Send + Sync + 'static {
-    /// The verified identity, in whatever form the application likes: it is shown in
-    /// [`PeerInfo`](super::PeerInfo), and for a peer that comes back with another there is
-    /// [`identity_changed`](Self::identity_changed).
+    /// Returns the verified identity, in whatever form the application likes. It is shown in
+    /// [`PeerInfo`](super::PeerInfo). If the peer comes back with another,
+    /// [`identity_changed`](Self::identity_changed) decides.
     ///
     /// # Errors
     ///
-    /// Why the peer is refused; it is told.
+    /// Why the peer is refused. The peer is told that.
     fn verify(&self, claim: &Claim) -> Result<Bytes, String>;
 
-    /// Called after [`verify`](Self::verify) where the identity is another than it was the last
-    /// time. Refuses by default.
+    /// Called after [`verify`](Self::verify) if the identity is not the one that the peer had the
+    /// last time. Refuses by default.
     ///
     /// # Errors
     ///
-    /// Why the peer is refused; it is told.
+    /// Why the peer is refused. The peer is told that.
     fn identity_changed(&self, claim: &Claim, before: &Bytes, now: &Bytes) -> Result<(), String> {
         let _ = (claim, before, now);
         Err("another identity than before".to_owned())

@@ -8,25 +8,26 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::{PeerId, RefusalCode};
 use crate::stream::Stream;
 
-/// What each side says of itself.
+/// What each side says of itself in the handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// Which life of the store this is.
+    /// A number that tells this life of the store from others under the same id.
     pub incarnation: u64,
-    /// The dialler: the number of this dial. The other: how many dials it has begun.
+    /// From the side that dialled, the number of this dial; from the other, how many dials it has
+    /// begun.
     pub dials: u64,
-    /// Who it is.
+    /// Its id.
     pub id: PeerId,
-    /// What the other side may verify.
+    /// What the other side may verify it by.
     pub token: Bytes,
 }
 
-/// What the one who was dialled says.
+/// How the side that was dialled answers a [`Hello`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// There is a session.
+    /// It accepts the session.
     Welcome(Hello),
-    /// There is none; why, and in words.
+    /// It refuses the session: why, as a code and in words.
     Refused(RefusalCode, String),
 }
 
@@ -35,21 +36,21 @@ pub enum Answer {
 pub enum Frame {
     /// A message.
     Message {
-        /// Where an ack is wanted: what it is to refer to.
+        /// The number that an ack has to name; `None` if no ack is wanted.
         number: Option<u64>,
-        /// What it says.
+        /// Its content.
         body: Bytes,
     },
     /// What became of a message.
     Ack {
-        /// Which.
+        /// The number of the message.
         number: u64,
         /// Why it failed, if it did.
         error: Option<String>,
     },
 }
 
-/// What arrived breaks a rule.
+/// What arrived breaks a rule of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -62,16 +63,17 @@ impl fmt::Display for Malformed {
 impl Error for Malformed {}
 
 impl Hello {
-    /// The parts that follow the length.
-    fn put(&self, out: &mut Vec<u8>) {
-        out.put_u64(self.incarnation);
-        out.put_u64(self.dials);
-        out.put_u8(self.id.as_bytes().len() as u8);
-        out.put_slice(self.id.as_bytes());
-        out.put_slice(&self.token);
+    /// As the dialler sends it, with the length in front.
+    pub fn encode(&self) -> Vec<u8> {
+        framed(|out| self.put(out))
     }
 
-    fn parse(mut bytes: Bytes) -> Result<Self, Malformed> {
+    /// Decodes what follows the length.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`].
+    pub fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
         let incarnation = bytes.try_get_u64().map_err(|_| Malformed)?;
         let dials = bytes.try_get_u64().map_err(|_| Malformed)?;
         let len = usize::from(bytes.try_get_u8().map_err(|_| Malformed)?);
@@ -82,23 +84,18 @@ impl Hello {
         Ok(Self { incarnation, dials, id, token: bytes })
     }
 
-    /// As the dialler sends it, the length before it.
-    pub fn encode(&self) -> Vec<u8> {
-        framed(|out| self.put(out))
-    }
-
-    /// What follows the length.
-    ///
-    /// # Errors
-    ///
-    /// [`Malformed`].
-    pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
-        Self::parse(bytes)
+    /// The parts that follow the length.
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.incarnation);
+        out.put_u64(self.dials);
+        out.put_u8(self.id.as_bytes().len() as u8);
+        out.put_slice(self.id.as_bytes());
+        out.put_slice(&self.token);
     }
 }
 
 impl Answer {
-    /// As it is sent, the length before it.
+    /// As it is sent, with the length in front.
     pub fn encode(&self) -> Vec<u8> {
         framed(|out| match self {
             Self::Welcome(hello) => {
@@ -112,14 +109,14 @@ impl Answer {
         })
     }
 
-    /// What follows the length.
+    /// Decodes what follows the length.
     ///
     /// # Errors
     ///
     /// [`Malformed`].
     pub fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
         match bytes.try_get_u8().map_err(|_| Malformed)? {
-            0 => Hello::parse(bytes).map(Self::Welcome),
+            0 => Hello::decode(bytes).map(Self::Welcome),
             _ if bytes.len() > MAX_WORDS => Err(Malformed),
             code => {
                 let words = String::from_utf8_lossy(&bytes).into_owned();
@@ -139,7 +136,7 @@ fn framed(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 impl Frame {
-    /// The head, behind which a message's body goes.
+    /// All of an ack; of a message what stands before its body.
     pub fn head(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16);
         match self {
@@ -168,7 +165,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Refuses messages of more bytes than this.
+    /// A decoder for messages of up to `max_message` bytes.
     #[must_use]
     pub fn new(max_message: usize) -> Self {
         Self { received: BytesMut::new(), max_message }
@@ -185,7 +182,7 @@ impl Decoder {
         !self.received.is_empty()
     }
 
-    /// Bytes of memory for what has arrived and is not understood yet.
+    /// Bytes of memory held for what has arrived and was not decoded yet.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.received.capacity()
@@ -198,10 +195,7 @@ impl Decoder {
     /// [`Malformed`], as soon as its head has arrived.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Malformed> {
         let Some(head) = self.received.first_chunk::<8>() else { return Ok(None) };
-        let &[kind, flags, zero @ 0, another @ 0, a, b, c, d] = head else {
-            return Err(Malformed);
-        };
-        let _ = (zero, another);
+        let &[kind, flags, 0, 0, a, b, c, d] = head else { return Err(Malformed) };
         let len = u32::from_be_bytes([a, b, c, d]) as usize;
         let most = if kind == MESSAGE { self.max_message } else { MAX_WORDS };
         if !matches!(kind, MESSAGE | ACK) || flags > 1 || len > most {
