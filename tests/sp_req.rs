@@ -219,7 +219,7 @@ fn a_new_request_cancels_the_one_before_and_only_that() {
         });
         settle().await;
         client.send("second").await.unwrap();
-        assert_eq!(waiting.await.unwrap(), Err(RecvError::Canceled));
+        assert_eq!(waiting.await.unwrap(), Err(RecvError::Cancelled));
         let (first, _) = split(&peer.recv().await);
         let (second, _) = split(&peer.recv().await);
         peer.send(&words(&[first], b"to the first")).await;
@@ -257,7 +257,7 @@ fn a_send_that_waits_is_cancelled_by_the_next() {
         });
         settle().await;
         assert_eq!(client.try_send("second"), Err(SendError::WouldBlock));
-        assert_eq!(waiting.await.unwrap(), Err(SendError::Canceled));
+        assert_eq!(waiting.await.unwrap(), Err(SendError::Cancelled));
     });
 }
 
@@ -371,7 +371,7 @@ fn a_lost_pipe_means_sent_again_or_cancelled() {
         client.send("lose").await.unwrap();
         peer.recv().await;
         drop(peer);
-        assert_eq!(client.recv().await, Err(RecvError::Canceled));
+        assert_eq!(client.recv().await, Err(RecvError::Cancelled));
     });
 }
 

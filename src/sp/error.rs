@@ -22,7 +22,7 @@ pub enum SendError {
     /// There is no pipe, and the option `fail_without_peers` is on.
     NoPeers,
     /// The context sent another request before a pipe took this one.
-    Canceled,
+    Cancelled,
     /// The peer that the message goes to is not connected any more.
     PeerGone,
 }
@@ -34,7 +34,7 @@ impl fmt::Display for SendError {
             Self::TimedOut => "no peer took the message in time",
             Self::WouldBlock => "no peer can take the message now",
             Self::NoPeers => "no peer is connected",
-            Self::Canceled => "another request took this one's place",
+            Self::Cancelled => "another request took this one's place",
             Self::PeerGone => "the peer is gone",
         })
     }
@@ -57,7 +57,7 @@ pub enum RecvError {
     /// Someone else receives on this context already.
     Busy,
     /// The context sent another request, or the pipe was lost and the request is not retried.
-    Canceled,
+    Cancelled,
     /// The last pipe was lost, and the option `fail_without_peers` is on.
     NoPeers,
 }
@@ -70,7 +70,7 @@ impl fmt::Display for RecvError {
             Self::WouldBlock => "nothing is there now",
             Self::NoRequest => "there is no request to receive a reply for",
             Self::Busy => "someone else receives on this context",
-            Self::Canceled => "the request was cancelled",
+            Self::Cancelled => "the request was cancelled",
             Self::NoPeers => "no peer is connected",
         })
     }

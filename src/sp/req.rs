@@ -103,7 +103,7 @@ pub(crate) enum Failure {
     NotSent,
     NoReply,
     NoPeers,
-    Canceled,
+    Cancelled,
     NoRequest,
     Busy,
 }

@@ -64,7 +64,7 @@ impl Req {
             return Poll::Ready(Err(if context.closed {
                 Failure::Closed
             } else {
-                Failure::Canceled
+                Failure::Cancelled
             }));
         };
         match request.stage {
@@ -92,7 +92,7 @@ impl Req {
             return Poll::Ready(Err(if context.closed {
                 Failure::Closed
             } else {
-                Failure::Canceled
+                Failure::Cancelled
             }));
         };
         if !matches!(request.stage, Stage::Done(_)) {
@@ -107,7 +107,7 @@ impl Req {
                 Ok(Message { header, body: reply, pipe: Some(pipe) })
             }
             Some(Stage::Done(Err(failure))) => Err(failure),
-            _ => Err(Failure::Canceled),
+            _ => Err(Failure::Cancelled),
         })
     }
 

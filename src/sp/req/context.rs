@@ -24,7 +24,7 @@ use crate::{
 /// contexts. Dropping it withdraws its request.
 ///
 /// A new request takes the place of the one before: a call that waits for that one fails with
-/// [`Canceled`](RecvError::Canceled).
+/// [`Cancelled`](RecvError::Cancelled).
 ///
 /// ```
 /// use trunkline::{runtime::Runtime, sp::{Options, RepSocket, ReqSocket}, transport::Transports};
@@ -298,8 +298,8 @@ const fn send_error(failure: Failure) -> SendError {
         Failure::Closed => SendError::Closed,
         Failure::NotSent => SendError::TimedOut,
         Failure::NoPeers => SendError::NoPeers,
-        Failure::NoReply | Failure::Canceled | Failure::NoRequest | Failure::Busy => {
-            SendError::Canceled
+        Failure::NoReply | Failure::Cancelled | Failure::NoRequest | Failure::Busy => {
+            SendError::Cancelled
         }
     }
 }
@@ -309,7 +309,7 @@ const fn recv_error(failure: Failure) -> RecvError {
         Failure::Closed => RecvError::Closed,
         Failure::NotSent | Failure::NoReply => RecvError::TimedOut,
         Failure::NoPeers => RecvError::NoPeers,
-        Failure::Canceled => RecvError::Canceled,
+        Failure::Cancelled => RecvError::Cancelled,
         Failure::NoRequest => RecvError::NoRequest,
         Failure::Busy => RecvError::Busy,
     }

@@ -32,7 +32,7 @@ impl Pattern for Req {
             if alone && request.fail_without_peers {
                 self.finish(base, key, Err(Failure::NoPeers));
             } else if lost && request.retry.is_none() {
-                self.finish(base, key, Err(Failure::Canceled));
+                self.finish(base, key, Err(Failure::Cancelled));
             } else if lost {
                 self.again(base, key);
             }
