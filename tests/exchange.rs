@@ -341,6 +341,7 @@ fn a_finish_may_be_dropped_and_made_again() {
         assert_eq!(near.finish().now_or_never(), None);
         let finish = async {
             near.finish().await.unwrap();
+            near.finish().await.unwrap();
             near
         };
         let read = async {
