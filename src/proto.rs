@@ -83,28 +83,37 @@ pub enum Role {
 pub struct Core {
     role: Role,
     limits: Limits,
+    /// Whether there is a timer.
     timed: bool,
     /// The beginning of the session: microseconds are counted from here.
     start: Instant,
     /// When the input that is being handled came, in microseconds.
     input_us: u64,
     phase: Phase,
+    /// How the session ends, from when that is decided on.
     outcome: Option<Result<(), SessionError>>,
 
     streams: Streams,
     buffers: Buffers,
+    /// The accept backlog.
     accept_queue: VecDeque<Slot>,
+    /// The id of our next SYN.
     next_id: u32,
     /// Streams opened that have no id yet.
     unnumbered: u32,
+    /// The highest id of a SYN received.
     highest_remote: u32,
+    /// Streams of ours that `max_outbound_streams` counts.
     outbound: usize,
+    /// Streams of the peer's that `max_streams` counts.
     inbound: usize,
+    /// Places taken in the ack backlog.
     unacked: usize,
     /// Someone waits to open a stream and should be told when there is room.
     openers_wait: bool,
+    /// Bytes of bodies that may still arrive for streams that are over (`spec.md §4.8.2`).
     late_allowance: u64,
-    /// Frames without a body that finished streams may still cause.
+    /// Frames without a body that may still arrive for them (`§9.2.1`).
     late_frames: u64,
     /// Bytes received and not read, over all streams.
     buffered: usize,
@@ -120,33 +129,48 @@ pub struct Core {
     early_resets_sent: RateLimit,
     pings: Pings,
     round_trip: RoundTrip,
+    /// The peer sent GoAway(0).
     remote_gone: bool,
+    /// Every further SYN of the peer's is refused.
     refuse_inbound: bool,
     eof: bool,
 
     staging: Staging,
+    /// How much may be staged at present, by the speed of the IO.
     staging_limit: usize,
+    /// The number of the batch under construction.
     batch: u64,
+    /// When the batch that is being written was taken, and how long it is.
     batch_taken: Option<(Instant, usize)>,
+    /// Batches up to this number are flushed.
     flushed: u64,
+    /// Streams that owe a frame.
     owed: VecDeque<Slot>,
+    /// Writers that wait for their turn.
     line: Line,
+    /// Streams whose ACK waits for a frame to ride on.
     acks: Vec<Slot>,
+    /// When these ACKs go out by themselves.
     ack_due: Option<Instant>,
     /// Batches since many are owed; one that was empty counts for [`ACK_TURNS`].
     ack_turns: u8,
+    /// Streams that wait until what they staged is flushed.
     flush_waiters: Vec<Slot>,
-    /// A set, so that one is withdrawn without a look at all others.
+    /// RSTs owed for streams that were refused, and so have no entry. A set, so that one is withdrawn
+    /// without a look at all others.
     refusals: BTreeSet<StreamId>,
+    /// GoAway is owed, with this code.
     go_away: Option<GoAwayCode>,
 
     events: VecDeque<Event>,
+    /// There is something for the driver to do.
     wants_driver: bool,
     deadlines: DeadlineQueue<Timeout>,
     /// What [`poll_timeout`](Self::poll_timeout) answered last.
     next_timeout: Option<Instant>,
     user_deadlines: UserDeadlines,
     last_received: Instant,
+    /// When a keepalive ping was sent, if nothing has arrived since.
     keepalive_sent: Option<Instant>,
     /// When it is to be seen whether the session has fallen idle.
     quiet_due: Option<Instant>,
@@ -154,6 +178,7 @@ pub struct Core {
     quiet: bool,
     /// A little less than configured, and different for every session.
     keepalive_interval: Option<Duration>,
+    /// Since when the IO has taken nothing of what it was given.
     blocked_since: Option<Instant>,
     stats: Stats,
 }
@@ -478,12 +503,12 @@ struct Receiving {
 /// A body that somebody may wait for is no longer than this: written, it overtakes bulk.
 const SHORT: usize = 1 << 10;
 
-/// After so many batches whoever was handed a stream had the time to answer: no poll of a driver
-/// writes more.
+/// After this many batches whoever was handed a stream has had time to answer: one poll of a driver
+/// writes no more.
 const ACK_TURNS: u8 = 2;
 
-/// Of the early resets that the peer counts as a flood, by its defaults ours, this side sends one
-/// in so many before it waits (`spec.md §9.2.5`).
+/// This side sends at most one in so many of the early resets that the peer would count as a flood,
+/// if it has the limit that we have (`spec.md §9.2.5`).
 const EARLY_RESETS_SHARE: u32 = 3;
 
 /// What may be in flight of a stream that ends: ACK, credit, FIN, RST.

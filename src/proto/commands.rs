@@ -135,7 +135,7 @@ impl Core {
         }
     }
 
-    pub(super) fn owes_many_acks(&self) -> bool {
+    fn owes_many_acks(&self) -> bool {
         self.acks.len() >= (self.limits.accept_backlog / 4).max(1)
     }
 
@@ -150,7 +150,8 @@ impl Core {
         }
     }
 
-    /// Where many are owed: whoever could answer has some time to.
+    /// Where many ACKs are owed: counts the batches for which they have waited for an answer to ride
+    /// on.
     pub(super) fn leave_a_turn(&mut self, turns: u8) {
         let many = self.owes_many_acks();
         self.ack_turns = if many { self.ack_turns.saturating_add(turns) } else { 0 };
@@ -160,7 +161,7 @@ impl Core {
         self.ack_turns >= ACK_TURNS
     }
 
-    /// So many do not wait longer than those who were just handed their streams take to answer.
+    /// Sends them by themselves once those who were handed the streams have had time to answer.
     pub(super) fn send_many_acks(&mut self) {
         if self.acks_had_a_turn() {
             self.ack_turns = 0;

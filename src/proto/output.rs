@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Instant};
 
 use super::{
-    ACK_TURNS, Batch, Core, Entry, Event, Marks, Phase, Slot, State, Stats, line::Line,
+    ACK_TURNS, Batch, Core, End, Entry, Event, Marks, Phase, Slot, State, Stats, line::Line,
     ping::Purpose,
 };
 use crate::{
@@ -36,7 +36,7 @@ impl Core {
     }
 
     fn take_batch(&mut self, batch: &mut Batch, now: Instant) -> Option<u64> {
-        self.stage_pings(now);
+        self.stage_ahead(now);
         self.send_many_acks();
         self.stage_owed(now);
         self.arm_acks(now);
@@ -163,14 +163,15 @@ impl Core {
         self.streams.live()
     }
 
-    /// What the peer may still send on a stream and what it was promised at most: for tests.
+    /// What the peer may still send on a stream, and how large its window may be: for tests.
     pub fn receive_window(&self, slot: Slot) -> (u32, u32) {
         let Entry { state, recv, .. } = &self.streams[slot];
         (if state.can_receive() { recv.credit() } else { 0 }, recv.limit())
     }
 
-    /// Pings and pongs overtake everything (`spec.md §6`).
-    fn stage_pings(&mut self, now: Instant) {
+    /// What goes ahead of everything that is staged (`spec.md §6.3`): pongs, pings, and the RSTs of
+    /// streams that were refused.
+    fn stage_ahead(&mut self, now: Instant) {
         let (kind, stream) = (Kind::Ping, StreamId::SESSION);
         while let Some(length) = self.pings.pay() {
             self.staging.lead(Header { kind, flags: Flags::ACK, stream, length });
@@ -222,10 +223,8 @@ impl Core {
         entry.marks.clear(Marks::OWES_RST);
         self.stats.resets_sent += 1;
         let code = match entry.end {
-            super::stream::End::Local(code) | super::stream::End::User(code) => code,
-            super::stream::End::None
-            | super::stream::End::Remote(_)
-            | super::stream::End::Session => ResetCode::CANCELLED,
+            End::Local(code) | End::User(code) => code,
+            End::None | End::Remote(_) | End::Session => ResetCode::CANCELLED,
         };
         let stream = entry.stream_id();
         entry.staged_in = self.batch;
@@ -300,7 +299,7 @@ impl Core {
             self.pings.forget_all(Purpose::RoundTrip);
             if self.pings.ask(Purpose::RoundTrip).is_some() {
                 self.wants_driver = true;
-                self.stage_pings(now);
+                self.stage_ahead(now);
             }
         }
         let Some(rtt) = self.round_trip.smallest() else { return };

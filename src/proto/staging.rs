@@ -1,5 +1,5 @@
-//! Frames on their way to the IO: encoded in place into one buffer per session (design: one
-//! copy, few large writes, no queue per stream).
+//! Frames on their way to the IO, encoded in place into one buffer per session: one copy, few large
+//! writes, no queue per stream.
 
 use std::{io::IoSlice, mem};
 
@@ -13,9 +13,9 @@ pub(super) struct Staging {
     batch: Batch,
     /// The Data frame at the very end, which the same stream may still extend.
     open: Option<OpenFrame>,
-    /// Bytes of credit-only and session frames do not count: they must never wait.
+    /// Bytes of Data frames in line. Other frames do not count: they must never wait.
     data: usize,
-    /// Bytes of stream data that go ahead of all that.
+    /// Bytes of Data frames that go ahead of the line.
     overtaking: usize,
 }
 
@@ -24,7 +24,7 @@ impl Staging {
         Self { batch: Batch::new(), open: None, data: 0, overtaking: 0 }
     }
 
-    /// Bytes of stream data staged, headers included.
+    /// Bytes of Data frames in line, headers included.
     pub(super) const fn data_len(&self) -> usize {
         self.data
     }
@@ -50,7 +50,7 @@ impl Staging {
         self.overtaking += HEADER_LEN + bytes.len();
     }
 
-    /// Bytes of Data frames that go ahead, headers included.
+    /// Bytes of Data frames that go ahead of the line, headers included.
     pub(super) const fn overtaking(&self) -> usize {
         self.overtaking
     }

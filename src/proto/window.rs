@@ -91,7 +91,7 @@ impl RecvWindow {
     }
 
     /// What the limit takes from the session's budget.
-    pub(super) const fn beyond_initial(&self) -> usize {
+    const fn beyond_initial(&self) -> usize {
         self.limit.saturating_sub(INITIAL_WINDOW) as usize
     }
 
