@@ -43,8 +43,8 @@
 //! ```
 //!
 //! With the feature `tokio`, `trunkline::tokio::client` and `server` take a tokio connection and
-//! spawn the driver; streams implement tokio's traits too. Name what you import: after
-//! `use trunkline::*` the name `tokio` would mean that module.
+//! spawn the driver; streams implement tokio's traits too. Import items by name: after
+//! `use trunkline::*` the name `tokio` means that module.
 //!
 //! # The layers, and when to use which
 //!
