@@ -15,7 +15,7 @@ use attacks::{
     server, serving, violation,
 };
 use heap::{alone, beside, in_use};
-use sim::scaled;
+use sim::count;
 use trunkline::{
     Flood, Violation,
     frame::{Flags, Kind},
@@ -44,13 +44,13 @@ fn any_number_of_pings_is_fine_while_answers_are_read() {
     let mut lone = server();
     lone.feed(&ping(0));
     lone.block();
-    let equal = scaled(1_000_000) as usize;
+    let equal = count(1_000_000) as usize;
     let (sent, rule, held) = measured_until_end(&mut lone, equal, |_| ping(9).to_vec());
     assert_eq!((sent, rule), (equal, None));
     println!("{equal} equal pings, unread: memory {held} bytes");
     assert!(held < 16 * KIB, "{held}");
     lone.drain();
-    for round in 0..scaled(2_000) as u32 {
+    for round in 0..count(2_000) as u32 {
         let burst: Vec<u8> = (0..1_000).flat_map(|i| ping(round * 1_000 + i)).collect();
         lone.feed(&burst);
         assert_eq!(lone.drain().len(), 1_000);
@@ -97,7 +97,7 @@ fn empty_frames_among_useful_ones_are_fine() {
     let _turn = beside();
     for (name, frame) in NOTHINGS {
         let (mut lone, _slot) = serving();
-        for i in 0..scaled(200_000) as usize {
+        for i in 0..count(200_000) as usize {
             lone.feed(&credit(Flags::NONE, 1, 1));
             lone.feed(&frame(i % 1_000));
         }
@@ -141,7 +141,7 @@ fn streams_reset_before_accept_leave_nothing_and_end_the_session() {
 fn streams_reset_after_accept_do_not_count() {
     let _turn = beside();
     let mut lone = server();
-    for i in 0..scaled(100_000) as u32 {
+    for i in 0..count(100_000) as u32 {
         let id = 1 + 2 * i;
         lone.feed(&credit(Flags::SYN, id, 0));
         let slot = lone.core.accept().unwrap();
@@ -168,7 +168,7 @@ fn a_flood_of_opens_is_refused_and_ends_the_session_unless_refusals_are_read() {
     assert!(says_protocol_error(&mut lone));
 
     let mut lone = server();
-    let opens = scaled(2_000_000) as usize;
+    let opens = count(2_000_000) as usize;
     let mut refusals = 0;
     for i in 0..opens {
         lone.feed(&syn(i));

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use attacks::{KIB, WINDOW, calling, credit, data, header, ping, server, serving, violation};
 use heap::{alone, beside, in_use};
-use sim::{Rng, scaled, thorough};
+use sim::{Random, count, thorough};
 use trunkline::{
     GoAwayCode, ResetCode, SessionError, StreamError, Violation,
     frame::{Flags, Kind},
@@ -114,9 +114,9 @@ fn unknown_values_are_refused_or_ignored_and_never_more() {
 #[test]
 fn noise_never_panics_and_never_allocates_much() {
     let _turn = alone();
-    let mut rng = Rng(5);
+    let mut rng = Random(5);
     let mut worst = 0;
-    let rounds = scaled(20_000);
+    let rounds = count(20_000);
     for _ in 0..rounds {
         let (mut lone, slot) = serving();
         let before = in_use();

@@ -17,6 +17,11 @@ use tokio::{
 use tokio_util::compat::TokioAsyncReadCompatExt;
 use trunkline::{Config, ResetCode, Session, StreamError};
 
+#[path = "support/random.rs"]
+mod random;
+
+use random::{Random, thorough};
+
 /// Makes each test once for every peer and each of its roles.
 macro_rules! with_every_peer {
     ($($(#[$doc:meta])* async fn $name:ident($pair:ident: Pair) $body:block)*) => {
@@ -420,7 +425,7 @@ async fn call(stream: Channel, seed: u64, size: usize) {
         let mut sizes = Random(!seed);
         let mut left = &sent[..];
         while !left.is_empty() {
-            let len = 1 + sizes.of_any_magnitude(18);
+            let len = 1 + of_any_magnitude(&mut sizes, 18);
             let (chunk, rest) = left.split_at(len.min(left.len()));
             writer.write_all(chunk).await.unwrap();
             left = rest;
@@ -483,12 +488,11 @@ async fn read_all(reader: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
 
 /// A few large streams, many small ones, empty ones among them.
 fn sizes() -> Vec<usize> {
-    let thorough = std::env::var_os("TRUNKLINE_THOROUGH").is_some_and(|value| value == "1");
     let (large, small): (&[usize], usize) =
-        if thorough { (&[16 << 20, 16 << 20, 5_000_000], 400) } else { (&[800_000], 50) };
+        if thorough() { (&[16 << 20, 16 << 20, 5_000_000], 400) } else { (&[800_000], 50) };
     let mut random = Random(large.len() as u64);
     let mut sizes = large.to_vec();
-    sizes.extend((0..small).map(|_| random.of_any_magnitude(17)));
+    sizes.extend((0..small).map(|_| of_any_magnitude(&mut random, 17)));
     sizes
 }
 
@@ -500,27 +504,10 @@ fn payload(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    /// Below `2^bits`, every magnitude as likely as the others.
-    fn of_any_magnitude(&mut self, bits: usize) -> usize {
-        let magnitude = self.below(bits);
-        self.below(1 << magnitude)
-    }
+/// Below `2^bits`, every magnitude as likely as the others.
+fn of_any_magnitude(random: &mut Random, bits: usize) -> usize {
+    let magnitude = random.below(bits);
+    random.below(1 << magnitude)
 }
 
 /// The receive window of both ends, where they can choose.

@@ -10,7 +10,7 @@ mod sim;
 
 use attacks::{WINDOW, calling, credit, data, header, violation};
 use heap::beside;
-use sim::{Lone, Rng, scaled};
+use sim::{Lone, Random, count};
 use trunkline::{
     Config, GoAwayCode, ResetCode, Role, TryOpenError,
     frame::{Flags, Kind},
@@ -60,8 +60,8 @@ fn permits_of_the_ack_backlog_are_never_lost_nor_doubled() {
     let _turn = beside();
     let config = Config::builder().ack_backlog(4).max_early_resets(1_000_000).build().unwrap();
     let mut lone = Lone::new(Role::Client, &config);
-    let mut rng = Rng(8);
-    for _ in 0..scaled(20_000) {
+    let mut rng = Random(8);
+    for _ in 0..count(20_000) {
         let mut slots = Vec::new();
         while let Ok(slot) = lone.core.open() {
             slots.push(slot);

@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use quickcheck::QuickCheck;
 use scenario::Scenario;
-use sim::scaled;
+use sim::count;
 use trail::check_wire;
 use world::World;
 
 #[test]
 fn whatever_users_do_streams_carry_their_bytes_and_end() {
-    let cases = scaled(4_000);
+    let cases = count(4_000);
     QuickCheck::new().tests(cases).max_tests(cases).quickcheck(holds as fn(Scenario) -> bool);
 }
 

@@ -11,7 +11,7 @@ use trunkline::{
 use crate::{
     known::{Known, pattern},
     scenario::{Op, Scenario, Step},
-    sim::{Rng, Sim},
+    sim::{Random, Sim},
 };
 
 pub(crate) struct World {
@@ -20,7 +20,7 @@ pub(crate) struct World {
     pings: [HashMap<u32, bool>; 2],
     budget: usize,
     small: bool,
-    keys: Rng,
+    keys: Random,
     drained: bool,
 }
 
@@ -44,7 +44,7 @@ impl World {
             pings: [HashMap::new(), HashMap::new()],
             budget: scenario.receive_budget,
             small: scenario.path.capacity < 100,
-            keys: Rng(scenario.seed),
+            keys: Random(scenario.seed),
             drained: false,
         }
     }

@@ -1,6 +1,11 @@
 //! What the tests of SP sockets share: sockets on tokio's clock, which the tests pause, and peers
 //! made by hand.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
+
+#[path = "../support/random.rs"]
+mod random;
+
+pub use self::random::count;
 
 use std::{
     io,
@@ -62,11 +67,6 @@ fn watch() -> mpsc::Sender<()> {
         }
     });
     watched
-}
-
-/// `full` with `TRUNKLINE_THOROUGH=1`, a twentieth of it otherwise.
-pub fn count(full: u64) -> u64 {
-    if std::env::var_os("TRUNKLINE_THOROUGH").is_some() { full } else { full.div_ceil(20) }
 }
 
 pub const fn ms(millis: u64) -> Duration {

@@ -2,9 +2,13 @@
 //! the tests of sessions share.
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
+mod random;
 mod tapped;
 
-pub use self::tapped::{Tapped, Writes};
+pub use self::{
+    random::{Random, count, thorough},
+    tapped::{Tapped, Writes},
+};
 
 use std::{
     cell::RefCell,
@@ -27,28 +31,6 @@ use trunkline::{
     runtime::{ManualTimer, Timer},
     transport::memory::{self, Duplex},
 };
-
-/// `full` with `TRUNKLINE_THOROUGH=1`, a twentieth of it otherwise.
-pub fn count(full: u64) -> u64 {
-    if std::env::var_os("TRUNKLINE_THOROUGH").is_some() { full } else { full.div_ceil(20) }
-}
-
-/// SplitMix64: the same numbers for the same seed.
-#[derive(Clone, Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
 
 /// Bytes that are unlike their neighbours, different for every seed.
 pub fn pattern(seed: u64, len: usize) -> Vec<u8> {

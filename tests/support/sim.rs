@@ -2,7 +2,11 @@
 //!
 //! Nothing here sleeps or looks at a real clock beyond its first reading: the same seed gives the
 //! same run.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+mod random;
+
+pub use self::random::{Random, count, thorough};
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,33 +20,6 @@ use trunkline::{
     frame::{Decoder, Flags, Header, Kind, Piece},
     proto::{Batch, Core, IoStep},
 };
-
-/// Whether full counts were asked for; else a twentieth runs.
-pub fn thorough() -> bool {
-    std::env::var_os("TRUNKLINE_THOROUGH").is_some_and(|value| value == "1")
-}
-
-/// `full` repetitions in a thorough run, a twentieth of them otherwise.
-pub fn scaled(full: u64) -> u64 {
-    if thorough() { full } else { (full / 20).max(1) }
-}
-
-/// SplitMix64.
-#[derive(Clone, Debug)]
-pub struct Rng(pub u64);
-
-impl Rng {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-}
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +141,7 @@ pub struct Sim {
     pub now: Instant,
     pub start: Instant,
     pub ends: [End; 2],
-    pub rng: Rng,
+    pub random: Random,
     /// `pipes[end]` carries what `end` sends.
     pipes: [Pipe; 2],
     windows: [Windows; 2],
@@ -186,7 +163,7 @@ impl Sim {
             now,
             start: now,
             ends: [end(Role::Client, configs[0]), end(Role::Server, configs[1])],
-            rng: Rng(seed),
+            random: Random(seed),
             pipes: [Pipe::new(path, now), Pipe::new(path, now)],
             windows: [Windows::new(), Windows::new()],
             turns_at_once: 0,
@@ -286,8 +263,8 @@ impl Sim {
             while !bytes.is_empty() {
                 let mut len = bytes.len();
                 if self.pipes[from].path.shatter {
-                    let most = [1, 13, 100, 5_000, len][self.rng.below(5)];
-                    len = len.min(1 + self.rng.below(most));
+                    let most = [1, 13, 100, 5_000, len][self.random.below(5)];
+                    len = len.min(1 + self.random.below(most));
                 }
                 let piece = bytes.split_to(len);
                 self.note_credit(from, &piece);
