@@ -283,9 +283,10 @@ macro_rules! reading {
                 Poll::Ready(Ok(Some(std::mem::replace(&mut self.chunk, rest))))
             }
 
-            /// From `at` on no read waits: one that does then, and every later one that would,
-            /// fails with [`StreamError::TimedOut`] until the deadline is changed. The stream stays
-            /// usable, and bytes that have arrived can be read. With `None` reads wait forever.
+            /// Reads wait until `at` and no longer: one that still waits then, and every later one
+            /// that would have to, fails with [`StreamError::TimedOut`] until the deadline is
+            /// changed. The stream stays usable, and bytes that have arrived can be read. With
+            /// `None` reads wait forever.
             ///
             /// `at` is a moment on the clock of [`Config`](crate::Config)'s timer. With
             /// `trunkline::tokio` that is tokio's: `tokio::time::Instant::now().into_std()`.
@@ -369,10 +370,11 @@ macro_rules! writing {
                 std::future::poll_fn(|cx| self.handle.poll_ended(cx)).await
             }
 
-            /// From `at` on no write, flush or close waits: one that does then, and every later one
-            /// that would, fails with [`StreamError::TimedOut`] until the deadline is changed. The
-            /// stream stays usable; after a [`write_chunk`](Self::write_chunk) that failed, its
-            /// chunk holds what is still to be written. With `None` they wait forever.
+            /// Writes, flushes and closes wait until `at` and no longer: one that still waits then,
+            /// and every later one that would have to, fails with [`StreamError::TimedOut`] until
+            /// the deadline is changed. The stream stays usable; after a
+            /// [`write_chunk`](Self::write_chunk) that failed, its chunk holds what is still to be
+            /// written. With `None` they wait forever.
             ///
             /// `at` is a moment on the clock of [`Config`](crate::Config)'s timer. With
             /// `trunkline::tokio` that is tokio's: `tokio::time::Instant::now().into_std()`.
