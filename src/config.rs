@@ -201,8 +201,9 @@ impl ConfigBuilder {
         max_stream_window: u32;
         /// Bytes buffered for reading by all streams, plus credit granted beyond the 256 KiB that
         /// each stream starts with; at least 262,144. At the budget windows stop growing; when
-        /// the buffered bytes alone reach it, the stream with most of them is reset with
-        /// [`OVERLOADED`](crate::ResetCode::OVERLOADED). Default 256 MiB.
+        /// the buffered bytes alone exceed it, the stream with most of them is reset with
+        /// [`OVERLOADED`](crate::ResetCode::OVERLOADED). So allow 256 KiB for each stream whose
+        /// reader may be slow. Default 256 MiB.
         receive_budget: usize;
         /// Bytes staged for the IO before writers wait; at least 16,384. On a slow connection they
         /// wait earlier, so that little is queued. Default 256 KiB.

@@ -280,8 +280,11 @@ impl Core {
         })
     }
 
+    /// Whether so much credit may be given beyond initial windows. One of these is set aside: a
+    /// stream that is alone can fill the window it was given (`spec.md §5.6.2`).
     const fn has_budget(&self, more: usize) -> bool {
-        self.buffered + self.extra_credit + more <= self.limits.receive_budget
+        let charged = self.buffered + self.extra_credit + INITIAL_WINDOW as usize;
+        charged + more <= self.limits.receive_budget
     }
 
     /// Puts a stream on the list of those that owe the peer a frame.

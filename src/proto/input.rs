@@ -359,7 +359,7 @@ impl Core {
                 self.handle_fin(slot);
             }
         }
-        if self.buffered >= self.limits.receive_budget {
+        if self.buffered > self.limits.receive_budget {
             self.shed_load();
         }
     }

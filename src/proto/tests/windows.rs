@@ -344,9 +344,26 @@ fn an_initial_window_beyond_the_budget_is_not_given() {
     assert_eq!(wire.core.stats().extra_credit, 786_432);
 }
 
+// spec.md §5.6.3: whatever the budget, a peer that fills the one window it was given is within it.
+#[test]
+fn a_stream_alone_is_never_too_much() {
+    for budget in [262_144, 1 << 20] {
+        let mut wire = Wire::new(Role::Client, |builder| {
+            builder.max_stream_window(1 << 20).stream_window(1 << 20).receive_budget(budget)
+        });
+        let slot = wire.established();
+        let window = WINDOW + wire.core.stats().extra_credit;
+        wire.sent();
+        wire.feed(&[data(1, NONE, vec![0; window])]);
+        wire.expect(&[]);
+        assert_eq!(wire.drain(slot).0.len(), window);
+        assert_eq!((window, wire.core.stats().overloaded), (budget, 0));
+    }
+}
+
 // spec.md §5.6.3
 #[test]
-fn at_the_budget_the_heaviest_stream_pays() {
+fn beyond_the_budget_the_heaviest_stream_pays() {
     let mut wire = Wire::new(Role::Client, |builder| builder.receive_budget(262_144 + 1_000));
     let (light, heavy) = (wire.established(), wire.open());
     wire.feed(&[data(1, NONE, vec![0; 2_000]), data(3, NONE, vec![0; 262_000])]);
@@ -370,7 +387,7 @@ fn opening_a_stream_measures_nothing() {
 #[test]
 fn overload_may_take_a_stream_from_the_backlog() {
     let mut wire = Wire::new(Role::Server, |builder| builder.receive_budget(262_144));
-    wire.feed(&[data(1, SYN, vec![0; 1_000]), data(3, SYN, vec![0; 261_144])]);
+    wire.feed(&[data(1, SYN, vec![0; 1_000]), data(3, SYN, vec![0; 261_145])]);
     wire.expect(&[update(3, RST, 5)]);
     let slot = wire.accept();
     assert_eq!(wire.drain(slot).0.len(), 1_000);
