@@ -164,7 +164,7 @@ pub enum SessionError {
     RemoteGoAway(GoAwayCode),
     /// The connection ended while streams were live, or in the middle of a frame.
     ConnectionLost,
-    /// The IO object failed. Its whole error is logged at debug.
+    /// The IO object failed. [`Session::io_error`](crate::Session::io_error) has its own error.
     Io(io::ErrorKind),
     /// The peer answered no keepalive ping.
     KeepaliveTimeout,

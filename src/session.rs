@@ -353,6 +353,24 @@ impl Session {
         self.handle.shared.wait(List::End, |state| state.core.outcome()).await
     }
 
+    /// What the connection itself said when it failed: [`SessionError::Io`] has no more than the
+    /// kind of it. A certificate that was refused, for example, is named here.
+    ///
+    /// ```
+    /// # async fn example(session: trunkline::Session) {
+    /// if let Err(error) = session.closed().await {
+    ///     match session.io_error() {
+    ///         Some(cause) => eprintln!("{error}: {cause}"),
+    ///         None => eprintln!("{error}"),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn io_error(&self) -> Option<Arc<std::io::Error>> {
+        self.handle.shared.io_error()
+    }
+
     /// Whether the session is over: [`closed`](Self::closed) would return at once.
     #[must_use]
     pub fn is_closed(&self) -> bool {

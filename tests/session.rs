@@ -4,14 +4,18 @@
 mod support;
 
 use std::{
+    io,
+    pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, join, poll};
+use futures::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt, StreamExt, join, poll,
+};
 use support::{Sim, inner, joined, read_all};
-use trunkline::{GoAwayCode, OpenError, ResetCode, SessionError, StreamError};
+use trunkline::{Config, GoAwayCode, OpenError, ResetCode, Session, SessionError, StreamError};
 
 #[test]
 fn a_server_speaks_first() {
@@ -185,4 +189,46 @@ fn a_waker_that_owns_a_stream_is_not_dropped_under_the_lock() {
     finished.recv_timeout(Duration::from_secs(20)).expect("a deadlock");
     sim.settle();
     assert!(client.stats().outbound_streams < before);
+}
+
+/// What can be read from it fails, and so does what is written to it.
+struct Refusing;
+
+impl AsyncRead for Refusing {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "certificate expired")))
+    }
+}
+
+impl AsyncWrite for Refusing {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "refused before")))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn what_the_connection_said_when_it_failed_can_be_asked() {
+    let (session, driver) = Session::client(Refusing, Config::default());
+    assert!(session.io_error().is_none());
+    let ended = driver.now_or_never();
+    assert_eq!(ended, Some(Err(SessionError::Io(io::ErrorKind::InvalidData))));
+    assert_eq!(session.io_error().unwrap().to_string(), "certificate expired");
+    // The session of somebody who hung up has nothing of the kind.
+    let mut sim = Sim::new(12);
+    let (client, server) = sim.pair(4096);
+    client.abort(GoAwayCode::INTERNAL_ERROR);
+    sim.settle();
+    assert!(client.io_error().is_none() && server.io_error().is_none());
 }

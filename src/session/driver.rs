@@ -202,6 +202,9 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                 reading = Reading::Idle;
                 break;
             };
+            if input.is_err() {
+                self.shared.note_failure(self.port.cause.take());
+            }
             let owes_answers = self.shared.with(|state| {
                 state.driver_runs(cx);
                 match &input {
@@ -300,6 +303,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
     /// Nothing more can be written; what the peer sent before that is still worth reading, and
     /// may say that this is a good end. It may have come without anybody having been woken yet.
     fn fail(&mut self, error: SessionError, now: Instant, cx: &Context<'_>) -> Step {
+        self.shared.note_failure(self.port.cause.take());
         self.port.try_read();
         self.writing = None;
         self.port.batch = Batch::new();

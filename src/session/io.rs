@@ -30,6 +30,8 @@ pub(super) struct Port<T> {
     flushed: bool,
     progress: bool,
     buffers: ReadBuffers,
+    /// Why the IO failed, in its own words.
+    pub(super) cause: Option<io::Error>,
 }
 
 impl<T: AsyncRead + AsyncWrite> Port<T> {
@@ -43,6 +45,7 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
             flushed: true,
             progress: false,
             buffers: ReadBuffers::default(),
+            cause: None,
         }
     }
 
@@ -53,7 +56,8 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
     pub(super) fn poll_write(&mut self) -> Poll<Result<(), SessionError>> {
         while !self.batch.is_empty() {
             self.flushed = false;
-            let (written, given) = ready!(self.poll_write_once()).map_err(failed)?;
+            let written = ready!(self.poll_write_once());
+            let (written, given) = written.map_err(|error| self.failed(error))?;
             if written > given {
                 return Poll::Ready(Err(SessionError::IoMisbehaved));
             }
@@ -64,7 +68,8 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
             self.batch.advance(written);
         }
         if !self.flushed {
-            ready!(self.io.as_mut().poll_flush(&mut self.bell.context())).map_err(failed)?;
+            let flushed = ready!(self.io.as_mut().poll_flush(&mut self.bell.context()));
+            flushed.map_err(|error| self.failed(error))?;
             self.flushed = true;
         }
         Poll::Ready(Ok(()))
@@ -111,7 +116,7 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
             }
             Poll::Ready(Ok(read)) => read,
             Poll::Ready(Err(error)) => {
-                return Poll::Ready(Err(failed(error)));
+                return Poll::Ready(Err(self.failed(error)));
             }
             Poll::Pending => {
                 self.read_waits = true;
@@ -123,7 +128,16 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
     }
 
     pub(super) fn poll_close(&mut self) -> Poll<Result<(), SessionError>> {
-        self.io.as_mut().poll_close(&mut self.bell.context()).map_err(failed)
+        let closed = self.io.as_mut().poll_close(&mut self.bell.context());
+        closed.map_err(|error| self.failed(error))
+    }
+
+    #[cold]
+    fn failed(&mut self, error: io::Error) -> SessionError {
+        log::debug!("connection failed: {error}");
+        let kind = error.kind();
+        self.cause = Some(error);
+        SessionError::Io(kind)
     }
 
     /// Gives back memory that an idle connection need not hold.
@@ -137,11 +151,6 @@ impl<T> fmt::Debug for Port<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Port").field("to_write", &self.batch.remaining()).finish_non_exhaustive()
     }
-}
-
-fn failed(error: io::Error) -> SessionError {
-    log::debug!("connection failed: {error}");
-    SessionError::Io(error.kind())
 }
 
 /// The kernel takes up to 1,024; beyond 64 a call costs more than it saves.

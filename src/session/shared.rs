@@ -3,8 +3,8 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
-    sync::Arc,
+    fmt, io,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -20,6 +20,7 @@ use crate::{
 pub(crate) struct Shared {
     state: Mutex<State>,
     timer: Option<Arc<dyn Timer>>,
+    io_error: OnceLock<Arc<io::Error>>,
     #[cfg(feature = "exchange")]
     messages: crate::recycle::Memory,
 }
@@ -29,6 +30,7 @@ impl Shared {
         Self {
             state: Mutex::new(State::new(core)),
             timer,
+            io_error: OnceLock::new(),
             #[cfg(feature = "exchange")]
             messages: crate::recycle::Memory::new(),
         }
@@ -53,6 +55,19 @@ impl Shared {
 
     pub(crate) const fn timer(&self) -> Option<&Arc<dyn Timer>> {
         self.timer.as_ref()
+    }
+
+    /// The IO failed. What it said first counts.
+    pub(super) fn note_failure(&self, cause: Option<io::Error>) {
+        if let Some(cause) = cause {
+            // A second failure follows from the first.
+            let _ = self.io_error.set(Arc::new(cause));
+        }
+    }
+
+    /// What the IO said when it failed.
+    pub(super) fn io_error(&self) -> Option<Arc<io::Error>> {
+        self.io_error.get().cloned()
     }
 
     /// Does something with the core, then wakes whom it concerns, in this order.
