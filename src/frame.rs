@@ -17,6 +17,7 @@ use bytes::Bytes;
 ///
 /// let frame = Frame::Data { stream: StreamId(1), flags: Flags::SYN, body: "hi".into() };
 /// assert_eq!(frame.to_bytes(), [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, b'h', b'i']);
+/// assert_eq!(Frame::decode(&mut &frame.to_bytes()[..]), Ok(Some(frame)));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -66,6 +67,30 @@ impl Frame {
             Self::GoAway { code } => (Kind::GoAway, Flags::NONE, StreamId::SESSION, code),
         };
         Header { kind, flags, stream, length }
+    }
+
+    /// Takes the next frame off the front of `input`. `None`: it is not whole yet, and `input` is
+    /// unchanged. What a frame has no use for, the flags of GoAway and the stream of Ping and
+    /// GoAway, is not kept.
+    ///
+    /// Unlike a [`Decoder`] it wants the whole body in memory, as long as the peer claims it is.
+    ///
+    /// # Errors
+    ///
+    /// [`HeaderError`] for a malformed header.
+    pub fn decode(input: &mut &[u8]) -> Result<Option<Self>, HeaderError> {
+        let Some((head, rest)) = input.split_first_chunk() else { return Ok(None) };
+        let header = Header::decode(head)?;
+        let Header { kind, flags, stream, length } = header;
+        let body_len = usize::try_from(header.body_len()).unwrap_or(usize::MAX);
+        let Some((body, rest)) = rest.split_at_checked(body_len) else { return Ok(None) };
+        *input = rest;
+        Ok(Some(match kind {
+            Kind::Data => Self::Data { stream, flags, body: Bytes::copy_from_slice(body) },
+            Kind::WindowUpdate => Self::WindowUpdate { stream, flags, delta: length },
+            Kind::Ping => Self::Ping { flags, value: length },
+            Kind::GoAway => Self::GoAway { code: length },
+        }))
     }
 
     /// The wire form: the header and, for Data, the body.

@@ -170,13 +170,12 @@ impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names =
             [(Self::SYN, "SYN"), (Self::ACK, "ACK"), (Self::FIN, "FIN"), (Self::RST, "RST")];
-        let mut first = true;
-        for (_, name) in names.into_iter().filter(|(flag, _)| self.contains(*flag)) {
-            f.write_str(if first { "" } else { "|" })?;
-            f.write_str(name)?;
-            first = false;
+        let (mut unknown, mut between) = (self.0, "");
+        for (flag, name) in names.into_iter().filter(|(flag, _)| self.contains(*flag)) {
+            write!(f, "{between}{name}")?;
+            (unknown, between) = (unknown & !flag.0, "|");
         }
-        Ok(())
+        if unknown == 0 { Ok(()) } else { write!(f, "{between}{unknown:#x}") }
     }
 }
 

@@ -91,6 +91,39 @@ fn every_header_survives_encoding() {
     QuickCheck::new().tests(rounds(20_000)).quickcheck(holds as fn(Frame) -> bool);
 }
 
+// spec.md §2, §3: frames one after the other, cut anywhere.
+#[test]
+fn every_frame_is_taken_off_the_front_once_it_is_whole() {
+    fn holds(frames: Vec<Frame>, cut: usize) -> bool {
+        let wire = encode(&frames);
+        let cut = cut % (wire.len() + 1);
+        let (mut found, mut input) = (Vec::new(), &wire[..cut]);
+        while let Some(frame) = Frame::decode(&mut input).unwrap() {
+            found.push(frame);
+        }
+        let taken = cut - input.len();
+        let mut rest = &wire[taken..];
+        let next = Frame::decode(&mut rest).unwrap();
+        found == frames[..found.len()]
+            && taken == encode(&found).len()
+            && next.as_ref() == frames.get(found.len())
+            && (next.is_some() || rest.is_empty())
+    }
+    QuickCheck::new().tests(rounds(6_000)).quickcheck(holds as fn(Vec<Frame>, usize) -> bool);
+    let malformed = Frame::decode(&mut &[0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..]);
+    assert_eq!(malformed, Err(HeaderError::UnknownKind(9)));
+    assert_eq!(Frame::decode(&mut &[0, 0, 0, 0, 0, 0, 0, 1, 255, 255, 255, 255, 7][..]), Ok(None));
+}
+
+#[test]
+fn flags_are_shown_by_name_and_unknown_ones_by_number() {
+    let shown = |bits: u16| Flags(bits).to_string();
+    assert_eq!(
+        [shown(0), shown(5), shown(0x10), shown(0x8003)],
+        ["", "SYN|FIN", "0x10", "SYN|ACK|0x8000"]
+    );
+}
+
 // spec.md §2.2, §2.3, §9.3.1: every twelve bytes are a header or one of two errors.
 #[test]
 fn any_twelve_bytes_decode_to_themselves_or_to_an_error() {

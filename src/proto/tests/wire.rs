@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     Config, ConfigBuilder, Role, SessionError, StreamError, StreamId, Violation,
-    frame::{Flags, Frame, HEADER_LEN, Header, Kind},
+    frame::{Flags, Frame},
     proto::{Batch, Core, Event, IoStep, Read, Slot, Written},
 };
 
@@ -45,17 +45,8 @@ pub(super) fn encode(frames: &[Frame]) -> Vec<u8> {
 /// Splits well-formed bytes into frames.
 pub(super) fn parse(mut wire: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
-    while let Some((head, rest)) = wire.split_first_chunk::<HEADER_LEN>() {
-        let Header { kind, flags, stream, length } = Header::decode(head).unwrap();
-        let body_len = if kind == Kind::Data { length as usize } else { 0 };
-        let (body, rest) = rest.split_at(body_len);
-        wire = rest;
-        frames.push(match kind {
-            Kind::Data => Frame::Data { stream, flags, body: Bytes::copy_from_slice(body) },
-            Kind::WindowUpdate => Frame::WindowUpdate { stream, flags, delta: length },
-            Kind::Ping => Frame::Ping { flags, value: length },
-            Kind::GoAway => Frame::GoAway { code: length },
-        });
+    while let Some(frame) = Frame::decode(&mut wire).unwrap() {
+        frames.push(frame);
     }
     assert!(wire.is_empty(), "a frame is cut off: {wire:02x?}");
     frames
