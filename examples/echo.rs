@@ -5,6 +5,8 @@
 //! cargo run --release --example echo -- connect 127.0.0.1:7000 --streams 100 --bytes 1000000
 //! ```
 
+mod support;
+
 use std::{
     env,
     error::Error,
@@ -20,6 +22,7 @@ use std::{
 
 use futures::{AsyncWriteExt, StreamExt, future, try_join};
 use smol::net::{TcpListener, TcpStream};
+use support::with_causes;
 use trunkline::{Config, Session, Stream};
 
 const USAGE: &str = "\
@@ -242,12 +245,4 @@ impl Job {
 
 fn number<T: FromStr>(arg: Option<String>) -> Option<T> {
     arg?.parse().ok()
-}
-
-/// An error and what caused it, on one line.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    iter::successors(Some(error), |&error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

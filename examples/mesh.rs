@@ -8,10 +8,13 @@
 //!
 //! Kill a node and start it again: the others call it lost, and greet it when it is back.
 
+mod support;
+
 use std::{collections::BTreeSet, env, error::Error, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all};
+use support::with_causes;
 use trunkline::{
     Protocol,
     peers::{Overflow, PeerConfig, PeerEvent, PeerId, PeerStore, Policy},
@@ -32,6 +35,14 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
+    if args.iter().any(|arg| arg == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let misused = || {
+        eprintln!("{USAGE}");
+        ExitCode::from(2)
+    };
     let option = |name: &str| {
         let at = args.iter().position(|arg| arg == name)?;
         args.get(at + 1).map(String::as_str)
@@ -41,7 +52,7 @@ async fn main() -> ExitCode {
             let peers = option("--peers").unwrap_or_default();
             match option("--every").map_or(Ok(200), str::parse) {
                 Ok(every) => node(&args[1], listen, peers, Duration::from_millis(every)).await,
-                Err(_) => Err(USAGE.into()),
+                Err(_) => return misused(),
             }
         }
         (Some("local"), None) => {
@@ -50,15 +61,15 @@ async fn main() -> ExitCode {
                 (Ok(nodes), Ok(seconds)) if nodes >= 2 => {
                     local(nodes, Duration::from_secs(seconds.into())).await
                 }
-                _ => Err(USAGE.into()),
+                _ => return misused(),
             }
         }
-        _ => Err(USAGE.into()),
+        _ => return misused(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("mesh: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }

@@ -5,6 +5,8 @@
 //! cargo run --release --features full --example reqrep -- req tcp://127.0.0.1:4000 --count 10000
 //! ```
 
+mod support;
+
 use std::{
     env,
     error::Error,
@@ -12,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use support::with_causes;
 use trunkline::{
     sp::{DeviceEnd, Options, RawRep, RawReq, RepSocket, ReqSocket, device},
     transport::Transports,
@@ -35,6 +38,10 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    if env::args().any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let Some(command) = Command::parse(env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -77,14 +84,17 @@ async fn req(end: &End, job: Job) -> Result<()> {
     let socket = ReqSocket::new(trunkline::tokio::runtime(), Transports::default(), options);
     match end.listen {
         true => announce(socket.listen(&end.address).await?.local_addr()),
-        false => drop(dial(|address| socket.dialer(address, socket.options()), &end.address)?),
+        false => {
+            drop(dial(|address| socket.dialer(address, socket.options()), &end.address)?);
+            eprintln!("waiting for {}", end.address);
+        }
     }
     let started = Instant::now();
     let mut tasks = Vec::new();
-    for first in 0..job.contexts.clamp(1, job.count.max(1)) {
+    for first in 0..job.contexts.min(job.count) {
         let context = socket.context()?;
         tasks.push(tokio::spawn(async move {
-            for number in (first..job.count).step_by(job.contexts.max(1)) {
+            for number in (first..job.count).step_by(job.contexts) {
                 let body = pattern(number as u64, job.size);
                 let reply = context.request(body.clone()).await?;
                 if reply != body {
@@ -181,9 +191,9 @@ impl Command {
                 let mut job = Job { count: 1, size: 64, contexts: 1 };
                 while let Some(option) = args.next() {
                     match &*option {
-                        "--count" => job.count = args.next()?.parse().ok()?,
+                        "--count" => job.count = number(args.next()?)?,
                         "--size" => job.size = args.next()?.parse().ok()?,
-                        "--contexts" => job.contexts = args.next()?.parse().ok()?,
+                        "--contexts" => job.contexts = number(args.next()?)?,
                         "--listen" => end.listen = true,
                         _ => return None,
                     }
@@ -196,12 +206,7 @@ impl Command {
     }
 }
 
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
+/// At least one.
+fn number(text: String) -> Option<usize> {
+    text.parse().ok().filter(|number| *number > 0)
 }

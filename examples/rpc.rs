@@ -11,6 +11,8 @@
 //! `say` is one message each way, `tail` one there and many back, `chat` many both ways: what you
 //! type goes to the room, what is said there is printed.
 
+mod support;
+
 use std::{
     collections::VecDeque,
     env,
@@ -23,6 +25,7 @@ use std::{
 
 use futures::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
+use support::with_causes;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -66,6 +69,10 @@ async fn main() -> ExitCode {
         ["tail", addr] => tail(addr).await,
         ["chat", addr, who] => chat(addr, who).await,
         ["health", addr] => health(addr).await,
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -74,7 +81,7 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rpc: {error}");
+            eprintln!("rpc: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }

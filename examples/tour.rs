@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> Result<()> {
+    if std::env::args().len() > 1 {
+        return Err("usage: tour, without arguments".into());
+    }
     smol::block_on(async {
         let started = Instant::now();
         let (client, server) = connect().await?;

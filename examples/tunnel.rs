@@ -79,7 +79,10 @@ async fn main() -> ExitCode {
             println!("{USAGE}");
             Ok(())
         }
-        _ => Err(io::Error::other(USAGE)),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     note(explain(&error));
