@@ -17,6 +17,7 @@
 //!
 //! This module is public only for fuzzing and is not covered by semantic versioning.
 
+mod acks;
 mod budget;
 mod buffer;
 mod commands;
@@ -51,6 +52,7 @@ use std::{
 };
 
 use self::{
+    acks::Acks,
     budget::{Balance, RateLimit},
     buffer::{Buffers, ChunkQueue},
     deadline::DeadlineQueue,
@@ -148,12 +150,7 @@ pub struct Core {
     owed: VecDeque<Slot>,
     /// Writers that wait for their turn.
     line: Line,
-    /// Streams whose ACK waits for a frame to ride on.
-    acks: Vec<Slot>,
-    /// When these ACKs go out by themselves.
-    ack_due: Option<Instant>,
-    /// Batches since many are owed; one that was empty counts for [`ACK_TURNS`].
-    ack_turns: u8,
+    acks: Acks,
     /// Streams that wait until what they staged is flushed.
     flush_waiters: Vec<Slot>,
     /// RSTs owed for streams that were refused, and so have no entry. A set, so that one is withdrawn
@@ -230,9 +227,7 @@ impl Core {
             flushed: 0,
             owed: VecDeque::new(),
             line: Line::default(),
-            acks: Vec::new(),
-            ack_due: None,
-            ack_turns: 0,
+            acks: Acks::default(),
             flush_waiters: Vec::new(),
             refusals: BTreeSet::new(),
             go_away: None,
@@ -505,10 +500,6 @@ struct Receiving {
 
 /// A body that somebody may wait for is no longer than this: written, it overtakes bulk.
 const SHORT: usize = 1 << 10;
-
-/// After this many batches whoever was handed a stream has had time to answer: one poll of a driver
-/// writes no more.
-const ACK_TURNS: u8 = 2;
 
 /// This side sends at most one in so many of the early resets that the peer would count as a flood,
 /// if it has the limit that we have (`spec.md §9.2.5`).

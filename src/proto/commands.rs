@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{
-    ACK_TURNS, Core, Input, Marks, Phase, Slot, State, Timeout, Verdict, ping::Purpose, stream::End,
-};
+use super::{Core, Input, Marks, Phase, Slot, State, Timeout, Verdict, ping::Purpose, stream::End};
 use crate::{
     error::{OpenError, ResetCode, SessionError, StreamError, TryOpenError},
     frame::StreamId,
@@ -117,85 +115,6 @@ impl Core {
     /// Whether [`accept`](Self::accept) will never again return a stream.
     pub fn accepts_no_more(&self) -> bool {
         self.outcome.is_some() && self.accept_queue.is_empty()
-    }
-
-    /// `spec.md §4.3`: an ACK may wait a moment for a frame to ride on, but not for long.
-    #[inline]
-    fn owe_ack(&mut self, slot: Slot) {
-        let marks = &mut self.streams[slot].marks;
-        marks.set(Marks::OWES_ACK);
-        if !marks.any(Marks::IN_ACKS) {
-            marks.set(Marks::IN_ACKS);
-            self.acks.push(slot);
-        }
-        if !self.timed || self.limits.ack_delay.is_zero() {
-            self.send_acks();
-        } else {
-            self.wants_driver |= self.ack_due.is_none() || self.owes_many_acks();
-        }
-    }
-
-    fn owes_many_acks(&self) -> bool {
-        self.acks.len() >= (self.limits.accept_backlog / 4).max(1)
-    }
-
-    /// What has found no frame to ride on by now may wait for one a little longer.
-    pub(super) fn arm_acks(&mut self, now: Instant) {
-        if self.acks.is_empty() || self.ack_due.is_some() {
-            return;
-        }
-        self.keep_owed_acks();
-        if !self.acks.is_empty() {
-            self.ack_due = Some(now + self.limits.ack_delay);
-        }
-    }
-
-    /// Where many ACKs are owed: counts the batches for which they have waited for an answer to ride
-    /// on.
-    pub(super) fn leave_a_turn(&mut self, turns: u8) {
-        let many = self.owes_many_acks();
-        self.ack_turns = if many { self.ack_turns.saturating_add(turns) } else { 0 };
-    }
-
-    pub(super) const fn acks_had_a_turn(&self) -> bool {
-        self.ack_turns >= ACK_TURNS
-    }
-
-    /// Sends them by themselves once those who were handed the streams have had time to answer.
-    pub(super) fn send_many_acks(&mut self) {
-        if self.acks_had_a_turn() {
-            self.ack_turns = 0;
-            self.keep_owed_acks();
-            if self.owes_many_acks() {
-                self.send_acks();
-            }
-        }
-    }
-
-    fn keep_owed_acks(&mut self) {
-        self.acks.retain(|&slot| {
-            // Where the stream is gone by now, no mark says that it owes anything.
-            let marks = &mut self.streams[slot].marks;
-            let owes = marks.any(Marks::OWES_ACK);
-            if !owes {
-                marks.clear(Marks::IN_ACKS);
-            }
-            owes
-        });
-    }
-
-    /// Every ACK that has found no frame to ride on gets one of its own.
-    pub(super) fn send_acks(&mut self) {
-        self.ack_due = None;
-        let mut acks = std::mem::take(&mut self.acks);
-        for slot in acks.drain(..) {
-            let marks = &mut self.streams[slot].marks;
-            marks.clear(Marks::IN_ACKS);
-            if marks.any(Marks::OWES_ACK) {
-                self.owe(slot, Marks::ACK_NOW);
-            }
-        }
-        self.acks = acks;
     }
 
     /// The id of a stream, once it has one.

@@ -182,7 +182,7 @@ impl Core {
         }
         self.receiving = None;
         self.deadlines.clear();
-        self.ack_due = None;
+        self.acks.forget_time();
         self.events.push_back(Event::Ended);
         self.wants_driver = true;
     }

@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, time::Instant};
 
 use super::{
-    ACK_TURNS, Batch, Core, End, Entry, Event, Marks, Phase, Slot, State, Stats, line::Line,
-    ping::Purpose,
+    Acks, Batch, Core, End, Entry, Event, Line, Marks, Phase, Slot, State, Stats,
+    acks::ENOUGH_TURNS, ping::Purpose,
 };
 use crate::{
     error::{ResetCode, SessionError},
@@ -59,7 +59,7 @@ impl Core {
             if self.line.has_lapsed() {
                 self.grant_turns();
             }
-            self.leave_a_turn(ACK_TURNS);
+            self.leave_a_turn(ENOUGH_TURNS);
             return None;
         }
         self.leave_a_turn(1);
@@ -86,7 +86,7 @@ impl Core {
             || !self.owed.is_empty()
             || !self.line.is_empty()
             || !self.refusals.is_empty()
-            || self.acks_had_a_turn()
+            || self.acks.had_a_turn()
             || self.pings.has_output()
             || self.go_away.is_some()
     }
@@ -138,7 +138,7 @@ impl Core {
             self.streams.release();
             self.owed = VecDeque::new();
             self.line = Line::default();
-            self.acks = Vec::new();
+            self.acks = Acks::default();
             self.user_deadlines.release();
             self.events.shrink_to(0);
         }

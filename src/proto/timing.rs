@@ -35,7 +35,7 @@ impl Core {
         if self.quiet_due.is_some_and(|due| now >= due) {
             self.quieten(now);
         }
-        if self.ack_due.is_some_and(|due| now >= due) {
+        if self.acks.due().is_some_and(|due| now >= due) {
             self.send_acks();
         }
         while self.outcome.is_none()
@@ -81,7 +81,7 @@ impl Core {
                 next = Some(due);
             }
         };
-        consider(self.ack_due);
+        consider(self.acks.due());
         consider(self.quiet_due);
         consider(self.keepalive_due());
         consider(self.stall_due());
