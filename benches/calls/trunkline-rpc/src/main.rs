@@ -1,14 +1,13 @@
 //! `trunkline`'s RPC: bodies as bytes, the defaults.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use side::{Contestant, Result};
 use trunkline::{
-    Config, ConfigError,
+    Config,
     rpc::{Client, Router, Server},
-    runtime::{Runtime, ThreadTimer},
 };
 
 struct Rpc;
@@ -27,17 +26,17 @@ impl Contestant for Rpc {
                 Ok(stream::iter((0..side::ENDLESS).map(move |_| Ok(message.clone()))))
             },
         )?;
-        let server = Server::new(router, &runtime());
+        let server = Server::new(router, &trunkline::tokio::runtime());
         let listener = side::listen().await?;
         loop {
             let tcp = side::accept(&listener).await?;
-            tokio::spawn(server.serve(trunkline::tokio::server(tcp, config()?)));
+            tokio::spawn(server.serve(trunkline::tokio::server(tcp, Config::default())));
         }
     }
 
     async fn connect(address: String) -> Result<Client> {
-        let session = trunkline::tokio::client(side::dial(&address).await?, config()?);
-        Ok(Client::new(session, &runtime()))
+        let session = trunkline::tokio::client(side::dial(&address).await?, Config::default());
+        Ok(Client::new(session, &trunkline::tokio::runtime()))
     }
 
     fn caller(client: &Client) -> Result<Client> {
@@ -64,15 +63,6 @@ impl Contestant for Rpc {
         }
         Ok(())
     }
-}
-
-/// The defaults, the clock being the crate's own.
-fn config() -> Result<Config, ConfigError> {
-    Config::builder().timer(Arc::new(ThreadTimer)).build()
-}
-
-fn runtime() -> Runtime {
-    trunkline::tokio::runtime().timer(Arc::new(ThreadTimer))
 }
 
 fn main() -> ExitCode {
