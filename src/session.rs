@@ -180,7 +180,8 @@ impl Session {
 
     /// Opens a stream, and in the same breath stages what fits of `head` and `body`, with FIN
     /// behind if all did and `finish` says so. The deadline is one for reading; without one the
-    /// peer may take its time (`spec.md §7.4.4`).
+    /// peer may take its time (`spec.md §7.4.4`). `None`: it passed before there was a stream, on a
+    /// session that has a timer.
     #[cfg(feature = "exchange")]
     pub(crate) async fn open_with(
         &self,
@@ -188,19 +189,24 @@ impl Session {
         body: &mut bytes::Bytes,
         finish: bool,
         read_until: Option<Instant>,
-    ) -> Result<(Stream, Result<bool, crate::StreamError>), OpenError> {
+    ) -> Option<Result<(Stream, Result<bool, crate::StreamError>), OpenError>> {
         let shared = &self.handle.shared;
-        let opened = shared.wait(List::Open, |state| {
-            let opened = open(state)?;
-            Some(opened.map(|slot| {
-                state.core.be_patient(slot);
-                if let Some(at) = read_until {
-                    state.core.add_deadline(slot, crate::proto::Direction::Read, at);
-                }
-                (slot, state.core.stage(slot, head, body, finish))
-            }))
+        let mut ticket = shared.ticket(List::Open);
+        let until = read_until.filter(|_| shared.timer().is_some());
+        let opened = std::future::poll_fn(|cx| {
+            ticket.poll_until(cx, until, |state| {
+                let opened = open(state)?;
+                Some(opened.map(|slot| {
+                    state.core.be_patient(slot);
+                    if let Some(at) = read_until {
+                        state.core.add_deadline(slot, crate::proto::Direction::Read, at);
+                    }
+                    (slot, state.core.stage(slot, head, body, finish))
+                }))
+            })
         });
-        opened.await.map(|(slot, staged)| (Stream::new(shared.clone(), slot), staged))
+        let opened = opened.await?;
+        Some(opened.map(|(slot, staged)| (Stream::new(shared.clone(), slot), staged)))
     }
 
     /// Opens a stream if that is possible now.

@@ -52,7 +52,6 @@ impl WaitList {
     }
 
     /// The one with this key, to be woken in its place.
-    #[cfg(feature = "sp")]
     pub(crate) fn get(&self, key: u64) -> Option<Waker> {
         self.find(key).ok().and_then(|at| self.places[at].1.clone())
     }

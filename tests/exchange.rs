@@ -5,7 +5,15 @@
 mod exchanges;
 mod support;
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use exchanges::World;
 use futures::{FutureExt, StreamExt};
@@ -13,6 +21,7 @@ use support::{Sim, count, pattern};
 use trunkline::{
     Dispatcher, Protocol, ResetCode, Session, SessionError,
     exchange::{Code, Exchange, ExchangeConfig, ExchangeError, Kind, Malformed, Message, encode},
+    runtime::{BoxFuture, ManualTimer, Timer},
 };
 
 #[test]
@@ -411,6 +420,78 @@ fn an_exchange_that_waits_for_a_stream_waits_no_longer_than_its_deadline() {
     drop(first);
 }
 
+/// A clock that counts the sleeps.
+#[derive(Debug)]
+struct Counting {
+    clock: Arc<ManualTimer>,
+    sleeps: AtomicUsize,
+}
+
+impl Timer for Counting {
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn sleep_until(&self, at: Instant) -> BoxFuture {
+        self.sleeps.fetch_add(1, Ordering::Relaxed);
+        self.clock.sleep_until(at)
+    }
+}
+
+#[test]
+fn those_who_wait_for_a_stream_have_no_sleep_of_their_own() {
+    // spec.md §14.4.3
+    let mut sim = Sim::new(37);
+    let timer = Arc::new(Counting { clock: sim.timer(), sleeps: AtomicUsize::new(0) });
+    let config = sim.config().timer(timer.clone()).max_outbound_streams(1).build().unwrap();
+    let (client, _server) = sim.pair_with(1 << 16, config.clone(), config);
+    let mut first = Exchange::open(&client, &ExchangeConfig::default());
+    let first = sim.run(async move {
+        first.send(Message::new(Kind::Request, "x")).await.unwrap();
+        first
+    });
+    sim.settle();
+    // Each has patience for another number of seconds, in no order.
+    let start = sim.now();
+    let patience: Vec<u64> = (0..100).map(|number| number * 37 % 100 + 1).collect();
+    let told: Vec<_> = patience
+        .iter()
+        .map(|seconds| {
+            let mut exchange = Exchange::open(&client, &ExchangeConfig::default());
+            exchange.set_deadline(start + Duration::from_secs(*seconds)).unwrap();
+            let asking = async move {
+                let asked = exchange.send(Message::new(Kind::Request, "y")).await;
+                asked.map(|()| exchange)
+            };
+            sim.spawn(asking)
+        })
+        .collect();
+    let before = timer.sleeps.load(Ordering::Relaxed);
+    sim.settle();
+    let sleeps = timer.sleeps.load(Ordering::Relaxed) - before;
+    assert!(sleeps < 10, "{sleeps} sleeps for 100 who wait");
+    for second in 1..=50 {
+        sim.advance(Duration::from_secs(1));
+        for (told, patience) in told.iter().zip(&patience) {
+            assert_eq!(told.is_ready(), *patience <= second, "{patience} at {second}");
+        }
+    }
+    // One of those left is next.
+    drop(first);
+    sim.settle();
+    let mut served = 0;
+    for (told, patience) in told.iter().zip(&patience) {
+        match told.take() {
+            Some(Err(error)) => {
+                assert_eq!((error, *patience <= 50), (ExchangeError::Timeout, true))
+            }
+            Some(Ok(_)) => served += 1,
+            None => assert!(*patience > 50),
+        }
+    }
+    assert_eq!(served, 1);
+}
+
 #[test]
 fn a_sender_without_room_hears_why_the_other_side_ended() {
     let mut world = World::new(32);
@@ -504,7 +585,7 @@ fn no_timer_means_no_deadline() {
     let config = trunkline::Config::builder().no_timer().build().unwrap();
     let (session, _driver) = Session::client(left, config);
     let mut exchange = Exchange::open(&session, &ExchangeConfig::default());
-    let at = std::time::Instant::now();
+    let at = Instant::now();
     assert_eq!(exchange.set_deadline(at), Err(ExchangeError::NoTimer));
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{
     Code, ExchangeConfig, ExchangeError, Kind, Message,
     outgoing::{Draft, Outgoing},
-    reader::{Reader, Role, open, within},
+    reader::{Reader, Role, open},
     table::Ticket,
 };
 use crate::{Protocol, ResetCode, Session, Stream, runtime::Timer};
@@ -404,10 +404,7 @@ impl Exchange {
                 Poll::Pending => self.poll_set(cx).map_or(Poll::Pending, |e| Poll::Ready(Err(e))),
                 opened => opened,
             });
-            match self.deadline.zip(self.clock.as_ref()) {
-                None => opening.await,
-                Some((at, clock)) => within(opening, at, clock).await?,
-            }
+            opening.await
         };
         match opened {
             Ok((stream, staged)) => {

@@ -19,7 +19,7 @@ pub(crate) enum Role {
 }
 
 /// Opens a stream with a message, and tells whether all of it is staged. The error says whether
-/// something was sent.
+/// something was sent: at a timeout there was no stream yet.
 pub(crate) async fn open(
     session: &Session,
     outgoing: &mut Outgoing,
@@ -29,6 +29,7 @@ pub(crate) async fn open(
     let opened = session.open_with(&mut head, body, finish, read_until).await;
     let left = head.len();
     outgoing.head_left(left);
+    let opened = opened.ok_or(ExchangeError::Timeout)?;
     let (stream, staged) = opened.map_err(ExchangeError::Open)?;
     match staged {
         Ok(staged) => Ok((stream, staged && !outgoing.next_fragment())),

@@ -123,11 +123,14 @@ impl Channel {
         // With less than a millisecond left nothing is sent, nor if no stream can be had.
         let opened = {
             let opening = pin!(open(session, &mut outgoing, deadline));
-            within(opening, deadline, runtime.clock())
-                .await
-                .map_err(|error| Status::from(error).reaching_nobody())?
+            // The session sees to the deadline, if it has a timer.
+            let at = deadline.filter(|_| session.timer().is_none());
+            within(opening, at, runtime.clock()).await
         };
-        let (stream, mut staged) = opened?;
+        let (stream, mut staged) = match opened.unwrap_or_else(Err) {
+            Err(ExchangeError::Timeout) => return Err(Status::timeout().reaching_nobody()),
+            opened => opened?,
+        };
         let mut call = Guard { half: Half::Whole(stream) };
         let mut reader = Reader::new(config.max_message, Role::Opener);
         if request.body.is_streaming() {

@@ -349,18 +349,18 @@ fn rest<T>(
 where
     T: AsyncRead + AsyncWrite,
 {
-    let mut next = state.core.poll_timeout();
+    let mut next = state.poll_timeout();
     if next.is_some_and(|at| now >= at) {
         if !port.read_tried {
             port.try_read();
             return Step::Again;
         }
-        state.core.handle_timeout(now);
+        state.handle_timeout(now);
         if state.core.take_quiet() {
             port.shrink();
             shared.shrink();
         }
-        next = state.core.poll_timeout();
+        next = state.poll_timeout();
         match state.core.io_step() {
             IoStep::Done(result) => return Step::Over(result),
             IoStep::Run if !state.core.has_output() && next.is_none_or(|at| now < at) => {}

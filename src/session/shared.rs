@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    proto::{Core, Event, Slot},
+    proto::{Core, Event, Slot, deadline::DeadlineQueue},
     runtime::Timer,
     sync::{Mutex, MutexGuard},
     wait::WaitList,
@@ -112,7 +112,13 @@ impl Shared {
 
     /// A place in `list`, once it is polled, until it is dropped.
     pub(crate) const fn ticket(&self, list: List) -> Ticket<'_> {
-        Ticket { shared: self, list, key: None }
+        Ticket {
+            shared: self,
+            list,
+            key: None,
+            #[cfg(feature = "exchange")]
+            patient: false,
+        }
     }
 
     /// One step of waiting, for a waiter that keeps its own key.
@@ -170,6 +176,8 @@ pub(crate) struct State {
     /// Present while the driver sleeps.
     driver: Option<Waker>,
     lists: Lists,
+    /// Until when some of those wait who open a stream, by their places.
+    patience: DeadlineQueue<u64>,
     pings: HashMap<u32, PingWait>,
     /// Wakers to be woken, and let go, after the lock, in this order.
     released: VecDeque<Waker>,
@@ -182,6 +190,7 @@ impl State {
             streams: Vec::new(),
             driver: None,
             lists: Lists::default(),
+            patience: DeadlineQueue::new(),
             pings: HashMap::new(),
             released: VecDeque::new(),
         }
@@ -239,6 +248,43 @@ impl State {
     pub(crate) fn driver_runs(&mut self, cx: &Context<'_>) {
         let waker = self.driver.take();
         self.let_go(waker.filter(|waker| !waker.will_wake(cx.waker())));
+    }
+
+    /// The next moment at which [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
+        let next = self.core.poll_timeout();
+        let patience = self.patience.next();
+        match (next, patience) {
+            (Some(next), Some(patience)) => Some(next.min(patience)),
+            (next, patience) => next.or(patience),
+        }
+    }
+
+    /// Time passes. Openers who have waited long enough see for themselves that it is so.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.core.handle_timeout(now);
+        while let Some(key) = self.patience.pop_due(now) {
+            let waker = self.lists.open.get(key);
+            self.let_go(waker);
+        }
+    }
+
+    /// Whoever has this place among the openers is woken at `at`.
+    #[cfg(feature = "exchange")]
+    fn wait_no_longer(&mut self, key: u64, at: Instant) {
+        if self.patience.next().is_none_or(|next| at < next) {
+            let driver = self.driver.take();
+            self.let_go(driver);
+        }
+        self.patience.push(at, key);
+    }
+
+    /// One who would have been woken at some time waits no more.
+    #[cfg(feature = "exchange")]
+    fn waited_enough(&mut self) {
+        self.patience.cancelled();
+        let open = &self.lists.open;
+        self.patience.sweep(|key| open.contains(key));
     }
 
     pub(crate) fn expect_pong(&mut self, value: u32) {
@@ -408,6 +454,9 @@ pub(crate) struct Ticket<'a> {
     shared: &'a Shared,
     list: List,
     key: Option<u64>,
+    /// Will be woken when its time is up.
+    #[cfg(feature = "exchange")]
+    patient: bool,
 }
 
 impl Ticket<'_> {
@@ -418,11 +467,36 @@ impl Ticket<'_> {
     ) -> Poll<R> {
         self.shared.poll_wait(self.list, &mut self.key, cx, poll)
     }
+
+    /// The same among openers, but not beyond `at`: `None`. Needs a timer of the session's.
+    #[cfg(feature = "exchange")]
+    pub(crate) fn poll_until<R>(
+        &mut self,
+        cx: &Context<'_>,
+        at: Option<Instant>,
+        poll: impl FnOnce(&mut State) -> Option<R>,
+    ) -> Poll<Option<R>> {
+        if let Poll::Ready(result) = self.poll(cx, poll) {
+            return Poll::Ready(Some(result));
+        }
+        let (Some(at), Some(key)) = (at, self.key) else { return Poll::Pending };
+        if !self.patient {
+            self.patient = true;
+            self.shared.with(|state| state.wait_no_longer(key, at));
+        } else if self.shared.now() >= at {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         self.shared.stop_waiting(self.list, self.key);
+        #[cfg(feature = "exchange")]
+        if self.patient {
+            self.shared.with(State::waited_enough);
+        }
     }
 }
 
