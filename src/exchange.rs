@@ -71,7 +71,5 @@ pub use table::{Event, Exchanges, SetStats};
 pub(crate) use messages::protocol_error;
 #[cfg(feature = "rpc")]
 pub(crate) use outgoing::{Draft, Outgoing};
-#[cfg(any(feature = "rpc", feature = "peers"))]
-pub(crate) use reader::within;
 #[cfg(feature = "rpc")]
 pub(crate) use reader::{Reader, Role, open};

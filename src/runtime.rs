@@ -157,6 +157,31 @@ impl Timer for ThreadTimer {
     }
 }
 
+/// Waits for `future`, but not beyond `at` if there is such a deadline: `None` then. A sleep is made
+/// only if the future is not ready at once.
+#[cfg(any(feature = "exchange", feature = "sp"))]
+pub(crate) async fn within<F: Future>(
+    future: F,
+    at: impl Into<Option<Instant>>,
+    clock: &Arc<dyn Timer>,
+) -> Option<F::Output> {
+    use std::task::{Poll, ready};
+
+    let at = at.into();
+    let mut future = std::pin::pin!(future);
+    let mut sleep = None;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        let Some(at) = at else { return Poll::Pending };
+        let sleep = sleep.get_or_insert_with(|| clock.sleep_until(at));
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(None)
+    })
+    .await
+}
+
 /// So long after `now`; a time that no clock can hold is cut to decades.
 #[cfg(any(feature = "exchange", feature = "sp"))]
 pub(crate) fn after(now: Instant, time: Duration) -> Instant {

@@ -1,7 +1,6 @@
 //! The receiving side of an exchange, and how one begins.
 
 use std::{
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -9,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{Decoder, ExchangeError, Malformed, Message, outgoing::Outgoing};
-use crate::{Session, Stream, runtime::Timer, stream::Source};
+use crate::{Session, Stream, stream::Source};
 
 /// Which end of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,28 +34,6 @@ pub(crate) async fn open(
         Ok(staged) => Ok((stream, staged && !outgoing.next_fragment())),
         Err(error) => Err(ExchangeError::of_stream(error, true, stream.id().is_some())),
     }
-}
-
-/// Waits for `future`, but not beyond `at` if there is such a deadline. A sleep is made only if the
-/// future is not ready at once.
-pub(crate) async fn within<F: Future>(
-    future: F,
-    at: impl Into<Option<Instant>>,
-    clock: &Arc<dyn Timer>,
-) -> Result<F::Output, ExchangeError> {
-    let at = at.into();
-    let mut future = std::pin::pin!(future);
-    let mut sleep = None;
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Ok(output));
-        }
-        let Some(at) = at else { return Poll::Pending };
-        let sleep = sleep.get_or_insert_with(|| clock.sleep_until(at));
-        ready!(sleep.as_mut().poll(cx));
-        Poll::Ready(Err(ExchangeError::Timeout))
-    })
-    .await
 }
 
 /// The receiving side of an exchange, apart from its stream.

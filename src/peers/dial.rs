@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Backoff, Session,
-    exchange::within,
+    runtime::within,
     session::{Dispatcher, Protocol},
     stream::Stream,
     transport::{Address, Connection, Settings, Transport},
@@ -176,8 +176,8 @@ impl Inner {
         let connector = connector.map_err(|error| ConnectError::Address(error.to_string()))?;
         let until = self.runtime.after(self.config.dial_timeout);
         match within(connector.connect(), until, self.runtime.clock()).await {
-            Err(_) => Err(ConnectError::TimedOut),
-            Ok(connected) => connected.map_err(|error| ConnectError::Dial(error.kind())),
+            None => Err(ConnectError::TimedOut),
+            Some(connected) => connected.map_err(|error| ConnectError::Dial(error.kind())),
         }
     }
 

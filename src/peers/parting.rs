@@ -9,7 +9,7 @@ use futures::{
 };
 
 use super::{PeerId, queue::Feed, state::Live, store::Inner};
-use crate::{GoAwayCode, Session, exchange::within};
+use crate::{GoAwayCode, Session, runtime::within};
 
 /// How many sessions are being closed, and with whom.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl Inner {
     /// Closes a session in good order, or hard after the close timeout.
     pub(super) async fn close_session(&self, session: &Session) {
         let until = self.runtime.after(self.config.close_timeout);
-        if within(session.close(), until, self.runtime.clock()).await.is_err() {
+        if within(session.close(), until, self.runtime.clock()).await.is_none() {
             session.abort(GoAwayCode::NORMAL);
         }
     }

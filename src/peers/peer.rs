@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{FutureExt, channel::oneshot, future::BoxFuture};
 
 use super::{ConnectError, PeerId, PeerInfo, SendError, mailbox::Outgoing, store::Inner};
-use crate::{Session, exchange::within, sync::Mutex};
+use crate::{Session, runtime::within, sync::Mutex};
 
 /// A handle to one peer of a store, whether or not there is a session with it. Cheap to clone.
 #[derive(Clone)]

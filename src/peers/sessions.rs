@@ -20,7 +20,7 @@ use super::{
     wire::Hello,
 };
 use crate::{
-    GoAwayCode, Session, SessionError, config::Config, exchange::within, session::Driver,
+    GoAwayCode, Session, SessionError, config::Config, runtime::within, session::Driver,
     stream::Stream, sync::Mutex, transport::Address,
 };
 
@@ -231,9 +231,9 @@ impl Inner {
     ) -> Result<T, ConnectError> {
         let until = self.runtime.after(patience);
         match within(work, until, self.runtime.clock()).await {
-            Err(_) => Err(ConnectError::TimedOut),
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(_)) => match guard.session.closed().now_or_never() {
+            None => Err(ConnectError::TimedOut),
+            Some(Ok(done)) => Ok(done),
+            Some(Err(_)) => match guard.session.closed().now_or_never() {
                 Some(Err(error)) => Err(ConnectError::Session(error)),
                 Some(Ok(())) => Err(ConnectError::Session(SessionError::Closed)),
                 None => Err(ConnectError::Malformed),

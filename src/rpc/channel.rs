@@ -23,9 +23,9 @@ use crate::{
     Protocol, ResetCode, Session,
     exchange::{
         Draft, ExchangeConfig, ExchangeError, Kind, Message, Outgoing, Reader, Role, open,
-        protocol_error, within,
+        protocol_error,
     },
-    runtime::Runtime,
+    runtime::{Runtime, within},
 };
 
 /// A place where a service can be reached.
@@ -127,7 +127,7 @@ impl Channel {
             let at = deadline.filter(|_| session.timer().is_none());
             within(opening, at, runtime.clock()).await
         };
-        let (stream, mut staged) = match opened.unwrap_or_else(Err) {
+        let (stream, mut staged) = match opened.unwrap_or(Err(ExchangeError::Timeout)) {
             Err(ExchangeError::Timeout) => return Err(Status::timeout().reaching_nobody()),
             opened => opened?,
         };

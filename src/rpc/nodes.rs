@@ -16,7 +16,10 @@ use futures::{
 use parking_lot::Mutex;
 
 use super::{BoxError, Code, Node, Request, Resolve, Select, Status, Text, resolve::Candidate};
-use crate::{Session, exchange::within, runtime::Runtime};
+use crate::{
+    Session,
+    runtime::{Runtime, within},
+};
 
 /// Makes sessions with nodes. Any closure that takes a node and returns a future does.
 pub trait Connect: Send + Sync + 'static {
@@ -113,14 +116,15 @@ struct NodeInner {
     cooling_until: Option<Instant>,
 }
 
-type Dial = Shared<BoxFuture<'static, Result<Session, Status>>>;
+type Dialled = BoxFuture<'static, Result<Session, Status>>;
+type Dial = Shared<Dialled>;
 
 #[derive(Default)]
 enum Link {
     #[default]
     None,
     /// Gone when nobody waits for it any more.
-    Dialling(WeakShared<BoxFuture<'static, Result<Session, Status>>>),
+    Dialling(WeakShared<Dialled>),
     Live(Session),
 }
 
@@ -177,7 +181,7 @@ impl Nodes {
             None => resolving.await,
             Some(at) => {
                 let resolved = within(resolving, at, self.runtime.clock()).await;
-                resolved.map_err(|error| Status::from(error).reaching_nobody())?
+                resolved.ok_or_else(|| Status::timeout().reaching_nobody())?
             }
         };
         resolved.map_err(|error| {
@@ -238,7 +242,7 @@ impl Nodes {
             })
         };
         let dialled = within(dial.clone(), request.deadline, self.runtime.clock()).await;
-        let dialled = dialled.map_err(|error| Status::from(error).reaching_nobody())?;
+        let dialled = dialled.ok_or_else(|| Status::timeout().reaching_nobody())?;
         let mut inner = lease.node.inner.lock();
         // Another caller may have heard of it before, and dialled again.
         let current = matches!(
@@ -261,7 +265,7 @@ impl Nodes {
         dialled
     }
 
-    fn dial(&self, node: &Node, request: &Request) -> BoxFuture<'static, Result<Session, Status>> {
+    fn dial(&self, node: &Node, request: &Request) -> Dialled {
         let options = request.options.as_ref();
         let timeout = options.and_then(|options| options.dial_timeout);
         let timeout = timeout.unwrap_or(self.dial_timeout);
@@ -271,12 +275,12 @@ impl Nodes {
             let address = &node.address;
             let until = runtime.after(timeout);
             match within(connect.connect(&node), until, runtime.clock()).await {
-                Ok(Ok(session)) => Ok(session),
-                Ok(Err(error)) => {
+                Some(Ok(session)) => Ok(session),
+                Some(Err(error)) => {
                     let text = format!("{address} cannot be reached");
                     Err(Status::new(Code::Unavailable, text).with_source(error).reaching_nobody())
                 }
-                Err(_) => {
+                None => {
                     let text = format!("{address} did not answer the dial in time");
                     Err(Status::new(Code::Unavailable, text).reaching_nobody())
                 }

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     Backoff, ConfigError, GoAwayCode, ResetCode, Session, Stream, Streams,
-    exchange::{ExchangeConfig, within},
-    runtime::Runtime,
+    exchange::ExchangeConfig,
+    runtime::{Runtime, within},
 };
 
 /// What a server can serve: a [`Router`](super::Router), one with layers around it, or any `tower`
@@ -296,7 +296,7 @@ impl<S: Serve> Server<S> {
         }
         let runtime = &self.shared.runtime;
         let idle = state.changed(|state| state.active() == 0);
-        let done = within(idle, runtime.after(grace), runtime.clock()).await.is_ok();
+        let done = within(idle, runtime.after(grace), runtime.clock()).await.is_some();
         let sessions = state.drain();
         let ends = sessions.into_iter().map(|session| async move {
             if !done {

@@ -10,10 +10,11 @@ use super::{
     options::Options,
     pattern::Pattern,
     pipe::Origin,
-    shared::{Shared, within},
+    shared::Shared,
 };
 use crate::{
     backoff::Backoff,
+    runtime::within,
     transport::{Address, Connector},
 };
 
@@ -148,8 +149,8 @@ impl<P: Pattern> Dialling<P> {
     /// One attempt, from the address to a pipe.
     async fn connect(&self) -> Result<Link<P>, DialError> {
         let (runtime, options) = (&self.shared.runtime, self.endpoint.options());
-        let connecting = self.connector.connect();
-        let connection = within(runtime, options.connect_timeout(), connecting)
+        let until = runtime.after(options.connect_timeout());
+        let connection = within(self.connector.connect(), until, runtime.clock())
             .await
             .ok_or(DialError::TimedOut)?
             .map_err(|error| DialError::Connect(Arc::new(error)))?;

@@ -21,11 +21,11 @@ use super::{
     error::{EndpointError, HandshakeError},
     options::Options,
     pattern::Pattern,
-    shared::{Shared, within},
+    shared::Shared,
     wire,
 };
 use crate::{
-    runtime::Runtime,
+    runtime::{Runtime, within},
     sync::Mutex,
     transport::{Address, Connection, Settings, Transport},
 };
@@ -169,7 +169,8 @@ pub(crate) async fn handshake<P: Pattern>(
         io.read_exact(&mut theirs).await?;
         Ok::<_, std::io::Error>(theirs)
     };
-    let done = within(runtime, options.handshake_timeout(), exchange).await;
+    let until = runtime.after(options.handshake_timeout());
+    let done = within(exchange, until, runtime.clock()).await;
     let theirs = match done.ok_or(HandshakeError::TimedOut)? {
         Ok(theirs) => theirs,
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {

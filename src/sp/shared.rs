@@ -6,13 +6,10 @@ use std::{
     future::poll_fn,
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-use futures::future::{Either, select};
 
 use super::{
     endpoint::Endpoint,
@@ -370,16 +367,4 @@ async fn clock<P: Pattern>(shared: Arc<Shared<P>>) {
         }
     })
     .await;
-}
-
-/// The output of a future, or `None` after this long.
-pub(crate) async fn within<F: Future>(
-    runtime: &Runtime,
-    patience: Duration,
-    work: F,
-) -> Option<F::Output> {
-    match select(pin!(work), runtime.sleep_until(runtime.after(patience))).await {
-        Either::Left((done, _)) => Some(done),
-        Either::Right(_) => None,
-    }
 }
