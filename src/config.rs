@@ -237,7 +237,9 @@ impl ConfigBuilder {
     /// Does without a timer: every time limit is off, the round trip is not measured and windows
     /// do not grow. Setting a deadline on a stream fails with
     /// [`Unsupported`](std::io::ErrorKind::Unsupported), pings with
-    /// [`PingError::Unsupported`](crate::PingError::Unsupported).
+    /// [`PingError::Unsupported`](crate::PingError::Unsupported). The deadlines of calls hold all
+    /// the same, on the clock of their client's and server's runtime; each that waits then costs a
+    /// sleep of its own.
     pub fn no_timer(mut self) -> Self {
         self.config.timer = None;
         self.config.timer_chosen = true;

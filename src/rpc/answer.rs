@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    task::{Context as TaskContext, Poll},
+    task::{Context as TaskContext, Poll, ready},
     time::Instant,
 };
 
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     ResetCode, Stream, StreamError,
     exchange::{Draft, ExchangeConfig, Kind, Outgoing},
+    runtime::BoxFuture,
     stream::{Sink, WriteHalf},
 };
 
@@ -64,11 +65,13 @@ pub(super) struct Out {
     limits: ExchangeConfig,
     pub(super) deadline: Option<Instant>,
     armed: bool,
+    /// Where the stream's own deadline wakes nobody.
+    alarm: Option<BoxFuture>,
 }
 
 impl Out {
     pub(super) const fn new(link: Link, context: Context, limits: ExchangeConfig) -> Self {
-        Self { link, context, limits, deadline: None, armed: false }
+        Self { link, context, limits, deadline: None, armed: false, alarm: None }
     }
 
     pub(super) fn reset(&mut self, code: ResetCode) {
@@ -90,11 +93,11 @@ impl Out {
             Ok(Poll::Pending) => {}
             Err(_) => return Poll::Ready(Watched::Panicked),
         }
-        self.arm();
+        let late = self.poll_deadline(cx).is_ready();
         if self.poll_early_end(cx).is_ready() {
             return Poll::Ready(Watched::Over(None));
         }
-        if self.context.time_left().is_some_and(|left| left.is_zero()) {
+        if late || self.context.time_left().is_some_and(|left| left.is_zero()) {
             return Poll::Ready(Watched::Over(Some(Status::timeout())));
         }
         Poll::Pending
@@ -105,15 +108,24 @@ impl Out {
         std::future::poll_fn(|cx| Poll::Ready(self.poll_early_end(cx).is_ready())).await
     }
 
-    /// Only what waits needs to be woken at the deadline.
-    fn arm(&mut self) {
-        let (false, Some(at)) = (self.armed, self.deadline) else { return };
-        self.armed = true;
-        let _ = match &mut self.link {
-            Link::Whole(stream) => stream.set_write_deadline(Some(at)),
-            Link::Write(half) => half.set_write_deadline(Some(at)),
-            Link::Gone => Ok(()),
-        };
+    /// Only what waits needs to be woken at the deadline. Ready where it passed and the stream,
+    /// without a timer, does not know.
+    fn poll_deadline(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        if let (false, Some(at)) = (self.armed, self.deadline) {
+            self.armed = true;
+            let set = match &mut self.link {
+                Link::Whole(stream) => stream.set_write_deadline(Some(at)),
+                Link::Write(half) => half.set_write_deadline(Some(at)),
+                Link::Gone => Ok(()),
+            };
+            if set.is_err() {
+                self.alarm = Some(self.context.server().sleep_until(at));
+            }
+        }
+        let Some(alarm) = &mut self.alarm else { return Poll::Pending };
+        ready!(alarm.as_mut().poll(cx));
+        self.alarm = None;
+        Poll::Ready(())
     }
 
     fn poll_early_end(&mut self, cx: &TaskContext<'_>) -> Poll<StreamError> {
@@ -135,7 +147,11 @@ impl Out {
         match staged {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(_)) => self.reset(ResetCode::EXPIRED),
-            Poll::Pending => self.arm(),
+            Poll::Pending => {
+                ready!(self.poll_deadline(cx));
+                self.reset(ResetCode::EXPIRED);
+                return Poll::Ready(false);
+            }
         }
         staged.map(|staged| staged.is_ok())
     }

@@ -1,19 +1,13 @@
 //! From a request to the connection and back: one attempt of a call.
 
-use std::{
-    fmt,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{fmt, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 
 use super::{
     Body, Calls, Code, Metadata, Request, Response, Status, Text, Trailers,
     body::Inner,
-    incoming::{Half, Incoming},
+    incoming::{Half, Incoming, Until},
     message::Outcome,
     nodes::{Lease, Nodes},
     sender::Link,
@@ -146,9 +140,11 @@ impl Channel {
                 staged = outgoing.poll(stream, cx).is_ready();
             }
             reader.poll_next(&mut call.half, cx)
-        })
-        .await;
-        let body = match found {
+        });
+        // The stream's own deadline costs nothing, but needs the session's timer.
+        let at = deadline.filter(|_| session.timer().is_none());
+        let found = within(found, at, runtime.clock()).await;
+        let body = match found.unwrap_or(Err(ExchangeError::Timeout)) {
             Ok(Some(Message { kind: Kind::Response, body })) => body,
             Ok(Some(_)) => return Err(call.malformed("a message of an unexpected kind")),
             Ok(None) => return Err(call.malformed("the end without a response")),
@@ -159,7 +155,8 @@ impl Channel {
             }
             Err(error) => return Err(error.into()),
         };
-        call.response(body, reader, deadline, runtime, lease)
+        let until = deadline.map(|at| Until::new(at, runtime.clock(), session));
+        call.response(body, reader, until, lease)
     }
 
     /// The messages of a streaming request go to the writing half from now on.
@@ -167,9 +164,10 @@ impl Channel {
         let Half::Whole(stream) = std::mem::replace(&mut call.half, Half::Gone) else { return };
         let (read, write) = stream.into_split();
         call.half = Half::Read(read);
-        let ExchangeConfig { fragment, max_message, .. } = self.shared.config;
-        let deadline = request.deadline;
-        let link = Link { half: write, outgoing, deadline, fragment, max_message };
+        let Shared { config, runtime, .. } = &*self.shared;
+        let ExchangeConfig { fragment, max_message, .. } = *config;
+        let deadline = request.deadline.map(|at| (at, runtime.clock().clone()));
+        let link = Link { half: write, outgoing, deadline, alarm: None, fragment, max_message };
         match request.body.take().inner {
             Inner::Slot(slot) => slot.bind(link),
             inner => self.shared.runtime.spawn(pump(link, Body { inner })),
@@ -234,8 +232,7 @@ impl Guard {
         &mut self,
         mut body: Bytes,
         reader: Reader,
-        deadline: Option<Instant>,
-        runtime: &Runtime,
+        until: Option<Until>,
         lease: &mut Option<Lease>,
     ) -> Outcome {
         let head = match wire::ResponseHead::decode(&mut body) {
@@ -245,7 +242,6 @@ impl Guard {
         let half = std::mem::replace(&mut self.half, Half::Gone);
         if head.streaming && head.failure.is_none() {
             let trailers = Trailers::later();
-            let until = deadline.map(|at| (at, runtime.clock().clone()));
             let incoming = Incoming::response(half, reader, trailers.clone(), until, lease.take());
             let (content_type, headers) = (head.content_type, head.headers);
             return Ok(Response { content_type, headers, trailers, body: Body::wire(incoming) });

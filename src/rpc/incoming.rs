@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::{
     Status, Trailers,
@@ -14,10 +15,10 @@ use super::{
     wire::{Failure, ResponseHead},
 };
 use crate::{
-    ResetCode, Stream, StreamError,
+    ResetCode, Session, Stream, StreamError,
     exchange::{Code, ExchangeError, Kind, Message, Reader, Role, protocol_error},
     recycle::Memory,
-    runtime::Timer,
+    runtime::{BoxFuture, Timer},
     stream::{ReadHalf, Source},
 };
 
@@ -28,10 +29,35 @@ pub(crate) struct Incoming {
     /// Whose messages these are read by.
     role: Role,
     trailers: Trailers,
-    until: Option<(Instant, Arc<dyn Timer>)>,
+    until: Option<Until>,
     ended: bool,
     /// Keeps the call counted.
     _lease: Option<Lease>,
+}
+
+/// Until when the messages of an answer may come.
+pub(crate) struct Until {
+    at: Instant,
+    clock: Arc<dyn Timer>,
+    /// Where the stream's own deadline wakes nobody. Behind a lock that is never contended, so that
+    /// bodies can be shared.
+    alarm: Option<Mutex<BoxFuture>>,
+}
+
+impl Until {
+    pub(crate) fn new(at: Instant, clock: &Arc<dyn Timer>, session: &Session) -> Self {
+        let alarm = session.timer().is_none().then(|| Mutex::new(clock.sleep_until(at)));
+        Self { at, clock: clock.clone(), alarm }
+    }
+
+    /// Whether it is too late; registers to be woken then.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.alarm {
+            Some(alarm) => alarm.get_mut().as_mut().poll(cx),
+            None if self.clock.now() >= self.at => Poll::Ready(()),
+            None => Poll::Pending,
+        }
+    }
 }
 
 pub(crate) enum Half {
@@ -91,7 +117,7 @@ impl Incoming {
         half: Half,
         reader: Reader,
         trailers: Trailers,
-        until: Option<(Instant, Arc<dyn Timer>)>,
+        until: Option<Until>,
         lease: Option<Lease>,
     ) -> Self {
         Self { half, reader, role: Role::Opener, trailers, until, ended: false, _lease: lease }
@@ -104,7 +130,7 @@ impl Incoming {
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.until.as_ref().is_some_and(|(at, clock)| clock.now() >= *at) {
+        if self.until.as_mut().is_some_and(|until| until.poll(cx).is_ready()) {
             return self.fail(ExchangeError::Timeout);
         }
         match ready!(self.reader.poll_next(&mut self.half, cx)) {

@@ -15,6 +15,7 @@ use super::{Code, Status, Text, codec::Encode};
 use crate::{
     ResetCode, StreamError,
     exchange::{Draft, ExchangeError, Kind, Outgoing},
+    runtime::{BoxFuture, Timer},
     stream::WriteHalf,
     wait::wake,
 };
@@ -132,7 +133,9 @@ pub(crate) struct Link {
     pub(crate) half: WriteHalf,
     pub(crate) outgoing: Option<Outgoing>,
     /// Of the call, until someone has waited for room.
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) deadline: Option<(Instant, Arc<dyn Timer>)>,
+    /// Where the stream's own deadline wakes nobody.
+    pub(crate) alarm: Option<BoxFuture>,
     pub(crate) fragment: usize,
     pub(crate) max_message: usize,
 }
@@ -140,13 +143,20 @@ pub(crate) struct Link {
 impl Link {
     fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         let Some(outgoing) = &mut self.outgoing else { return Poll::Ready(Ok(())) };
-        let Poll::Ready(staged) = outgoing.poll(&mut self.half, cx) else {
+        let mut staged = outgoing.poll(&mut self.half, cx);
+        if staged.is_pending() {
             // Whoever sends may look at nothing else, so the answer's deadline tells him nothing.
-            if let Some(at) = self.deadline.take() {
-                let _ = self.half.set_write_deadline(Some(at));
+            if let Some((at, clock)) = self.deadline.take()
+                && self.half.set_write_deadline(Some(at)).is_err()
+            {
+                self.alarm = Some(clock.sleep_until(at));
             }
-            return Poll::Pending;
-        };
+            if self.alarm.as_mut().is_some_and(|alarm| alarm.as_mut().poll(cx).is_ready()) {
+                self.alarm = None;
+                staged = Poll::Ready(Err(StreamError::TimedOut));
+            }
+        }
+        let staged = ready!(staged);
         self.outgoing = None;
         if staged == Err(StreamError::TimedOut) {
             // Nothing may follow a part of a message.

@@ -70,6 +70,16 @@ enum Unread {
     Bad(Status),
 }
 
+impl Unread {
+    /// Before the preface is there nobody knows what the stream is.
+    fn late(preface: bool) -> Self {
+        if preface {
+            return Self::Silent(ResetCode::PREFACE_TIMEOUT);
+        }
+        Self::Bad(Status::new(Code::Timeout, "the request did not arrive in time"))
+    }
+}
+
 /// The first message, within the time for that.
 async fn read_request<S>(
     stream: &mut Stream,
@@ -79,14 +89,23 @@ async fn read_request<S>(
 ) -> Result<Bytes, Unread> {
     let mut preface = preface.then(Preface::default);
     let mut armed = false;
+    // Where the stream's own deadline wakes nobody.
+    let mut alarm = None;
     let found = std::future::poll_fn(|cx| {
         let found = poll_request(stream, reader, &mut preface, cx);
         if found.is_pending() && !armed {
             armed = true;
-            // Without a timer there is no such limit.
-            let _ = stream.set_read_deadline(Some(shared.runtime.after(shared.request_timeout)));
+            let at = shared.runtime.after(shared.request_timeout);
+            if stream.set_read_deadline(Some(at)).is_err() {
+                alarm = Some(shared.runtime.sleep_until(at));
+            }
         }
-        found
+        match &mut alarm {
+            Some(alarm) if found.is_pending() => {
+                alarm.as_mut().poll(cx).map(|()| Err(Unread::late(preface.is_some())))
+            }
+            _ => found,
+        }
     })
     .await;
     if armed && found.is_ok() {
@@ -121,16 +140,12 @@ fn poll_request(
     cx: &mut TaskContext<'_>,
 ) -> Poll<Result<Bytes, Unread>> {
     while let Some(read) = preface {
-        let chunk = match std::task::ready!(stream.poll_take(cx)) {
+        let mut chunk = match std::task::ready!(stream.poll_take(cx)) {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return Poll::Ready(Err(Unread::Silent(ResetCode::UNKNOWN_PROTOCOL))),
-            Err(error) => {
-                let late = error == StreamError::TimedOut;
-                let code = if late { ResetCode::PREFACE_TIMEOUT } else { ResetCode::CANCELLED };
-                return Poll::Ready(Err(Unread::Silent(code)));
-            }
+            Err(StreamError::TimedOut) => return Poll::Ready(Err(Unread::late(true))),
+            Err(_) => return Poll::Ready(Err(Unread::Silent(ResetCode::CANCELLED))),
         };
-        let mut chunk = chunk;
         if let Some(named) = read.fill(&mut chunk) {
             if Protocol::parse(named) != Some(Protocol::RPC) {
                 return Poll::Ready(Err(Unread::Silent(ResetCode::UNKNOWN_PROTOCOL)));
@@ -146,9 +161,7 @@ fn poll_request(
         Err(ExchangeError::Malformed(error)) => {
             Err(Unread::Bad(Status::new(Code::Protocol, error.to_string())))
         }
-        Err(ExchangeError::Timeout) => {
-            Err(Unread::Bad(Status::new(Code::Timeout, "the request did not arrive in time")))
-        }
+        Err(ExchangeError::Timeout) => Err(Unread::late(false)),
         Err(_) => Err(Unread::Silent(ResetCode::CANCELLED)),
     })
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Session,
-    runtime::{Runtime, Timer},
+    runtime::{BoxFuture, Runtime, Timer},
     wait::Waiters,
 };
 
@@ -92,6 +92,10 @@ impl ServerState {
 
     pub(crate) fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    pub(super) fn sleep_until(&self, at: Instant) -> BoxFuture {
+        self.clock.sleep_until(at)
     }
 
     pub(crate) fn is_draining(&self) -> bool {
