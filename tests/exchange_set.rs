@@ -292,6 +292,18 @@ fn a_session_that_answers_no_pings_is_ended() {
 }
 
 #[test]
+fn a_session_without_a_timer_has_no_health_to_watch() {
+    let mut world = World::new(25);
+    let untimed = world.sim.config().no_timer().build().unwrap();
+    let (session, _far) = world.sim.pair_with(1 << 16, untimed.clone(), untimed);
+    let make = |config: SetConfig| ExchangeSet::new(session.clone(), &world.runtime, config);
+    assert!(make(SetConfig::default()).is_ok());
+    let health = Some(Health { interval: Duration::from_secs(1), failures: 3 });
+    let refused = make(SetConfig::default().health(health)).unwrap_err();
+    assert!(refused.to_string().contains("health") && refused.to_string().contains("timer"));
+}
+
+#[test]
 fn an_answered_ping_makes_up_for_those_before() {
     let mut sim = Sim::new(29);
     let runtime = runtime(&mut sim);

@@ -74,8 +74,8 @@ impl SetConfig {
         self
     }
 
-    /// Pings the peer at intervals, whether or not the session is in use. Default `None`: the
-    /// session's own keepalive pings a silent peer.
+    /// Pings the peer at intervals, whether or not the session is in use. The session needs a timer
+    /// for that. Default `None`: the session's own keepalive pings a silent peer.
     pub const fn health(mut self, health: Option<Health>) -> Self {
         self.health = health;
         self
@@ -195,6 +195,9 @@ impl ExchangeSet {
         config: SetConfig,
     ) -> Result<Self, ConfigError> {
         config.check()?;
+        if config.health.is_some() && session.timer().is_none() {
+            return Err(ConfigError::new("health", "none, as the session has no timer for pings"));
+        }
         let inbound = Exchanges::new(config.max_inbound, config.on_inbound);
         let outbound = Exchanges::new(config.max_outbound, config.on_outbound);
         let (held, released) = futures::channel::oneshot::channel();
