@@ -71,6 +71,32 @@ fn expiry_resets_the_stream_though_nobody_looks() {
 }
 
 #[test]
+fn a_hook_that_panics_harms_nobody() {
+    let mut world = World::new(26);
+    // Not `panic!`: nothing is printed that way.
+    let near =
+        SetConfig::default().on_outbound(|event: Event| std::panic::resume_unwind(Box::new(event)));
+    let (set, _far, _inbound) = world.sets(near, SetConfig::default());
+    // It joins and leaves,
+    let left = set.open(None).unwrap();
+    let drained = set.outbound.clone();
+    let drained = world.sim.spawn(async move { drained.drained().await });
+    world.sim.settle();
+    assert!(!drained.is_ready());
+    drop(left);
+    world.sim.settle();
+    assert!(drained.is_ready() && set.outbound.is_empty());
+    // or expires, with another behind it whose time is kept too.
+    let at = |seconds| Some(world.sim.now() + Duration::from_secs(seconds));
+    let _one = set.open(at(1)).unwrap();
+    let _other = set.open(at(2)).unwrap();
+    world.sim.advance(Duration::from_millis(1_001));
+    assert_eq!((set.outbound.len(), set.outbound.stats().expired), (1, 1));
+    world.sim.advance(Duration::from_secs(1));
+    assert_eq!((set.outbound.len(), set.outbound.stats().expired), (0, 2));
+}
+
+#[test]
 fn draining_waits_for_the_handler_of_an_expired_exchange() {
     let mut world = World::new(16);
     let (near, far, mut inbound) = world.sets(SetConfig::default(), SetConfig::default());

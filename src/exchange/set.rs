@@ -81,13 +81,15 @@ impl SetConfig {
         self
     }
 
-    /// Calls `hook` when an exchange of the peer's joins or leaves. It must not block.
+    /// Calls `hook` when an exchange of the peer's joins or leaves. It must not block; a panic in it is
+    /// caught and logged.
     pub fn on_inbound(mut self, hook: impl Fn(Event) + Send + Sync + 'static) -> Self {
         self.on_inbound = Some(Arc::new(hook));
         self
     }
 
-    /// Calls `hook` when an exchange of ours joins or leaves. It must not block.
+    /// Calls `hook` when an exchange of ours joins or leaves. It must not block; a panic in it is
+    /// caught and logged.
     pub fn on_outbound(mut self, hook: impl Fn(Event) + Send + Sync + 'static) -> Self {
         self.on_outbound = Some(Arc::new(hook));
         self

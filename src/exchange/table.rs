@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock},
     task::{Context, Waker},
     time::Instant,
@@ -176,9 +177,11 @@ struct Table {
 }
 
 impl Table {
+    /// A panic of the hook's goes no further: who joins, leaves or keeps the time has more to do.
     fn tell(&self, event: Event) {
-        if let Some(hook) = &self.hook {
-            hook(event);
+        let Some(hook) = &self.hook else { return };
+        if catch_unwind(AssertUnwindSafe(|| hook(event))).is_err() {
+            log::warn!("the hook of a set panicked at {event:?}");
         }
     }
 }
