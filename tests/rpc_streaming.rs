@@ -280,6 +280,53 @@ fn a_sender_that_is_dropped_is_no_clean_end() {
 }
 
 #[test]
+fn a_half_that_is_dropped_cancels_the_call_and_no_network_failed() {
+    // spec.md §14.5.3, §15.7.2
+    let given_up = |failed: Status| {
+        assert_eq!((failed.code(), failed.retryable()), (Code::Cancelled, Retryable::Never));
+        assert_eq!(failed.to_string(), "cancelled: the call was given up");
+    };
+    let (mut world, client, _) = world(26);
+    world.sim.run(async move {
+        let call = client.request("S.Sum").client_streaming::<Bytes, Bytes>();
+        let (sender, answer) = call.await.unwrap();
+        drop(sender);
+        given_up(answer.await.unwrap_err());
+
+        let call = client.request("S.Sum").client_streaming::<Bytes, Bytes>();
+        let (mut sender, answer) = call.await.unwrap();
+        drop(answer);
+        given_up(sender.send(&Bytes::from("x")).await.unwrap_err());
+
+        let call = client.request("S.Chat").bidirectional::<Bytes, Bytes>();
+        let (mut sender, mut answers) = call.await.unwrap();
+        sender.send(&Bytes::from("x")).await.unwrap();
+        answers.next().await.unwrap().unwrap();
+        drop(sender);
+        given_up(answers.next().await.unwrap().unwrap_err());
+
+        let call = client.request("S.Chat").bidirectional::<Bytes, Bytes>();
+        let (mut sender, mut answers) = call.await.unwrap();
+        sender.send(&Bytes::from("x")).await.unwrap();
+        answers.next().await.unwrap().unwrap();
+        drop(answers);
+        given_up(sender.send(&Bytes::from("x")).await.unwrap_err());
+    });
+}
+
+#[test]
+fn a_sender_hears_that_the_answer_came_and_of_no_failure() {
+    let (mut world, client, _) = world(27);
+    world.sim.run(async move {
+        let call = client.request("S.Early").client_streaming::<Bytes, Bytes>();
+        let (mut sender, answer) = call.await.unwrap();
+        assert_eq!(answer.await.unwrap().message, "enough");
+        let failed = sender.send(&Bytes::from("x")).await.unwrap_err();
+        assert_eq!((failed.code(), failed.message()), (Code::Cancelled, "the call is over"));
+    });
+}
+
+#[test]
 fn a_handler_that_reads_is_told_that_the_caller_gave_up_like_any_other() {
     // spec.md §15.6.3
     let mut world = World::new(16);

@@ -102,7 +102,7 @@ impl fmt::Display for Code {
 pub enum ExchangeError {
     /// The deadline passed, or less than a millisecond was left of it: then nothing is sent.
     Timeout,
-    /// The other side gave the exchange up.
+    /// One side gave the exchange up: mostly the other, or this one with one of two halves.
     Cancelled,
     /// The other side refused the exchange: it reached no handler.
     Refused,
@@ -151,7 +151,9 @@ impl ExchangeError {
             Self::Cancelled => Code::Cancelled,
             Self::Refused | Self::SetFull => Code::Busy,
             Self::Open(_) | Self::NeverSent(_) | Self::Session(_) => Code::Network,
-            Self::Stream(StreamError::Reset(code)) => of_reset(*code),
+            Self::Stream(StreamError::Reset(code) | StreamError::LocalReset(code)) => {
+                of_reset(*code)
+            }
             Self::Stream(StreamError::Overloaded) => Code::Busy,
             Self::Stream(StreamError::DataAfterFin) | Self::Malformed(_) => Code::Protocol,
             Self::Stream(_) => Code::Network,
@@ -183,7 +185,8 @@ impl ExchangeError {
     pub(crate) fn of_stream(error: StreamError, untouched: bool, sent: bool) -> Self {
         match error {
             StreamError::Reset(ResetCode::REFUSED) if untouched => Self::Refused,
-            StreamError::Reset(ResetCode::CANCELLED) => Self::Cancelled,
+            StreamError::Reset(ResetCode::CANCELLED)
+            | StreamError::LocalReset(ResetCode::CANCELLED) => Self::Cancelled,
             StreamError::Reset(ResetCode::EXPIRED)
             | StreamError::LocalReset(ResetCode::EXPIRED)
             | StreamError::TimedOut => Self::Timeout,
@@ -195,8 +198,11 @@ impl ExchangeError {
     }
 }
 
+/// Whichever side it came from (`spec.md §14.5.3`).
 const fn of_reset(code: ResetCode) -> Code {
     match code {
+        ResetCode::CANCELLED => Code::Cancelled,
+        ResetCode::EXPIRED => Code::Timeout,
         ResetCode::PROTOCOL_ERROR | ResetCode::STREAM_CLOSED => Code::Protocol,
         ResetCode::REFUSED | ResetCode::OVERLOADED => Code::Busy,
         ResetCode::UNKNOWN_PROTOCOL | ResetCode::PREFACE_TIMEOUT => Code::Declined,
@@ -209,7 +215,7 @@ impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Timeout => f.write_str("the deadline passed"),
-            Self::Cancelled => f.write_str("the other side gave up"),
+            Self::Cancelled => f.write_str("the exchange was given up"),
             Self::Refused => f.write_str("refused: the other side takes no more"),
             Self::Open(_) => f.write_str("no stream could be opened"),
             Self::NeverSent(_) => f.write_str("the session ended before anything was sent"),

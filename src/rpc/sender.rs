@@ -162,8 +162,10 @@ impl Link {
             // Nothing may follow a part of a message.
             self.half.expire();
         }
-        Poll::Ready(staged.map_err(|error| {
-            ExchangeError::of_stream(error, false, self.half.id().is_some()).into()
+        Poll::Ready(staged.map_err(|error| match error {
+            // So the reading half ends with the answer.
+            StreamError::LocalReset(ResetCode::NONE) => over(),
+            error => ExchangeError::of_stream(error, false, self.half.id().is_some()).into(),
         }))
     }
 

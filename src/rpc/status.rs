@@ -130,6 +130,9 @@ impl From<ExchangeError> for Status {
         let reached_nobody = error.reached_nobody() && !matches!(error, ExchangeError::TooLarge(_));
         let status = match &error {
             ExchangeError::Timeout => return Self::timeout(),
+            ExchangeError::Cancelled => {
+                return Self::new(Code::Cancelled, "the call was given up");
+            }
             other => Self::new(other.code(), other.to_string()),
         };
         Self { reached_nobody, ..status.with_source(error) }
