@@ -101,15 +101,34 @@ fn times_beyond_the_clock_mean_forever() {
 }
 
 #[test]
-fn no_node_is_not_found_and_not_repeated() {
-    let (mut world, net) = world(8, &["a"]);
-    let client = net.client().build().service("greeter");
+fn no_node_is_unavailable_and_says_who_left_none() {
+    // spec.md §15.7.1
+    let (mut world, net) = world(8, &["a", "b"]);
+    let none = net.client().build();
+    let some = net.client().resolve(Fixed::new(["a", "b"])).build();
+    let (bound, picky) = (none.clone().service("greeter"), some.clone().service("greeter"));
     let failed = world.sim.run(async move {
-        let call = client.request("A.Where").idempotent().retries(9);
-        call.call::<_, Bytes>(&Bytes::new()).await.unwrap_err()
+        let mut failed = Vec::new();
+        for client in [none, bound] {
+            let call = client.request("A.Where");
+            failed.push(call.call::<_, Bytes>(&Bytes::new()).await.unwrap_err());
+        }
+        for client in [some, picky] {
+            let call = client.request("A.Where").filter(|_: &Node| false);
+            failed.push(call.call::<_, Bytes>(&Bytes::new()).await.unwrap_err());
+        }
+        failed
     });
-    assert_eq!((failed.code(), failed.retryable()), (Code::NotFound, Retryable::Never));
-    assert!(failed.message().contains("greeter"), "{failed}");
+    let expected = [
+        "no node: the resolver lists none",
+        "no node of service greeter: the resolver lists none",
+        "no node: the filter left none of 2",
+        "no node of service greeter: the filter left none of 2",
+    ];
+    for (failed, expected) in failed.iter().zip(expected) {
+        assert_eq!((failed.code(), failed.retryable()), (Code::Unavailable, Retryable::Always));
+        assert_eq!((failed.message(), failed.is_remote()), (expected, false));
+    }
     assert_eq!(net.dials(), 0);
 }
 
@@ -132,8 +151,8 @@ fn the_last_node_may_go_between_attempts() {
     }));
     let client = client.build();
     let failed = world.sim.run(async move { say(&client, "x").await.unwrap_err() });
-    assert_eq!(failed.code(), Code::NotFound);
-    assert_eq!(net.dials(), 1);
+    assert_eq!(failed.code(), Code::Unavailable);
+    assert_eq!((failed.message(), net.dials()), ("no node: the resolver lists none", 1));
 }
 
 #[test]

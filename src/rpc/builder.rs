@@ -57,7 +57,8 @@ impl ClientBuilder {
         Self { nodes, config: ExchangeConfig::default() }
     }
 
-    /// Finds the nodes of a service. By default no service has any.
+    /// Finds the nodes of a service. By default no service has any, and calls fail as
+    /// [`Unavailable`](super::Code::Unavailable).
     pub fn resolve(mut self, resolve: impl Resolve) -> Self {
         self.nodes.resolve = Box::new(resolve);
         self

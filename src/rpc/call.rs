@@ -146,7 +146,8 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         self
     }
 
-    /// Takes only nodes for which `filter` is true.
+    /// Takes only nodes for which `filter` is true. Where it leaves none the attempt fails as
+    /// [`Unavailable`](Code::Unavailable).
     pub fn filter(mut self, filter: impl Fn(&Node) -> bool + Send + Sync + 'static) -> Self {
         self.options().filter = Some(Arc::new(filter));
         self

@@ -164,12 +164,16 @@ impl Drop for Lease {
 impl Nodes {
     /// A live session with a node of the request's service, dialled if there is none.
     pub(crate) async fn lease(&self, request: &Request) -> Result<(Session, Lease), Status> {
+        let service = match &self.via {
+            Some(Via::Service(service)) => service,
+            Some(Via::Node(_)) | None => &request.service,
+        };
         let nodes = match &self.via {
             Some(Via::Node(node)) => [node.clone()].into(),
-            Some(Via::Service(service)) => self.resolved(service, request).await?,
-            None => self.resolved(&request.service, request).await?,
+            Some(Via::Service(_)) | None => self.resolved(service, request).await?,
         };
-        let (node, state) = self.choose(&nodes, request)?;
+        let chosen = self.choose(&nodes, request);
+        let (node, state) = chosen.ok_or_else(|| no_node(service, nodes.len()))?;
         let lease = Lease::new(state);
         let session = self.session(&node, &lease, request).await?;
         Ok((session, lease))
@@ -185,12 +189,13 @@ impl Nodes {
             }
         };
         resolved.map_err(|error| {
-            let text = format!("service {service} could not be resolved");
+            let text = format!("the nodes{} could not be resolved", of(service));
             Status::new(Code::Unavailable, text).with_source(error).reaching_nobody()
         })
     }
 
-    fn choose(&self, nodes: &[Node], request: &Request) -> Result<(Node, Arc<NodeState>), Status> {
+    /// One that may be taken, if there is any.
+    fn choose(&self, nodes: &[Node], request: &Request) -> Option<(Node, Arc<NodeState>)> {
         let filter = request.options.as_ref().and_then(|options| options.filter.as_ref());
         let now = self.runtime.now();
         let (mut known, gone): (Vec<_>, _) = {
@@ -206,8 +211,7 @@ impl Nodes {
         let least = known.iter().map(|(.., cooling)| *cooling).min();
         known.retain(|(.., cooling)| Some(*cooling) == least);
         if known.is_empty() {
-            let text = format!("no node of service {}", request.service);
-            return Err(Status::new(Code::NotFound, text));
+            return None;
         }
         let candidates: Vec<_> = known
             .iter()
@@ -218,7 +222,7 @@ impl Nodes {
             .collect();
         let index = self.select.select(&candidates).min(known.len() - 1);
         let (node, state, _) = known.swap_remove(index);
-        Ok((node.clone(), state))
+        Some((node.clone(), state))
     }
 
     /// The session that is there, or one dial for all who want it.
@@ -287,4 +291,19 @@ impl Nodes {
             }
         })
     }
+}
+
+/// There may be one when the resolver is asked again.
+fn no_node(service: &str, listed: usize) -> Status {
+    let of = of(service);
+    let text = match listed {
+        0 => format!("no node{of}: the resolver lists none"),
+        listed => format!("no node{of}: the filter left none of {listed}"),
+    };
+    Status::new(Code::Unavailable, text).reaching_nobody()
+}
+
+/// Many clients name no service.
+fn of(service: &str) -> String {
+    if service.is_empty() { String::new() } else { format!(" of service {service}") }
 }

@@ -40,8 +40,8 @@ use crate::{
 /// }
 /// ```
 pub trait Resolve: Send + Sync + 'static {
-    /// The nodes of a service, of which there may be none. Its name is empty if the caller gave
-    /// none.
+    /// The nodes of a service. Its name is empty if the caller gave none. Where there is no node the
+    /// attempt fails as [`Unavailable`](super::Code::Unavailable), and the next one asks again.
     ///
     /// # Errors
     ///
