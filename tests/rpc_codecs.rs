@@ -16,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use calls::{World, echo, say};
 use futures::stream;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use trunkline::{
     exchange::ExchangeConfig,
@@ -158,13 +159,57 @@ fn bodies_that_cannot_be_decoded_are_told_apart() {
         // The request: the server says so.
         let failed = client.call::<_, String>("A.Text", "x").await.unwrap_err();
         assert_eq!((failed.code(), failed.is_remote()), (Code::BadRequest, true));
+        let text = "the request cannot be decoded: invalid type: string \"x\", expected i64";
+        assert!(failed.message().starts_with(text), "{failed}");
         // The answer: found here, and not repeated.
         let call = client.request("A.Text").idempotent().retries(5);
         let failed = call.call::<i64, i64>(&7).await.unwrap_err();
-        assert_eq!((failed.code(), failed.is_remote()), (Code::BadRequest, false));
+        assert_eq!((failed.code(), failed.is_remote()), (Code::Protocol, false));
+        let text = "the answer cannot be decoded: invalid type: string \"7\", expected i64";
+        assert!(failed.message().starts_with(text), "{failed}");
+        // Of a long story the beginning.
+        let failed = client.call::<_, String>("A.Text", &"x".repeat(100_000)).await.unwrap_err();
+        assert!((256..300).contains(&failed.message().len()), "{}", failed.message().len());
         assert_eq!(client.call::<i64, String>("A.Text", &7).await.unwrap(), "7");
     });
-    assert_eq!(server.stats().started, 3);
+    assert_eq!(server.stats().started, 4);
+}
+
+/// Keeps what is logged.
+struct Kept(Mutex<Vec<String>>);
+
+static KEPT: Kept = Kept(Mutex::new(Vec::new()));
+
+impl log::Log for Kept {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn the_log_says_of_which_method_a_body_cannot_be_decoded() {
+    log::set_logger(&KEPT).unwrap();
+    log::set_max_level(log::LevelFilter::Debug);
+    let mut world = World::new(31);
+    let mut router = Router::json();
+    router.unary("A.Logged", |_, n: i64| async move { Ok(n) }).unwrap();
+    let (client, _) = world.serve(router);
+    let client = client.json();
+    world.sim.run(async move {
+        client.call::<_, i64>("A.Logged", "x").await.unwrap_err();
+        client.call::<_, String>("A.Logged", &1).await.unwrap_err();
+    });
+    let kept = KEPT.0.lock();
+    for body in ["request", "answer"] {
+        let start = format!("A.Logged: the {body} cannot be decoded: invalid type");
+        assert!(kept.iter().any(|line| line.starts_with(&start)), "{body}: {kept:?}");
+    }
 }
 
 #[test]
@@ -199,12 +244,14 @@ fn one_bad_message_of_many_ends_its_stream() {
         let _ = sender.finish().await;
         let failed = answer.await.unwrap_err();
         assert_eq!((failed.code(), failed.is_remote()), (Code::BadRequest, true));
+        assert!(failed.message().starts_with("the request cannot be decoded: "), "{failed}");
         // The answer: found here, and the rest is not waited for.
         let call = client.request("A.Words");
         let mut words = call.server_streaming::<i64, i64>(&1_000_000).await.unwrap();
         assert_eq!(words.next().await.unwrap().unwrap(), 0);
         let failed = words.next().await.unwrap().unwrap_err();
-        assert_eq!((failed.code(), failed.is_remote()), (Code::BadRequest, false));
+        assert_eq!((failed.code(), failed.is_remote()), (Code::Protocol, false));
+        assert!(failed.message().starts_with("the answer cannot be decoded: "), "{failed}");
         assert!(words.next().await.is_none());
         let call = client.request("A.Sum").client_streaming::<i64, i64>();
         let (mut sender, answer) = call.await.unwrap();

@@ -12,10 +12,10 @@ use std::{
 
 use futures::future::BoxFuture;
 
-use super::body::Inner;
 use super::{
-    Body, Calls, Client, Code, Context, Metadata, Node, Receiver, Request, Response, RetryPolicy,
-    Sender, Status, Text, Wait,
+    Body, BoxError, Calls, Client, Code, Context, Metadata, Node, Receiver, Request, Response,
+    RetryPolicy, Sender, Status, Text, Wait,
+    body::Inner,
     codec::{Codec, Decode, Encode, agree, agreed},
     message::{CallOptions, Outcome},
 };
@@ -210,7 +210,7 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
             self.encode(message)?;
             self.ready(true);
             let response = self.client.carry_out(&mut self.request).await?;
-            Reply::decode(&self.client.codec, response).map(part)
+            Reply::decode(&self.client.codec, response, &self.request.method).map(part)
         }
     }
 
@@ -234,7 +234,7 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         self.encode(message)?;
         self.ready(false);
         let response = self.client.carry_out(&mut self.request).await?;
-        Receiver::of_response(self.client.codec.clone(), response)
+        Receiver::of_response(self.client.codec.clone(), self.request.method, response)
     }
 
     /// Begins a call that sends many messages and gets one back. Await the [`Pending`] for the
@@ -254,8 +254,9 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     where
         K: Encode<Req> + Decode<Resp>,
     {
+        let method = self.request.method.clone();
         let (sender, call, codec) = self.begin().await?;
-        Ok((sender, Pending { call, codec, decodes: PhantomData }))
+        Ok((sender, Pending { call, codec, method, decodes: PhantomData }))
     }
 
     /// Begins a call that sends many messages and gets many back. Either side may finish first.
@@ -274,8 +275,9 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     where
         K: Encode<Req> + Decode<Resp>,
     {
+        let method = self.request.method.clone();
         let (sender, call, codec) = self.begin().await?;
-        Ok((sender, Receiver::of_call(codec, call)))
+        Ok((sender, Receiver::of_call(codec, method, call)))
     }
 
     /// Begins a streaming request: until its messages have somewhere to go, or the answer came.
@@ -363,14 +365,22 @@ pub struct Reply<T> {
 }
 
 impl<T> Reply<T> {
-    fn decode<K: Decode<T>>(codec: &K, response: Response) -> Result<Self, Status> {
+    fn decode<K: Decode<T>>(codec: &K, response: Response, method: &str) -> Result<Self, Status> {
         let Response { content_type, headers, trailers, body } = response;
         let bytes = body
             .into_single()
             .map_err(|_| Status::new(Code::Protocol, "the answer is a stream, not one message"))?;
-        let message = decode(codec, agreed(codec, &content_type)?, bytes)?;
+        let content_type = agreed(codec, &content_type)?;
+        let message = decode(codec, content_type, bytes, Side::Answer, method)?;
         Ok(Self { message, headers, trailers: trailers.get() })
     }
+}
+
+/// Whose body it is.
+#[derive(Clone, Copy)]
+pub(crate) enum Side {
+    Request,
+    Answer,
 }
 
 /// In a content type that was agreed on. A body that cannot be decoded here was made there:
@@ -379,11 +389,28 @@ pub(crate) fn decode<T, K: Decode<T>>(
     codec: &K,
     content_type: &str,
     bytes: bytes::Bytes,
+    side: Side,
+    method: &str,
 ) -> Result<T, Status> {
-    codec.decode(content_type, bytes).map_err(|error| {
-        Status::new(Code::BadRequest, "the body cannot be decoded").with_source(error)
-    })
+    let decoded = codec.decode(content_type, bytes);
+    decoded.map_err(|error| undecodable(error, side, method))
 }
+
+#[cold]
+fn undecodable(error: BoxError, side: Side, method: &str) -> Status {
+    let (code, what) = match side {
+        Side::Request => (Code::BadRequest, "request"),
+        Side::Answer => (Code::Protocol, "answer"),
+    };
+    // A cause does not travel, so the words say it.
+    let cause: String = error.to_string().chars().take(MAX_CAUSE).collect();
+    let text = format!("the {what} cannot be decoded: {cause}");
+    log::debug!("{method}: {text}");
+    Status::new(code, text).with_source(error)
+}
+
+/// Characters of the cause in a status: what is wrong and where, and not the body all over again.
+const MAX_CAUSE: usize = 256;
 
 /// The answer to a call that streams its request: a future, which cancels the call when it is
 /// dropped.
@@ -391,6 +418,7 @@ pub(crate) fn decode<T, K: Decode<T>>(
 pub struct Pending<T, K> {
     call: Answer,
     codec: K,
+    method: Text,
     decodes: PhantomData<fn() -> T>,
 }
 
@@ -399,7 +427,7 @@ impl<T, K: Decode<T> + Unpin> Future for Pending<T, K> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let response = ready!(self.call.as_mut().poll(cx))?;
-        Poll::Ready(Reply::decode(&self.codec, response))
+        Poll::Ready(Reply::decode(&self.codec, response, &self.method))
     }
 }
 

@@ -6,7 +6,7 @@ use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
 
 use super::{
     Body, Code, Context, Receiver, Request, Response, Status, Text,
-    call::decode,
+    call::{Side, decode},
     codec::{Codec, Decode, Encode, agree},
     message::Outcome,
 };
@@ -26,7 +26,9 @@ where
     Arc::new(move |request| {
         let (codec, handler) = &*shared;
         let begun = Opened::new(codec, request).and_then(|call| {
-            let message = decode(codec, &call.content_type, call.body.into_single()?)?;
+            let bytes = call.body.into_single()?;
+            let method = &call.context.method;
+            let message = decode(codec, &call.content_type, bytes, Side::Request, method)?;
             Ok((handler(call.context, message), call.answer_type))
         });
         let (answer, content_type) = match begun {
@@ -55,11 +57,12 @@ where
         let shared = shared.clone();
         Box::pin(async move {
             let (codec, handler) = &*shared;
-            let call = Opened::new(codec, request)?;
-            let messages = Receiver::of_request(codec.clone(), call.content_type, call.body);
-            let answer = handler(call.context, messages).await?;
-            let body = Body::single(encode(codec, &call.answer_type, &answer)?);
-            Ok(Response { content_type: call.answer_type, ..Response::new(body) })
+            let Opened { context, content_type, answer_type, body } = Opened::new(codec, request)?;
+            let method = context.method.clone();
+            let messages = Receiver::of_request(codec.clone(), method, content_type, body);
+            let answer = handler(context, messages).await?;
+            let body = Body::single(encode(codec, &answer_type, &answer)?);
+            Ok(Response { content_type: answer_type, ..Response::new(body) })
         })
     })
 }
@@ -79,7 +82,9 @@ where
         Box::pin(async move {
             let (codec, handler) = &*shared;
             let call = Opened::new(codec, request)?;
-            let message = decode(codec, &call.content_type, call.body.into_single()?)?;
+            let bytes = call.body.into_single()?;
+            let method = &call.context.method;
+            let message = decode(codec, &call.content_type, bytes, Side::Request, method)?;
             let messages = handler(call.context, message).await?;
             Ok(streamed(codec.clone(), call.answer_type, messages))
         })
@@ -100,10 +105,11 @@ where
         let shared = shared.clone();
         Box::pin(async move {
             let (codec, handler) = &*shared;
-            let call = Opened::new(codec, request)?;
-            let messages = Receiver::of_request(codec.clone(), call.content_type, call.body);
-            let answers = handler(call.context, messages).await?;
-            Ok(streamed(codec.clone(), call.answer_type, answers))
+            let Opened { context, content_type, answer_type, body } = Opened::new(codec, request)?;
+            let method = context.method.clone();
+            let messages = Receiver::of_request(codec.clone(), method, content_type, body);
+            let answers = handler(context, messages).await?;
+            Ok(streamed(codec.clone(), answer_type, answers))
         })
     })
 }

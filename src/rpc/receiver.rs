@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt, stream::FusedStream};
 
 use super::{
     Body, Metadata, Response, Status, Text, Trailers,
-    call::{Answer, decode},
+    call::{Answer, Side, decode},
     codec::{Codec, Decode, agree},
 };
 
@@ -23,6 +23,8 @@ pub struct Receiver<T, K> {
     source: Source,
     codec: K,
     content_type: Text,
+    method: Text,
+    side: Side,
     headers: Metadata,
     trailers: Trailers,
     decodes: PhantomData<fn() -> T>,
@@ -36,26 +38,28 @@ enum Source {
 }
 
 impl<T, K: Codec> Receiver<T, K> {
-    pub(super) fn of_response(codec: K, response: Response) -> Result<Self, Status> {
-        let mut receiver = Self::new(codec, Source::Ended);
+    pub(super) fn of_response(codec: K, method: Text, response: Response) -> Result<Self, Status> {
+        let mut receiver = Self::new(codec, method, Side::Answer, Source::Ended);
         receiver.begin(response)?;
         Ok(receiver)
     }
 
-    pub(super) fn of_call(codec: K, call: Answer) -> Self {
-        Self::new(codec, Source::Call(call))
+    pub(super) fn of_call(codec: K, method: Text, call: Answer) -> Self {
+        Self::new(codec, method, Side::Answer, Source::Call(call))
     }
 
     /// The messages of a request.
-    pub(crate) fn of_request(codec: K, content_type: Text, body: Body) -> Self {
-        Self { content_type, ..Self::new(codec, Source::Body(body)) }
+    pub(crate) fn of_request(codec: K, method: Text, content_type: Text, body: Body) -> Self {
+        Self { content_type, ..Self::new(codec, method, Side::Request, Source::Body(body)) }
     }
 
-    fn new(codec: K, source: Source) -> Self {
+    fn new(codec: K, method: Text, side: Side, source: Source) -> Self {
         Self {
             source,
             codec,
             content_type: Text::default(),
+            method,
+            side,
             headers: Metadata::new(),
             trailers: Trailers::default(),
             decodes: PhantomData,
@@ -112,10 +116,13 @@ impl<T, K: Codec> Receiver<T, K> {
                     }
                 }
                 Source::Body(body) => match ready!(body.poll_next_unpin(cx)) {
-                    Some(Ok(bytes)) => match decode(&self.codec, &self.content_type, bytes) {
-                        Ok(message) => return Poll::Ready(Some(Ok(message))),
-                        Err(status) => status,
-                    },
+                    Some(Ok(bytes)) => {
+                        let Self { codec, content_type, side, method, .. } = self;
+                        match decode(codec, content_type, bytes, *side, method) {
+                            Ok(message) => return Poll::Ready(Some(Ok(message))),
+                            Err(status) => status,
+                        }
+                    }
                     Some(Err(status)) => status,
                     None => {
                         self.source = Source::Ended;
