@@ -406,7 +406,7 @@ fn undecodable(error: BoxError, side: Side, method: &str) -> Status {
     let cause: String = error.to_string().chars().take(MAX_CAUSE).collect();
     let text = format!("the {what} cannot be decoded: {cause}");
     log::debug!("{method}: {text}");
-    Status::new(code, text).with_source(error)
+    Status::new(code, text).speaking_for(error)
 }
 
 /// Characters of the cause in a status: what is wrong and where, and not the body all over again.

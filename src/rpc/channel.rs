@@ -177,8 +177,7 @@ impl Channel {
 
 /// Nothing was sent because the session takes no more calls.
 fn opens_no_more(status: &Status) -> bool {
-    use std::error::Error;
-    let cause = status.source().and_then(|source| source.downcast_ref::<ExchangeError>());
+    let cause = status.inner().and_then(|inner| inner.downcast_ref::<ExchangeError>());
     matches!(cause, Some(ExchangeError::Open(_) | ExchangeError::NeverSent(_)))
 }
 

@@ -25,7 +25,9 @@ pub struct Status {
     reached_nobody: bool,
     /// It came from the other side.
     remote: bool,
-    source: Option<Arc<dyn Error + Send + Sync>>,
+    /// The message says what `inner` says: the cause is what is behind that.
+    spoken: bool,
+    inner: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 /// Whether a call that failed may be made again.
@@ -49,7 +51,8 @@ impl Status {
             details: Bytes::new(),
             reached_nobody: false,
             remote: false,
-            source: None,
+            spoken: false,
+            inner: None,
         }
     }
 
@@ -63,8 +66,14 @@ impl Status {
     /// Adds a cause, which does not travel.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(Arc::from(source.into()));
+        self.inner = Some(Arc::from(source.into()));
+        self.spoken = false;
         self
+    }
+
+    /// The message says what this error says, too.
+    pub(crate) fn speaking_for(self, error: impl Into<BoxError>) -> Self {
+        Self { spoken: true, ..self.with_source(error) }
     }
 
     /// The class of the failure.
@@ -80,6 +89,21 @@ impl Status {
     /// The details for programs, in whatever form the application gives them.
     pub const fn details(&self) -> &Bytes {
         &self.details
+    }
+
+    /// The error that this status was made of, or was given as its cause. Where the message says
+    /// already what that error says, [`source`](Error::source) is what is behind it, so that a chain
+    /// of errors says nothing twice.
+    ///
+    /// ```
+    /// use trunkline::rpc::{Code, Status};
+    ///
+    /// let status = Status::from_error("the cellar is full".into());
+    /// assert_eq!(status.to_string(), "declined: the cellar is full");
+    /// assert!(status.inner().is_some());
+    /// ```
+    pub fn inner(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.inner.as_deref()
     }
 
     /// Whether the other side sent it, rather than this side found it.
@@ -99,12 +123,12 @@ impl Status {
     }
 
     /// The status inside an error of middleware. An error of another kind becomes
-    /// [`Code::Declined`], with the error as its cause.
+    /// [`Code::Declined`], in the words of the error, which is [`inner`](Self::inner).
     #[must_use]
     pub fn from_error(error: BoxError) -> Self {
         match error.downcast::<Self>() {
             Ok(status) => *status,
-            Err(error) => Self::new(Code::Declined, error.to_string()).with_source(error),
+            Err(error) => Self::new(Code::Declined, error.to_string()).speaking_for(error),
         }
     }
 
@@ -113,8 +137,8 @@ impl Status {
         self
     }
 
-    pub(crate) const fn from_remote(code: Code, message: Text, details: Bytes) -> Self {
-        Self { code, message, details, reached_nobody: false, remote: true, source: None }
+    pub(crate) fn from_remote(code: Code, message: Text, details: Bytes) -> Self {
+        Self { details, remote: true, ..Self::new(code, message) }
     }
 
     pub(crate) fn timeout() -> Self {
@@ -135,7 +159,7 @@ impl From<ExchangeError> for Status {
             }
             other => Self::new(other.code(), other.to_string()),
         };
-        Self { reached_nobody, ..status.with_source(error) }
+        Self { reached_nobody, ..status.speaking_for(error) }
     }
 }
 
@@ -156,6 +180,7 @@ impl fmt::Display for Status {
 
 impl Error for Status {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|source| &**source as _)
+        let inner = self.inner.as_deref()?;
+        if self.spoken { inner.source() } else { Some(inner) }
     }
 }
