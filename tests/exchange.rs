@@ -64,6 +64,28 @@ fn the_kind_that_is_not_asked_for_is_kept() {
 }
 
 #[test]
+fn an_opener_that_listens_first_is_told_so_and_goes_on() {
+    // spec.md §14.1.2
+    let mut world = World::new(27);
+    let mut near = Exchange::open(&world.client, &ExchangeConfig::default());
+    let near = world.sim.run(async move {
+        for _ in 0..2 {
+            let failed = near.recv().await.unwrap_err();
+            assert_eq!(failed, ExchangeError::NothingSent);
+            assert_eq!((failed.code(), failed.reached_nobody()), (Code::BadRequest, true));
+        }
+        assert_eq!(near.recv_kind(Kind::Response).await, Err(ExchangeError::NothingSent));
+        near.send(Message::new(Kind::Request, "x")).await.unwrap();
+        near
+    });
+    let (mut near, mut far) = (near, world.accept());
+    world.sim.run(async move {
+        far.send_last(Message::new(Kind::Response, "y")).await.unwrap();
+        assert_eq!(near.recv_kind(Kind::Response).await.unwrap().body, "y");
+    });
+}
+
+#[test]
 fn an_error_message_becomes_the_error_and_stays_it() {
     let mut world = World::new(3);
     let (mut near, far) = world.pair();

@@ -132,6 +132,8 @@ pub enum ExchangeError {
     Finished,
     /// The other side finished without the message that was waited for.
     Ended,
+    /// The opener waited for a message before it had sent one: there is nobody yet to answer.
+    NothingSent,
     /// The set takes no more exchanges.
     SetClosed,
     /// The set has as many exchanges as its limit.
@@ -159,7 +161,7 @@ impl ExchangeError {
             Self::Stream(_) => Code::Network,
             Self::Remote { code, .. } | Self::Failed(code) => *code,
             Self::UnexpectedKind(_) | Self::Ended => Code::Protocol,
-            Self::TooLarge(_) | Self::Finished => Code::BadRequest,
+            Self::TooLarge(_) | Self::Finished | Self::NothingSent => Code::BadRequest,
             Self::SetClosed | Self::NoTimer => Code::Declined,
         }
     }
@@ -174,6 +176,7 @@ impl ExchangeError {
                 | Self::Open(_)
                 | Self::NeverSent(_)
                 | Self::TooLarge(_)
+                | Self::NothingSent
                 | Self::SetClosed
                 | Self::SetFull
                 | Self::NoTimer
@@ -228,6 +231,7 @@ impl fmt::Display for ExchangeError {
             Self::TooLarge(len) => write!(f, "a message of {len} bytes is too large to send"),
             Self::Finished => f.write_str("nothing can follow the last message"),
             Self::Ended => f.write_str("the other side finished without an answer"),
+            Self::NothingSent => f.write_str("nothing was sent yet, and the opener comes first"),
             Self::SetClosed => f.write_str("the set takes no more exchanges"),
             Self::SetFull => f.write_str("the set has as many exchanges as it may"),
             Self::NoTimer => f.write_str("the session has no timer, so there is no deadline"),

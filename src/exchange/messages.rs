@@ -223,7 +223,7 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// [`ExchangeError`].
+    /// [`ExchangeError`]; with [`NothingSent`](ExchangeError::NothingSent) the exchange goes on.
     ///
     /// # Cancel safety
     ///
@@ -273,8 +273,10 @@ impl Exchange {
         if let Some(message) = self.held.take() {
             return Poll::Ready(Ok(Some(message)));
         }
-        let Link::Open(stream) = &mut self.link else {
-            return Poll::Ready(Err(ExchangeError::Ended));
+        let stream = match &mut self.link {
+            Link::Open(stream) => stream,
+            Link::Unopened(_) => return Poll::Ready(Err(ExchangeError::NothingSent)),
+            Link::Gone => return Poll::Ready(Err(ExchangeError::Ended)),
         };
         let found = match self.reader.poll_next(stream, cx) {
             Poll::Ready(found) => found,
