@@ -20,8 +20,8 @@ use tower::{
     load_shed::LoadShedLayer,
 };
 use trunkline::rpc::{
-    Body, BoxError, ClientBuilder, Code, Fixed, Node, Request, Response, Router, Server, Stack,
-    Status,
+    Body, BoxError, Calls, Client, ClientBuilder, Code, Fixed, Node, Request, Response, Retryable,
+    Router, Server, Stack, Status,
 };
 
 type Log = Arc<Mutex<Vec<String>>>;
@@ -180,6 +180,41 @@ fn towers_concurrency_limit_bounds_a_client() {
     assert_eq!(server.stats().active, 2);
     world.sim.advance(Duration::from_secs(200));
     assert_eq!((server.stats().active, server.stats().done), (2, 2));
+}
+
+#[test]
+fn a_call_that_is_not_let_in_waits_no_longer_than_its_deadline() {
+    // spec.md §15.6.4
+    let mut world = World::new(9);
+    let server = Server::new(echo(&world.runtime), &world.runtime);
+    let whole = world.connect(&server).layer(&ConcurrencyLimitLayer::new(1));
+    let (near, far) = world.pair();
+    world.runtime.spawn(server.serve(far));
+    let connect = move |_: &Node| std::future::ready(Ok::<_, BoxError>(near.clone()));
+    let each = ClientBuilder::new(&world.runtime, connect).resolve(Fixed::new(["a"]));
+    let each = each.build_with_attempts(&ConcurrencyLimitLayer::new(1));
+    waits_in_vain(&mut world, whole);
+    waits_in_vain(&mut world, each);
+    assert_eq!(server.stats().started, 2, "the others were not sent");
+}
+
+/// A client that makes one call at a time, and another call.
+fn waits_in_vain<C: Calls>(world: &mut World, client: Client<C>) {
+    let first = client.clone();
+    world.sim.spawn(async move {
+        let call = first.request("Echo.Never").timeout(None);
+        call.call::<_, Bytes>(&Bytes::new()).await
+    });
+    world.sim.settle();
+    let second = world.sim.spawn(async move {
+        let call = client.request("Echo.Say").timeout(Some(Duration::from_secs(2)));
+        call.call::<_, Bytes>(&Bytes::new()).await.unwrap_err()
+    });
+    world.sim.advance(Duration::from_millis(1_999));
+    assert!(!second.is_ready());
+    world.sim.advance(Duration::from_millis(2));
+    let failed = second.take().expect("it waits on");
+    assert_eq!((failed.code(), failed.retryable()), (Code::Timeout, Retryable::Always));
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl ClientBuilder {
     {
         let channel = Channel::among(self.nodes, self.config);
         let runtime = channel.runtime().clone();
-        let layered = Layered::new(layer.layer(Wrap::new(channel)));
+        let layered = Layered::new(layer.layer(Wrap::new(channel))).timed(&runtime);
         Client::from_calls(Retry::new(layered, &runtime), &runtime)
     }
 }

@@ -175,7 +175,8 @@ impl<C: Calls, K> Client<C, K> {
         L: Layer<Wrap<C>>,
         Layered<L::Service>: Calls,
     {
-        self.with_calls(|calls| Layered::new(layer.layer(Wrap::new(calls))))
+        let runtime = self.runtime.clone();
+        self.with_calls(|calls| Layered::new(layer.layer(Wrap::new(calls))).timed(&runtime))
     }
 
     /// Makes a unary call: sends one message and waits for the answer.

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,6 +11,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{BoxError, Request, Response, Status, message::Outcome};
+use crate::runtime::{Runtime, Timer, within};
 
 /// What makes calls: a [`Channel`](super::Channel), a [`Retry`](super::Retry) around one, or
 /// middleware around that.
@@ -81,12 +83,22 @@ impl<C: Calls> Service<Request> for Wrap<C> {
 #[derive(Clone, Debug)]
 pub struct Layered<S> {
     service: S,
+    clock: Option<Arc<dyn Timer>>,
 }
 
 impl<S> Layered<S> {
-    /// Makes calls with this service. Each call has a clone of it of its own.
+    /// Makes calls with this service. Each call has a clone of it of its own, and waits until that
+    /// is ready, however long it takes.
     pub const fn new(service: S) -> Self {
-        Self { service }
+        Self { service, clock: None }
+    }
+
+    /// The same, and no call waits beyond its deadline, on the clock of `runtime`. So it is in a
+    /// client that was given a layer.
+    #[must_use]
+    pub fn timed(mut self, runtime: &Runtime) -> Self {
+        self.clock = Some(runtime.clock().clone());
+        self
     }
 }
 
@@ -97,10 +109,28 @@ where
     S::Future: Send,
 {
     fn call(&self, request: &mut Request) -> impl Future<Output = Outcome> + Send {
-        let service = self.service.clone();
+        let mut service = self.service.clone();
+        let clock = self.clock.as_ref();
         let request = request.take();
-        oneshot(service, request)
+        async move {
+            if let (Some(at), Some(clock)) = (request.deadline, clock) {
+                let ready = within(ready(&mut service), at, clock).await;
+                ready.ok_or_else(|| Status::timeout().reaching_nobody())??;
+            } else {
+                ready(&mut service).await?;
+            }
+            let answer = service.call(request).await;
+            answer.map_err(|error| Status::from_error(error.into()))
+        }
     }
+}
+
+async fn ready<S>(service: &mut S) -> Result<(), Status>
+where
+    S: Service<Request, Error: Into<BoxError>>,
+{
+    let ready = std::future::poll_fn(|cx| service.poll_ready(cx)).await;
+    ready.map_err(|error| Status::from_error(error.into()))
 }
 
 /// Waits until the service is ready, then calls it.
@@ -111,8 +141,7 @@ where
     S::Error: Into<BoxError>,
 {
     async move {
-        let ready = std::future::poll_fn(|cx| service.poll_ready(cx)).await;
-        ready.map_err(|error| Status::from_error(error.into()))?;
+        ready(&mut service).await?;
         let answer = service.call(request).await;
         answer.map_err(|error| Status::from_error(error.into()))
     }
