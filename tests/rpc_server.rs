@@ -8,10 +8,12 @@ mod messages;
 mod support;
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context as TaskContext, Waker},
     time::Duration,
 };
 
@@ -20,6 +22,7 @@ use calls::{World, chat, echo, say, sleep};
 use futures::{AsyncWriteExt, StreamExt, stream};
 use messages::message;
 use parking_lot::Mutex;
+use support::Flag;
 use trunkline::{
     Dispatcher, Protocol,
     exchange::Kind,
@@ -28,6 +31,28 @@ use trunkline::{
         ServerBuilder, Status, Trailers, wire::RequestHead,
     },
 };
+
+#[test]
+fn calls_that_never_wait_let_other_tasks_in() {
+    let mut world = World::new(40);
+    let server = Server::new(echo(&world.runtime), &world.runtime);
+    let (near, far) = world.pair();
+    let client = Client::new(near, &world.runtime);
+    for _ in 0..200 {
+        let client = client.clone();
+        world.sim.spawn(async move { say(&client, "x").await.unwrap() });
+    }
+    world.sim.settle();
+    // All are there, and each is answered when it is first looked at.
+    let mut serving = pin!(server.serve(far));
+    let flag = Arc::new(Flag::default());
+    let waker = Waker::from(flag.clone());
+    let mut poll = || serving.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_ready();
+    assert!(!poll());
+    assert_eq!((server.stats().done, flag.take()), (128, true), "a pause, and it goes on");
+    assert!(!poll());
+    assert_eq!((server.stats().done, flag.take()), (200, false));
+}
 
 #[test]
 fn shutdown_waits_for_calls_that_run_and_refuses_others() {
