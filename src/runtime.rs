@@ -159,7 +159,7 @@ impl Timer for ThreadTimer {
 
 /// Waits for `future`, but not beyond `at` if there is such a deadline: `None` then. A sleep is made
 /// only if the future is not ready at once.
-#[cfg(any(feature = "exchange", feature = "sp"))]
+#[cfg(any(feature = "sp", feature = "rpc", feature = "peers"))]
 pub(crate) async fn within<F: Future>(
     future: F,
     at: impl Into<Option<Instant>>,

@@ -365,7 +365,7 @@ pub struct Reply<T> {
 }
 
 impl<T> Reply<T> {
-    fn decode<K: Decode<T>>(codec: &K, response: Response, method: &str) -> Result<Self, Status> {
+    fn decode<K: Decode<T>>(codec: &K, response: Response, method: &Text) -> Result<Self, Status> {
         let Response { content_type, headers, trailers, body } = response;
         let bytes = body
             .into_single()
@@ -390,14 +390,14 @@ pub(crate) fn decode<T, K: Decode<T>>(
     content_type: &str,
     bytes: bytes::Bytes,
     side: Side,
-    method: &str,
+    method: &Text,
 ) -> Result<T, Status> {
     let decoded = codec.decode(content_type, bytes);
     decoded.map_err(|error| undecodable(error, side, method))
 }
 
 #[cold]
-fn undecodable(error: BoxError, side: Side, method: &str) -> Status {
+fn undecodable(error: BoxError, side: Side, method: &Text) -> Status {
     let (code, what) = match side {
         Side::Request => (Code::BadRequest, "request"),
         Side::Answer => (Code::Protocol, "answer"),

@@ -114,12 +114,12 @@ impl Channel {
         let Shared { config, runtime, .. } = &*self.shared;
         let mut outgoing = first_message(request, config, runtime)?;
         let deadline = request.deadline;
+        // The session sees to the deadline, which costs nothing, if it has a timer.
+        let untimed = deadline.filter(|_| session.timer().is_none());
         // With less than a millisecond left nothing is sent, nor if no stream can be had.
         let opened = {
             let opening = pin!(open(session, &mut outgoing, deadline));
-            // The session sees to the deadline, if it has a timer.
-            let at = deadline.filter(|_| session.timer().is_none());
-            within(opening, at, runtime.clock()).await
+            within(opening, untimed, runtime.clock()).await
         };
         let (stream, mut staged) = match opened.unwrap_or(Err(ExchangeError::Timeout)) {
             Err(ExchangeError::Timeout) => return Err(Status::timeout().reaching_nobody()),
@@ -133,18 +133,22 @@ impl Channel {
             self.bind(&mut call, (!staged).then_some(left), request);
             staged = true;
         }
+        let mut alarm = None;
         // What is left of the request is staged while the response is awaited, which may come first.
         let found = std::future::poll_fn(|cx| {
             if let (false, Half::Whole(stream)) = (staged, &mut call.half) {
                 // What ends writing early ends reading too, behind what arrived.
                 staged = outgoing.poll(stream, cx).is_ready();
             }
-            reader.poll_next(&mut call.half, cx)
-        });
-        // The stream's own deadline costs nothing, but needs the session's timer.
-        let at = deadline.filter(|_| session.timer().is_none());
-        let found = within(found, at, runtime.clock()).await;
-        let body = match found.unwrap_or(Err(ExchangeError::Timeout)) {
+            let found = reader.poll_next(&mut call.half, cx);
+            if let (Poll::Pending, Some(at)) = (&found, untimed) {
+                let alarm = alarm.get_or_insert_with(|| runtime.sleep_until(at));
+                return alarm.as_mut().poll(cx).map(|()| Err(ExchangeError::Timeout));
+            }
+            found
+        })
+        .await;
+        let body = match found {
             Ok(Some(Message { kind: Kind::Response, body })) => body,
             Ok(Some(_)) => return Err(call.malformed("a message of an unexpected kind")),
             Ok(None) => return Err(call.malformed("the end without a response")),
@@ -155,7 +159,7 @@ impl Channel {
             }
             Err(error) => return Err(error.into()),
         };
-        let until = deadline.map(|at| Until::new(at, runtime.clock(), session));
+        let until = || deadline.map(|at| Until::new(at, runtime.clock(), session));
         call.response(body, reader, until, lease)
     }
 
@@ -231,7 +235,7 @@ impl Guard {
         &mut self,
         mut body: Bytes,
         reader: Reader,
-        until: Option<Until>,
+        until: impl FnOnce() -> Option<Until>,
         lease: &mut Option<Lease>,
     ) -> Outcome {
         let head = match wire::ResponseHead::decode(&mut body) {
@@ -241,7 +245,8 @@ impl Guard {
         let half = std::mem::replace(&mut self.half, Half::Gone);
         if head.streaming && head.failure.is_none() {
             let trailers = Trailers::later();
-            let incoming = Incoming::response(half, reader, trailers.clone(), until, lease.take());
+            let (trail, lease) = (trailers.clone(), lease.take());
+            let incoming = Incoming::response(half, reader, trail, until(), lease);
             let (content_type, headers) = (head.content_type, head.headers);
             return Ok(Response { content_type, headers, trailers, body: Body::wire(incoming) });
         }
