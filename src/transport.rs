@@ -113,7 +113,8 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the address is malformed.
     fn connector(&self, address: &Address, settings: &Settings) -> io::Result<Box<dyn Connector>>;
 
-    /// Begins to listen at the address.
+    /// Begins to listen at the address. Fails with [`InvalidInput`](io::ErrorKind::InvalidInput) if
+    /// the address is malformed.
     fn bind(&self, address: &Address, settings: &Settings) -> Binding;
 }
 

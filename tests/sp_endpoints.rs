@@ -343,6 +343,13 @@ fn addresses_that_cannot_be_used_fail_at_once() {
 /// Resolves a name anew at each dial.
 #[derive(Debug, Clone)]
 struct Names {
+        for address in ["tcp://no-port", "tcp://host:port"] {
+            let refused = client.listen(address).await;
+            assert!(
+                matches!(refused, Err(ListenError::Endpoint(EndpointError::Invalid(_)))),
+                "{refused:?}"
+            );
+        }
     memory: Memory,
     host: Arc<AtomicUsize>,
 }

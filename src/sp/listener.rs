@@ -1,6 +1,6 @@
 //! Listening: connections are accepted and shake hands side by side.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, fmt, io, sync::Arc, time::Instant};
 
 use futures::{
     FutureExt, StreamExt,
@@ -122,13 +122,21 @@ impl<P: Pattern> Work for Listening<P> {
             let binding = self.transport.bind(self.endpoint.address(), &settings);
             let bound = self.endpoint.unless_closed(binding).await;
             let acceptor = bound.ok_or(ListenError::Closed)?;
-            let acceptor = acceptor.map_err(|error| ListenError::Bind(Arc::new(error)))?;
+            let acceptor = acceptor.map_err(unbound)?;
             *self.endpoint.local.lock() = acceptor.local_addr();
             starting.keep();
             let runtime = self.shared.runtime.clone();
             runtime.spawn(self.keep_accepting(acceptor));
             Ok(())
         })
+    }
+}
+
+/// A malformed address is the same error to listen on as to dial.
+fn unbound(error: io::Error) -> ListenError {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => EndpointError::Invalid(Arc::new(error)).into(),
+        _ => ListenError::Bind(Arc::new(error)),
     }
 }
 
@@ -236,6 +244,6 @@ impl<P: Pattern> Listening<P> {
 }
 
 enum Next<P: Pattern> {
-    Accepted(std::io::Result<Connection>),
+    Accepted(io::Result<Connection>),
     Done(Outcome<P>, Option<Instant>),
 }
