@@ -8,7 +8,8 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 use futures::future;
 use sp_support::{
-    Peer, PeerListener, defaults, echo_at, ms, options, rep, req, run, settle, split, words,
+    Peer, PeerListener, defaults, echo, echo_at, ms, options, rep, req, run, settle, sleep, split,
+    words,
 };
 use tokio::time::Instant;
 use trunkline::{
@@ -305,6 +306,29 @@ fn without_retry_a_request_is_sent_once() {
             peer.recv().await;
             assert_eq!(peer.recv_within(ms(1_000_000)).await, None);
         }
+    });
+}
+
+#[test]
+fn a_request_that_its_peer_does_not_take_is_sent_again_less_and_less_often() {
+    // spec.md §13.8.1
+    run(async {
+        let transports = Transports::default();
+        let server = rep(&transports, options(|it| it.max_receive(Some(100))));
+        server.listen(ADDRESS).await.unwrap();
+        echo(&server);
+        let client = req(&transports, defaults());
+        client.dial(ADDRESS).await.unwrap();
+        let asking = tokio::spawn({
+            let client = client.clone();
+            async move { client.request(vec![0; 200]).await }
+        });
+        sleep(ms(60_000)).await;
+        let attached = client.stats().attached;
+        assert!((10..40).contains(&attached), "{attached} pipes in a minute");
+        // Without it all is well.
+        asking.abort();
+        assert_eq!(client.request("x").await.unwrap(), "x");
     });
 }
 

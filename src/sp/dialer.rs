@@ -18,7 +18,9 @@ use crate::{
     transport::{Address, Connector},
 };
 
-/// Connects a socket to an address, and again whenever the connection is lost.
+/// Connects a socket to an address, and again whenever the connection is lost: after
+/// [`reconnect_min`](Options::reconnect_min), and longer each time as long as pipes bring no message
+/// and end within [`reconnect_max`](Options::reconnect_max).
 ///
 /// Dropping this handle has no effect: the dialer goes on until it or its socket is closed.
 #[derive(Clone)]
@@ -176,9 +178,15 @@ impl<P: Pattern> Dialling<P> {
         };
         let mut first = link.is_none();
         loop {
-            if let Some(link) = link.take() {
-                link.await;
-                backoff.reset();
+            if let Some(mut link) = link.take() {
+                let begun = self.shared.runtime.now();
+                (&mut link).await;
+                let lived = self.shared.runtime.now().saturating_duration_since(begun);
+                // A peer may end every pipe for what is sent on it, such as a request that is too
+                // long: that it could be connected to does not mean that all is well.
+                if link.has_received() || lived > max {
+                    backoff.reset();
+                }
             }
             let attempt = async {
                 let runtime = &self.shared.runtime;

@@ -35,6 +35,8 @@ pub(crate) struct Link<P: Pattern> {
     /// The last read brought several messages: their receivers may answer with several.
     busy: bool,
     yielded: bool,
+    /// The pattern took a message from it.
+    received: bool,
     wakes: Wakes,
 }
 
@@ -71,8 +73,14 @@ impl<P: Pattern> Link<P> {
             blocked: false,
             busy: false,
             yielded: false,
+            received: false,
             wakes: Wakes::default(),
         }
+    }
+
+    /// Whether a message came on it.
+    pub(crate) const fn has_received(&self) -> bool {
+        self.received
     }
 
     /// Closes the connection, then tells the socket. Once.
@@ -90,6 +98,7 @@ impl<P: Pattern> Link<P> {
             };
             if orders.delivered > 0 {
                 (self.busy, self.yielded) = (orders.delivered > 1, false);
+                self.received = true;
             }
             if orders.patience {
                 self.yielded = true;

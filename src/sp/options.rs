@@ -132,7 +132,8 @@ options! {
     /// adds one. 1 to 255. Default 8, as in other implementations.
     max_hops: u8 = 8;
     /// The longest message that is received, its header included, in bytes; a longer one closes the
-    /// pipe. At least 1; `None` takes any length. Default 1 MiB.
+    /// pipe. At least 1; `None` takes any length. Default 1 MiB. A peer has such a limit too: see
+    /// [`ReqContext::request`](super::ReqContext::request).
     max_receive: Option<usize> = Some(1 << 20);
     /// Bytes that wait for a pipe's IO before it counts as full. At least 1. Default 256 KiB: a
     /// large write, a short queue.
@@ -148,7 +149,8 @@ options! {
     /// The first wait before dialling again. At least 1 ms. Default 100 ms.
     reconnect_min: Duration = Duration::from_millis(100);
     /// The longest wait before dialling again; waits grow up to it by a random factor from 1.1 to
-    /// 1.5. Zero, or less than the first, means no growth. Default 5 s.
+    /// 1.5, until a pipe brings a message or lives for longer than this. Zero, or less than the
+    /// first, means no growth. Default 5 s.
     reconnect_max: Duration = Duration::from_secs(5);
     /// How long connecting may take. Must not be zero. Default 10 s.
     connect_timeout: Duration = Duration::from_secs(10);

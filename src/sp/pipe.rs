@@ -87,7 +87,8 @@ impl Pipe {
         &self.inner.options
     }
 
-    /// Closes the pipe. If it was dialled, its dialer dials again after `reconnect_min`.
+    /// Closes the pipe. If it was dialled, its dialer dials again, after the wait that
+    /// [`Dialer`](super::Dialer) tells of.
     pub fn close(&self) {
         if let Some(owner) = self.inner.owner.upgrade() {
             owner.close_pipe(self);

@@ -70,6 +70,12 @@ impl ReqContext {
 
     /// Sends a request and waits for its reply.
     ///
+    /// A request whose body and header of four bytes are longer than the peer's
+    /// [`max_receive`](Options::max_receive) gets none: the peer closes the pipe, and
+    /// does not say why. The request is then sent again on the next pipe, again and again, unless
+    /// [`retry`](Options::retry) is off. The dialer waits longer each time; what ends
+    /// the request is [`recv_timeout`](Options::recv_timeout).
+    ///
     /// # Errors
     ///
     /// [`RequestError`], which tells whether a peer can have seen the request.

@@ -76,7 +76,7 @@ impl ReqSocket {
         Ok(ReqContext::new(self.handle.clone(), slot))
     }
 
-    /// See [`ReqContext::request`].
+    /// See [`ReqContext::request`], also for requests that are too long for the peer.
     ///
     /// # Errors
     ///
