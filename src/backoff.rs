@@ -75,7 +75,7 @@ impl Backoff {
     }
 }
 
-const SHORTEST: Duration = Duration::from_millis(1);
+pub(crate) const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Connections that come are kept waiting no longer.
 #[cfg(any(feature = "rpc", feature = "peers", feature = "sp"))]

@@ -284,12 +284,13 @@ async fn several_sessions_with_one_peer_are_kept_if_so_asked() {
 #[test]
 fn limits_out_of_range_have_a_name() {
     type Change = fn(PeerConfigBuilder) -> PeerConfigBuilder;
-    let broken: [(&str, Change); 6] = [
+    let broken: [(&str, Change); 7] = [
         ("sessions_per_peer", |config| config.sessions_per_peer(0)),
         ("max_peers", |config| config.max_peers(0)),
         ("out_queue", |config| config.out_queue(0)),
         ("max_message", |config| config.max_message(0)),
         ("handshake_timeout", |config| config.handshake_timeout(Duration::ZERO)),
+        ("reconnect", |config| config.reconnect(Some((Duration::ZERO, Duration::ZERO)))),
         ("token", |config| config.token(vec![0; 40_000].into())),
     ];
     for (field, break_it) in broken {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Config, ConfigError, config::FOREVER};
+use crate::{Config, ConfigError, backoff::SHORTEST, config::FOREVER};
 
 /// The limits and times of a [`PeerStore`](super::PeerStore) (`spec.md §16.5`).
 ///
@@ -108,7 +108,8 @@ setters! {
     event_queue: usize;
     /// The shortest and the longest wait before a lost peer is dialled again. If this is set, every
     /// peer that we dialled is dialled again when it is lost. By default only those of
-    /// [`PeerStore::keep`](super::PeerStore::keep) are, with waits from 100 ms to 5 s.
+    /// [`PeerStore::keep`](super::PeerStore::keep) are, with waits from 100 ms to 5 s. The shortest is
+    /// at least 1 ms; a longest below it means that the waits do not grow.
     reconnect: Option<(Duration, Duration)>;
 }
 
@@ -135,6 +136,7 @@ impl PeerConfigBuilder {
             ("out_queue", c.out_queue >= 1, "at least 1"),
             ("max_message", (1..=1 << 30).contains(&c.max_message), "1 to 1073741824"),
             ("event_queue", c.event_queue >= 1, "at least 1"),
+            ("reconnect", c.reconnect.is_none_or(|(min, _)| min >= SHORTEST), "at least 1 ms"),
         ];
         match checks.into_iter().find(|(_, holds, _)| !holds) {
             Some((field, _, range)) => Err(ConfigError::new(field, range)),

@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::pipe::Pipe;
-use crate::config::{ConfigError, FOREVER};
+use crate::{
+    backoff::SHORTEST,
+    config::{ConfigError, FOREVER},
+};
 
 /// The options of a socket. Cheap to clone.
 ///
@@ -198,7 +201,7 @@ impl OptionsBuilder {
             ("send_buffer", v.send_buffer >= 1, "at least 1"),
             ("send_queue", v.send_queue >= 1, "at least 1"),
             ("recv_queue", v.recv_queue >= 1, "at least 1"),
-            ("reconnect_min", v.reconnect_min >= Duration::from_millis(1), "at least 1 ms"),
+            ("reconnect_min", v.reconnect_min >= SHORTEST, "at least 1 ms"),
             ("connect_timeout", !v.connect_timeout.is_zero(), "more than zero"),
             ("handshake_timeout", !v.handshake_timeout.is_zero(), "more than zero"),
             ("max_handshakes", v.max_handshakes >= 1, "at least 1"),
