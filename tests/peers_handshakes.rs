@@ -109,6 +109,7 @@ async fn another_version_kind_or_promise_ends_the_session() {
 async fn an_answer_that_makes_no_sense_has_a_name() {
     let refused = |code: u8, words: &[u8]| framed(&[&[code][..], words].concat());
     let welcome = |name: &str| framed(&[&[0][..], &introduction(9, 0, name)].concat());
+    let other = RefusalCode::Other(77.try_into().unwrap());
     let cases: Vec<(Vec<u8>, ConnectError)> = vec![
         (framed(b""), ConnectError::Malformed),
         (framed(b"\0"), ConnectError::Malformed),
@@ -119,10 +120,7 @@ async fn an_answer_that_makes_no_sense_has_a_name() {
             refused(2, b"no"),
             ConnectError::Refused { code: RefusalCode::TooMany, message: "no".into() },
         ),
-        (
-            refused(77, b"\xff"),
-            ConnectError::Refused { code: RefusalCode::Other(77), message: "\u{fffd}".into() },
-        ),
+        (refused(77, b"\xff"), ConnectError::Refused { code: other, message: "\u{fffd}".into() }),
         (refused(1, &[b'x'; 4_097]), ConnectError::Malformed),
         (b"\xff\xff\0".to_vec(), ConnectError::TimedOut),
         (Vec::new(), ConnectError::TimedOut),

@@ -1,6 +1,6 @@
 //! What may go wrong between peers.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt, io, num::NonZeroU8};
 
 use super::PeerId;
 use crate::SessionError;
@@ -86,8 +86,8 @@ pub enum RefusalCode {
     Malformed,
     /// Our id is its own.
     SameId,
-    /// Any other number.
-    Other(u8),
+    /// Any other number. There is no 0: on the wire that is no refusal.
+    Other(NonZeroU8),
 }
 
 impl RefusalCode {
@@ -98,18 +98,18 @@ impl RefusalCode {
             Self::Closed => 3,
             Self::Malformed => 4,
             Self::SameId => 5,
-            Self::Other(number) => number,
+            Self::Other(number) => number.get(),
         }
     }
 
-    pub(crate) const fn from_number(number: u8) -> Self {
-        match number {
+    pub(crate) const fn from_number(number: NonZeroU8) -> Self {
+        match number.get() {
             1 => Self::NotVerified,
             2 => Self::TooMany,
             3 => Self::Closed,
             4 => Self::Malformed,
             5 => Self::SameId,
-            other => Self::Other(other),
+            _ => Self::Other(number),
         }
     }
 }

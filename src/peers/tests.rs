@@ -275,6 +275,17 @@ fn a_handshake_has_these_bytes() {
     assert_eq!(Answer::decode(Bytes::from_static(b"\x02no")), Ok(refused));
 }
 
+/// `spec.md §16.2.2`: no code is taken for a welcome, or for another.
+#[test]
+fn every_refusal_is_read_as_it_was_written() {
+    for number in 1..=u8::MAX {
+        let bytes = Bytes::from(vec![number, b'n', b'o']);
+        let refused = Answer::decode(bytes.clone()).unwrap();
+        assert!(matches!(&refused, Answer::Refused(_, words) if words == "no"), "{refused:?}");
+        assert_eq!(refused.encode()[2..], bytes[..]);
+    }
+}
+
 /// `spec.md §16.4`, the worked examples.
 #[test]
 fn messages_have_these_bytes() {

@@ -1,7 +1,7 @@
 //! The bytes of the first stream of a session between peers (`spec.md §16.2`, `§16.4`). For tools
 //! and fuzzing as much as for stores.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt, io, num::NonZeroU8};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -115,10 +115,11 @@ impl Answer {
     ///
     /// [`Malformed`].
     pub fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
-        match bytes.try_get_u8().map_err(|_| Malformed)? {
-            0 => Hello::decode(bytes).map(Self::Welcome),
-            _ if bytes.len() > MAX_WORDS => Err(Malformed),
-            code => {
+        let code = bytes.try_get_u8().map_err(|_| Malformed)?;
+        match NonZeroU8::new(code) {
+            None => Hello::decode(bytes).map(Self::Welcome),
+            Some(_) if bytes.len() > MAX_WORDS => Err(Malformed),
+            Some(code) => {
                 let words = String::from_utf8_lossy(&bytes).into_owned();
                 Ok(Self::Refused(RefusalCode::from_number(code), words))
             }
