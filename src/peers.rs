@@ -71,6 +71,7 @@ mod event;
 mod id;
 mod link;
 mod mailbox;
+mod panic;
 mod parting;
 mod peer;
 mod queue;

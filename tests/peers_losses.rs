@@ -5,16 +5,20 @@
 #[path = "support/wires.rs"]
 mod wires;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
-use futures::{AsyncReadExt, AsyncWriteExt, future::join_all};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, future::join_all};
 use trunkline::{
     GoAwayCode,
-    peers::{Claim, Overflow, PeerEvent, PeerStore, Policy, Queue, SendError, Verify},
+    peers::{Claim, Message, Overflow, PeerEvent, PeerStore, Policy, Queue, SendError, Verify},
+    runtime::{BoxFuture, Runtime},
 };
 use wires::{Net, at, id, ms, next, pause, secs, soon, until};
 
@@ -326,42 +330,68 @@ async fn events_come_in_order() {
     }
 }
 
-/// The code of a user may panic: nothing stays behind that nobody serves.
+/// The code of a user may panic: whoever did not write it does not suffer.
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_filter_ends_that_session_and_one_in_verify_that_handshake() {
+async fn a_filter_that_panics_at_a_message_does_not_get_that_message() {
     let net = Net::default();
-    let verify = |claim: &Claim| match claim.id.as_bytes() {
+    let (ann, bob) = (net.store("ann").await, net.store("bob").await);
+    let fearful = |message: &Message| {
+        assert_ne!(message.body, "boom", "on purpose");
+        true
+    };
+    let mut fearful = bob.subscribe(fearful, 16, Overflow::Wait);
+    let mut calm = bob.subscribe(|_| true, 16, Overflow::Wait);
+    let peer = ann.connect(&at("bob")).await.unwrap();
+    let session = peer.session().unwrap();
+    for body in ["before", "boom", "after"] {
+        peer.send(body, Policy::Wait).await.unwrap();
+        assert_eq!(next(&mut calm).await.body, body);
+        if body != "boom" {
+            assert_eq!(next(&mut fearful).await.body, body);
+        }
+    }
+    assert!(!session.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_at_which_verify_panics_is_refused() {
+    let net = Net::default();
+    let judged = AtomicUsize::new(0);
+    let verify = move |claim: &Claim| match claim.id.as_bytes() {
         b"odd" => panic!("on purpose"),
+        // Whom we dialled, only the third time.
+        b"cat" if judged.fetch_add(1, Ordering::SeqCst) < 2 => panic!("on purpose"),
         _ => Ok(Bytes::new()),
     };
     let bob = net.builder("bob").verify(verify).build();
     bob.listen(&at("bob")).await.unwrap();
-    let counted = Arc::new(AtomicUsize::new(0));
-    let counting = counted.clone();
-    let _heard = bob.subscribe(
-        move |message| {
-            counting.fetch_add(1, Ordering::SeqCst);
-            assert_ne!(message.body, "boom", "on purpose");
-            true
-        },
-        16,
-        Overflow::DropOldest,
-    );
-    let (ann, cat) = (net.store("ann").await, net.store("cat").await);
-    let calm = cat.connect(&at("bob")).await.unwrap();
-    let peer = ann.connect(&at("bob")).await.unwrap();
-    let back = bob.peer(&id("ann"));
-    until(|| bob.len() == 2).await;
-    peer.send("boom", Policy::Wait).await.ok();
-    until(|| bob.len() == 1).await;
-    assert!(back.session().is_none());
-    until(|| ann.is_empty()).await;
-    calm.send("fine", Policy::Wait).await.unwrap();
-    until(|| counted.load(Ordering::SeqCst) == 2).await;
-    let odd = net.session("bob").await;
-    let mut stream = odd.open().await.unwrap();
-    stream.write_all(&wires::hello(1, 1, "odd")).await.unwrap();
-    assert!(soon(stream.read(&mut [0])).await.is_err());
+    let (_session, mut stream) = net.say("bob", &wires::hello(1, 1, "odd")).await;
+    assert_eq!(soon(wires::answer(&mut stream)).await.unwrap()[0], 1, "not verified");
     until(|| bob.stats().handshakes == 0).await;
-    assert!(soon(odd.closed()).await.is_err());
+    let _cat = net.store("cat").await;
+    bob.keep(&at("cat")).unwrap();
+    until(|| bob.len() == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_where_a_session_is_served_ends_that_session_and_no_task() {
+    let net = Net::default();
+    let panics = Arc::new(AtomicUsize::new(0));
+    let counting = panics.clone();
+    let runtime = Runtime::new(move |task: BoxFuture| {
+        let counting = counting.clone();
+        tokio::spawn(AssertUnwindSafe(task).catch_unwind().map(move |done| {
+            counting.fetch_add(usize::from(done.is_err()), Ordering::SeqCst);
+        }));
+    });
+    let runtime = runtime.timer(trunkline::tokio::runtime().clock().clone());
+    let bob = PeerStore::builder(id("bob"), runtime, net.of("bob"))
+        .serve(|peer, _, _| assert_ne!(*peer.id(), id("odd"), "on purpose"))
+        .build();
+    bob.listen(&at("bob")).await.unwrap();
+    let (odd, ann) = (net.store("odd").await, net.store("ann").await);
+    ann.connect(&at("bob")).await.unwrap();
+    odd.connect(&at("bob")).await.ok();
+    until(|| odd.is_empty()).await;
+    assert_eq!((bob.len(), panics.load(Ordering::SeqCst)), (1, 0));
 }

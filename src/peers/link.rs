@@ -16,6 +16,7 @@ use futures::{
 use super::{
     Ack, Message, Peer,
     mailbox::Batch,
+    panic::guarded,
     state::Live,
     store::Inner,
     wire::{Decoder, Frame},
@@ -32,8 +33,11 @@ pub(super) async fn run(inner: Arc<Inner>, live: Arc<Live>, generation: u64, str
     let mut dispatcher = Dispatcher::new(live.session.clone());
     let peer = Peer::new(inner.clone(), live.info.id.clone());
     inner.serve_sockets(&peer, &mut dispatcher);
-    if let Some(serve) = &inner.serve {
-        serve(&peer, &live.session, &mut dispatcher);
+    if let Some(serve) = &inner.serve
+        && let Err(panic) = guarded(|| serve(&peer, &live.session, &mut dispatcher))
+    {
+        log::error!("{peer:?}: serving its session {panic}");
+        return;
     }
     drop(peer);
     inner.runtime.spawn(dispatcher.run());
@@ -68,7 +72,7 @@ pub(super) async fn run(inner: Arc<Inner>, live: Arc<Live>, generation: u64, str
     leaving.done = true;
 }
 
-/// Where the code of a subscriber panics, the session must not stay there with nobody to serve it.
+/// A session whose task is over must not stay where it is with nobody to serve it.
 struct Leaving<'a> {
     inner: &'a Inner,
     live: &'a Live,
@@ -125,7 +129,11 @@ async fn take(inner: &Arc<Inner>, live: &Live, frame: Frame) -> Result<(), Broke
     let ack = number.map(|number| Ack::new(inner, id.clone(), live.incarnation, number));
     let message = Message { from: id.clone(), body, ack };
     for (feed, filter) in inner.subscribers() {
-        if !filter(&message) {
+        let wanted = guarded(|| filter(&message)).unwrap_or_else(|panic| {
+            log::error!("peer {id}: a message is skipped whose filter {panic}");
+            false
+        });
+        if !wanted {
             continue;
         }
         let mut message = message.clone();

@@ -13,6 +13,7 @@ use futures::{AsyncWriteExt, FutureExt, future::WeakShared};
 use super::{
     ConnectError, PeerEvent, PeerInfo, PeerStats, SendError, link,
     mailbox::Mailbox,
+    panic::guarded,
     state::{Live, Target},
     store::Inner,
     table::{Entered, Facts},
@@ -72,14 +73,14 @@ impl Inner {
         if claim.id == self.me {
             return Err(ConnectError::OtherPeer(claim.id.clone()));
         }
-        let identity = self.verify.verify(claim).map_err(ConnectError::NotVerified)?;
+        let identity = judged(|| self.verify.verify(claim))?;
         // Ours: it is let go of under the lock, where nobody's code may run.
         let identity = Bytes::copy_from_slice(&identity);
         let known = self.state.lock().known.get(&claim.id).and_then(|it| it.identity.clone());
         let Some(before) = known.clone().filter(|before| *before != identity) else {
             return Ok((identity, known));
         };
-        let judged = self.verify.identity_changed(claim, &before, &identity);
+        let judged = judged(|| self.verify.identity_changed(claim, &before, &identity));
         let event = PeerEvent::IdentityChanged {
             id: claim.id.clone(),
             before,
@@ -87,7 +88,7 @@ impl Inner {
             accepted: judged.is_ok(),
         };
         drop(self.state.lock().tell(&event));
-        judged.map(|()| (identity, known)).map_err(ConnectError::NotVerified)
+        judged.map(|()| (identity, known))
     }
 
     /// Puts a session into the table, in the place of those that are worse.
@@ -255,6 +256,12 @@ impl Inner {
             dropped: self.dropped.load(Ordering::Relaxed),
         }
     }
+}
+
+/// What the user's [`Verify`](super::Verify) says. Where it panics nobody is verified.
+fn judged<T>(verify: impl FnOnce() -> Result<T, String>) -> Result<T, ConnectError> {
+    let judged = guarded(verify).unwrap_or_else(|panic| Err(format!("the verification {panic}")));
+    judged.map_err(ConnectError::NotVerified)
 }
 
 /// A session that was entered.

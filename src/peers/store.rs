@@ -198,7 +198,8 @@ impl PeerStore {
     }
 
     /// The messages from now on for which `filter` is true; those of each peer come in their order.
-    /// Up to `capacity` of them (at least one) wait in the queue.
+    /// Up to `capacity` of them (at least one) wait in the queue. A message at which `filter` panics
+    /// is skipped, and an error logged.
     pub fn subscribe(
         &self,
         filter: impl Fn(&Message) -> bool + Send + Sync + 'static,
@@ -318,7 +319,7 @@ impl PeerStoreBuilder {
 
     /// Calls `serve` with every session after its handshake, so that it can serve the streams of
     /// other protocols that the peer opens. The session is the one that the dispatcher is for; by
-    /// then another may have taken its place in the store.
+    /// then another may have taken its place in the store. If `serve` panics, that session ends.
     pub fn serve(
         self,
         serve: impl Fn(&Peer, &Session, &mut Dispatcher) + Send + Sync + 'static,

@@ -47,6 +47,8 @@ pub struct Claim {
 /// With TLS the transport hands on the certificate that it verified
 /// ([`Connection::evidence`](crate::transport::Connection::evidence)), and the identity is taken
 /// from [`Claim::evidence`].
+///
+/// If it panics, the peer is refused.
 pub trait Verify: Send + Sync + 'static {
     /// Returns the verified identity, in whatever form the application likes. It is shown in
     /// [`PeerInfo`](super::PeerInfo). If the peer comes back with another,

@@ -52,7 +52,7 @@ struct Wire {
 
 impl Net {
     /// The network as one node sees it.
-    fn of(&self, name: &str) -> Transports {
+    pub fn of(&self, name: &str) -> Transports {
         let (net, from) = (self.clone(), name.to_owned());
         let dial = move |to: &Address, below: &Arc<dyn Connector>| {
             net.dials.fetch_add(1, Ordering::SeqCst);
