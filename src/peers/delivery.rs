@@ -27,7 +27,8 @@ impl Inner {
             return Err((SendError::Disconnected, outgoing));
         }
         let mailbox = state.mailbox(id);
-        // Those who wait were here before.
+        // Those who wait were here before, and so was one who was woken and has not looked yet, even
+        // where there is room for both: its message must not come behind this one.
         if !mailbox.room.may_look(None, 1) || !mailbox.has_room(self.config.out_queue) {
             return Err((SendError::Full, outgoing));
         }

@@ -131,7 +131,7 @@ impl fmt::Display for RefusalCode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The queue was full.
+    /// The queue was full, or others waited for a place in it.
     Full,
     /// There is no session with the peer, or there was none any more when the message's turn came.
     Disconnected,

@@ -21,7 +21,8 @@ pub struct Peer {
     id: PeerId,
 }
 
-/// What happens to a message when the queue of its peer is full.
+/// What happens to a message when the queue of its peer is full, or others wait for a place in it:
+/// messages go in the order in which they came, so none is put before those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Policy {
