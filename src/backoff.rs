@@ -69,6 +69,12 @@ impl Backoff {
         wait
     }
 
+    /// The last attempt failed for a reason that time does not mend: the next wait is the longest.
+    #[cfg(feature = "peers")]
+    pub(crate) const fn exhaust(&mut self) {
+        self.last = Some(self.max);
+    }
+
     /// The last attempt went well: the next wait is the minimum again.
     pub const fn reset(&mut self) {
         self.last = None;

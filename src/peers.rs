@@ -88,7 +88,7 @@ mod verify;
 pub mod wire;
 
 pub use config::{PeerConfig, PeerConfigBuilder};
-pub use error::{ConnectError, RefusalCode, SendError};
+pub use error::{ConnectError, IoError, RefusalCode, SendError};
 pub use event::{PeerEvent, PeerInfo};
 pub use id::{InvalidPeerId, PeerId};
 pub use peer::{Ack, Message, Peer, Policy, Sending};

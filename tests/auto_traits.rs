@@ -111,7 +111,7 @@ mod peer_stores {
     use trunkline::peers::*;
 
     check!(sent_and_shared:
-        Ack, AckReport, Claim, Message, Overflow, Peer, PeerConfig, PeerConfigBuilder, PeerEvent,
+        Ack, AckReport, Claim, IoError, Message, Overflow, Peer, PeerConfig, PeerConfigBuilder, PeerEvent,
         PeerId, PeerInfo, PeerStats, PeerStore, PeerStoreBuilder, PeerTransport, Policy,
         Queue<PeerEvent>, RefusalCode, wire::Answer, wire::Decoder, wire::Frame, wire::Hello,
     );

@@ -100,7 +100,7 @@ async fn shutting_down_closes_what_is_being_dialled_too() {
     assert_eq!(ann.connect("memory://bob").await.unwrap_err(), ConnectError::Closed);
     assert_eq!(
         bob.connect("memory://no").await.unwrap_err(),
-        ConnectError::Dial(io::ErrorKind::ConnectionRefused)
+        ConnectError::Dial(io::Error::from(io::ErrorKind::ConnectionRefused).into())
     );
     assert_eq!(ann.stats(), Default::default());
     ann.shutdown().await;

@@ -1,6 +1,6 @@
 //! Being reached by peers.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use futures::{
     AsyncReadExt, AsyncWriteExt,
@@ -24,7 +24,10 @@ impl Inner {
         let transport = self.transport(&address)?;
         let settings = Settings::new(self.runtime.clone());
         let acceptor = transport.bind(&address, &settings).await;
-        let acceptor = acceptor.map_err(|error| ConnectError::Dial(error.kind()))?;
+        let acceptor = acceptor.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => ConnectError::Address(error.to_string()),
+            _ => ConnectError::Bind(error.into()),
+        })?;
         if self.state.lock().open.is_none() {
             return Err(ConnectError::Closed);
         }
@@ -86,15 +89,15 @@ impl Inner {
         let ends = (connection.local, connection.remote, connection.evidence);
         let asked = async {
             let Some(mut stream) = guard.session.accept().await else {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
+                return Err(io::ErrorKind::UnexpectedEof.into());
             };
             let mut preface = [0; 4];
             stream.read_exact(&mut preface).await?;
             if preface != Protocol::PEERS.preface() {
-                return Err(std::io::ErrorKind::InvalidData.into());
+                return Err(io::ErrorKind::InvalidData.into());
             }
             let hello = read_framed(&mut stream).await?;
-            Ok::<_, std::io::Error>((stream, hello))
+            Ok::<_, io::Error>((stream, hello))
         };
         let (mut stream, hello) =
             self.in_time(asked, self.config.handshake_timeout, &guard).await?;

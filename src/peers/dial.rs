@@ -13,7 +13,7 @@ use futures::{
 };
 
 use super::{
-    ConnectError, PeerId,
+    ConnectError, PeerEvent, PeerId,
     sessions::Guard,
     state::{Dial, Known, State, Target},
     store::Inner,
@@ -24,7 +24,7 @@ use crate::{
     runtime::within,
     session::{Dispatcher, Protocol},
     stream::Stream,
-    transport::{Address, Connection, Settings, Transport},
+    transport::{Address, Connection, Connector, Settings, Transport},
 };
 
 impl Inner {
@@ -170,14 +170,11 @@ impl Inner {
     }
 
     async fn connection(&self, target: &Target) -> Result<Connection, ConnectError> {
-        let transport = self.transport(&target.address)?;
-        let settings = Settings::new(self.runtime.clone());
-        let connector = transport.connector(&target.address, &settings);
-        let connector = connector.map_err(|error| ConnectError::Address(error.to_string()))?;
+        let connector = self.connector(&target.address)?;
         let until = self.runtime.after(self.config.dial_timeout);
         match within(connector.connect(), until, self.runtime.clock()).await {
             None => Err(ConnectError::TimedOut),
-            Some(connected) => connected.map_err(|error| ConnectError::Dial(error.kind())),
+            Some(connected) => connected.map_err(|error| ConnectError::Dial(error.into())),
         }
     }
 
@@ -196,10 +193,16 @@ impl Inner {
                     }
                 }
                 Err(ConnectError::Closed) => return,
-                Err(error) => log::debug!("{address} does not answer yet: {error}"),
+                Err(error) => self.dial_failed(&address, error, &mut backoff),
             }
             self.pause(&mut backoff).await;
         }
+    }
+
+    /// Checks an address that is to be dialled.
+    pub(super) fn connector(&self, at: &Address) -> Result<Box<dyn Connector>, ConnectError> {
+        let connector = self.transport(at)?.connector(at, &Settings::new(self.runtime.clone()));
+        connector.map_err(|error| ConnectError::Address(error.to_string()))
     }
 
     /// What an address is dialled and listened at with.
@@ -227,14 +230,26 @@ impl Inner {
             if self.is_back(id) {
                 return;
             }
-            if let Err(error) = self.dial(target.clone()).await {
-                log::debug!("peer {id} is not back: {error}");
-            }
+            let dialled = self.dial(target.clone()).await;
             // It may be gone again.
             if self.is_back(id) {
                 return;
             }
+            if let Err(error) = dialled {
+                self.dial_failed(&target.address, error, &mut backoff);
+            }
         }
+    }
+
+    /// Tells of a dial in the background. It goes on, whatever the reason: what is at an address
+    /// may change, and there is nobody to whom giving up would be an answer.
+    fn dial_failed(&self, address: &Address, error: ConnectError, backoff: &mut Backoff) {
+        log::debug!("{address} was not reached: {error:?}");
+        if error.is_lasting() {
+            backoff.exhaust();
+        }
+        let event = PeerEvent::DialFailed { address: address.clone(), error };
+        drop(self.state.lock().tell(&event));
     }
 
     /// Whether a peer need not be dialled again; then nobody does.

@@ -1,6 +1,6 @@
 //! What may go wrong between peers.
 
-use std::{error::Error, fmt, io, num::NonZeroU8};
+use std::{error::Error, fmt, io, num::NonZeroU8, ops::Deref, sync::Arc};
 
 use super::PeerId;
 use crate::SessionError;
@@ -14,8 +14,10 @@ pub enum ConnectError {
     Address(String),
     /// No address of the peer is known.
     UnknownPeer,
-    /// No connection could be made, or the address could not be listened on.
-    Dial(io::ErrorKind),
+    /// No connection could be made.
+    Dial(IoError),
+    /// The address could not be listened on.
+    Bind(IoError),
     /// The connection or the handshake was not made in time.
     TimedOut,
     /// The session ended during the handshake.
@@ -44,7 +46,8 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Address(why) => write!(f, "the address cannot be used: {why}"),
             Self::UnknownPeer => f.write_str("no address is known for the peer"),
-            Self::Dial(kind) => write!(f, "no connection: {kind}"),
+            Self::Dial(_) => f.write_str("no connection could be made"),
+            Self::Bind(_) => f.write_str("the address could not be listened on"),
             Self::TimedOut => f.write_str("no connection or handshake in time"),
             Self::Session(_) => f.write_str("the session ended during the handshake"),
             Self::Malformed => f.write_str("what came is no handshake of a peer"),
@@ -61,6 +64,7 @@ impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Session(error) => Some(error),
+            Self::Dial(error) | Self::Bind(error) => Some(&**error),
             _ => None,
         }
     }
@@ -69,6 +73,54 @@ impl Error for ConnectError {
 impl From<SessionError> for ConnectError {
     fn from(error: SessionError) -> Self {
         Self::Session(error)
+    }
+}
+
+impl ConnectError {
+    /// Whether another attempt would end in the same way unless someone changes something: what is
+    /// at the address, or what the two think of each other.
+    pub(super) const fn is_lasting(&self) -> bool {
+        match self {
+            Self::Address(_) | Self::Malformed | Self::NotVerified(_) | Self::OtherPeer(_) => true,
+            Self::Refused { code, .. } => matches!(
+                code,
+                RefusalCode::NotVerified | RefusalCode::Malformed | RefusalCode::SameId
+            ),
+            _ => false,
+        }
+    }
+}
+
+/// An [`io::Error`] that can be cloned, because one attempt answers everyone who waits for it, and
+/// compared: two are equal if they are of one kind and say the same.
+#[derive(Clone)]
+pub struct IoError(Arc<io::Error>);
+
+impl Deref for IoError {
+    type Target = io::Error;
+
+    fn deref(&self) -> &io::Error {
+        &self.0
+    }
+}
+
+impl From<io::Error> for IoError {
+    fn from(error: io::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl PartialEq for IoError {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind() == other.kind() && self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for IoError {}
+
+impl fmt::Debug for IoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::PeerId;
+use super::{ConnectError, PeerId};
 use crate::{SessionError, transport::Address};
 
 /// What is known of a peer with a session.
@@ -52,5 +52,13 @@ pub enum PeerEvent {
         now: Bytes,
         /// Whether [`Verify`](super::Verify) accepted that; otherwise the peer was refused.
         accepted: bool,
+    },
+    /// A peer was dialled in the background and not reached: one that is to be
+    /// [kept](super::PeerStore::keep), or that was lost. It will be dialled again.
+    DialFailed {
+        /// The address that was dialled.
+        address: Address,
+        /// Why there is no session.
+        error: ConnectError,
     },
 }

@@ -168,13 +168,18 @@ impl PeerStore {
     /// it is lost, with the waits of [`reconnect`](super::PeerConfigBuilder::reconnect), until
     /// [`Peer::disconnect`] or the end of the store.
     ///
+    /// Each attempt that fails is told as [`PeerEvent::DialFailed`]. After one that time does not
+    /// mend, the next comes after the longest wait: the peer was not verified or did not verify us,
+    /// or has our own id, or what is at the address is none. It is not given up, because all of
+    /// these may change.
+    ///
     /// # Errors
     ///
-    /// [`ConnectError::Address`] if it is not an address, [`ConnectError::Closed`] if the store is
-    /// shut down.
+    /// [`ConnectError::Address`] if it is not an address, or not one that its transport can dial;
+    /// [`ConnectError::Closed`] if the store is shut down.
     pub fn keep(&self, address: &str) -> Result<(), ConnectError> {
         let address = parse(address)?;
-        self.inner.transport(&address)?;
+        self.inner.connector(&address)?;
         if self.inner.state.lock().open.is_none() {
             return Err(ConnectError::Closed);
         }
@@ -187,8 +192,9 @@ impl PeerStore {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Address`] if it is not an address, [`ConnectError::Dial`] if it cannot be
-    /// listened on, [`ConnectError::Closed`] if the store is shut down.
+    /// [`ConnectError::Address`] if it is not an address, or not one that its transport can listen
+    /// on; [`ConnectError::Bind`] if it could not be taken; [`ConnectError::Closed`] if the store is
+    /// shut down.
     ///
     /// # Cancel safety
     ///
