@@ -70,6 +70,7 @@ mod error;
 mod event;
 mod id;
 mod link;
+mod locked;
 mod mailbox;
 mod panic;
 mod parting;

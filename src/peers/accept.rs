@@ -28,7 +28,7 @@ impl Inner {
             io::ErrorKind::InvalidInput => ConnectError::Address(error.to_string()),
             _ => ConnectError::Bind(error.into()),
         })?;
-        if self.state.lock().open.is_none() {
+        if self.is_shut() {
             return Err(ConnectError::Closed);
         }
         let me = self.myself.upgrade().ok_or(ConnectError::Closed)?;
@@ -58,13 +58,14 @@ impl Inner {
     }
 
     fn admit(self: &Arc<Self>, connection: Connection) {
-        {
-            let mut state = self.state.lock();
-            if state.handshakes >= self.config.max_handshakes {
-                log::debug!("too many handshakes: {connection:?} is closed");
-                return;
-            }
-            state.handshakes += 1;
+        let admitted = self.state.with(|state| {
+            let admitted = state.handshakes < self.config.max_handshakes;
+            state.handshakes += usize::from(admitted);
+            admitted
+        });
+        if !admitted {
+            log::debug!("too many handshakes: {connection:?} is closed");
+            return;
         }
         let admitted = Admitted { inner: self.clone() };
         self.runtime.spawn(async move {
@@ -144,7 +145,7 @@ struct Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.inner.state.lock().handshakes -= 1;
+        self.inner.state.with(|state| state.handshakes -= 1);
     }
 }
 

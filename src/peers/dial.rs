@@ -30,33 +30,32 @@ use crate::{
 impl Inner {
     /// A session with a peer, if need be by dialling where it is known to be.
     pub(super) async fn get(&self, id: &PeerId) -> Result<(), ConnectError> {
-        let target = {
-            let state = self.state.lock();
+        let address = self.state.with(|state| {
             if state.open.is_none() {
                 return Err(ConnectError::Closed);
             }
             if state.table.get(id).is_some() {
-                return Ok(());
+                return Ok(None);
             }
             let known = state.known.get(id).and_then(|known| known.addresses.first().cloned());
-            let address = known.ok_or(ConnectError::UnknownPeer)?;
-            Target { address, expected: Some(id.clone()) }
-        };
+            known.ok_or(ConnectError::UnknownPeer).map(Some)
+        })?;
+        let Some(address) = address else { return Ok(()) };
+        let target = Target { address, expected: Some(id.clone()) };
         self.dial_or_arrival(target, id).await.map(drop)
     }
 
     /// Whoever is at an address: whom we know to be there, or whom we reach.
     pub(super) async fn get_at(&self, address: Address) -> Result<PeerId, ConnectError> {
-        let known = {
-            let state = self.state.lock();
+        let known = self.state.with(|state| {
             if state.open.is_none() {
                 return Err(ConnectError::Closed);
             }
             let at = |known: &Known| known.addresses.contains(&address);
             let there = state.known.iter().filter(|(_, known)| at(known));
             let there = there.map(|(id, _)| (id.clone(), state.table.get(id).is_some()));
-            there.max_by_key(|(_, live)| *live)
-        };
+            Ok(there.max_by_key(|(_, live)| *live))
+        })?;
         let target = Target { address, expected: None };
         match known {
             Some((id, true)) => Ok(id),
@@ -70,9 +69,7 @@ impl Inner {
         let mut arrival = Arrival { inner: self, id, key: None };
         let arrival = std::future::poll_fn(|cx| arrival.poll(cx));
         match select(pin!(self.dial(target)), pin!(arrival)).await {
-            Either::Left((Err(_), _)) if self.state.lock().table.get(id).is_some() => {
-                Ok(id.clone())
-            }
+            Either::Left((Err(_), _)) if self.is_there(id) => Ok(id.clone()),
             Either::Left((reached, _)) => reached,
             Either::Right(((), _)) => Ok(id.clone()),
         }
@@ -82,26 +79,19 @@ impl Inner {
     pub(super) async fn dial(&self, target: Target) -> Result<PeerId, ConnectError> {
         let dial = self.join_dial(&target)?;
         let reached = dial.clone().await;
-        let there;
-        let mut state = self.state.lock();
-        there = state.dials.get(&target).and_then(WeakShared::upgrade);
-        if there.as_ref().is_some_and(|there| there.ptr_eq(&dial)) {
-            state.dials.remove(&target);
-        }
+        let there = self.state.with(|state| {
+            let there = state.dials.get(&target).and_then(WeakShared::upgrade);
+            if there.as_ref().is_some_and(|there| there.ptr_eq(&dial)) {
+                state.dials.remove(&target);
+            }
+            there
+        });
+        drop(there);
         reached
     }
 
     fn join_dial(&self, target: &Target) -> Result<Shared<Dial>, ConnectError> {
         let me = self.myself.upgrade().ok_or(ConnectError::Closed)?;
-        // The last handle of a dial must not be let go of under the lock.
-        let mut others = Vec::new();
-        let mut state = self.state.lock();
-        if state.open.is_none() {
-            return Err(ConnectError::Closed);
-        }
-        if let Some(dial) = state.dials.get(target).and_then(WeakShared::upgrade) {
-            return Ok(dial);
-        }
         let (closing, aim) = (self.closing.clone(), target.clone());
         let attempt = async move {
             match select(pin!(me.attempt(&aim)), closing).await {
@@ -109,25 +99,38 @@ impl Inner {
                 Either::Right(_) => Err(ConnectError::Closed),
             }
         };
-        let dial = attempt.boxed().shared();
-        if let Some(weak) = dial.downgrade() {
-            state.dials.retain(|_, dial| dial.upgrade().map(|dial| others.push(dial)).is_some());
-            state.dials.insert(target.clone(), weak);
-        }
-        Ok(dial)
+        let fresh = attempt.boxed().shared();
+        // Each may be the last handle of its dial.
+        let mut others = Vec::new();
+        self.state.with(|state| {
+            if state.open.is_none() {
+                return Err(ConnectError::Closed);
+            }
+            if let Some(dial) = state.dials.get(target).and_then(WeakShared::upgrade) {
+                return Ok(dial);
+            }
+            if let Some(weak) = fresh.downgrade() {
+                let dials = &mut state.dials;
+                dials.retain(|_, dial| dial.upgrade().map(|dial| others.push(dial)).is_some());
+                dials.insert(target.clone(), weak);
+            }
+            Ok(fresh.clone())
+        })
     }
 
     async fn attempt(self: &Arc<Self>, target: &Target) -> Result<PeerId, ConnectError> {
-        let number = {
-            let mut state = self.state.lock();
+        let number = self.state.with(|state| {
             // It may have come since it was looked for; from here on it counts as simultaneous.
-            if let Some(id) = &target.expected
-                && state.table.get(id).is_some()
-            {
-                return Ok(id.clone());
+            let expected = target.expected.as_ref();
+            if let Some(id) = expected.filter(|id| state.table.get(id).is_some()) {
+                return Err(id.clone());
             }
             state.begun += 1;
-            state.begun
+            Ok(state.begun)
+        });
+        let number = match number {
+            Ok(number) => number,
+            Err(id) => return Ok(id),
         };
         let connection = self.connection(target).await?;
         let (session, driver) = Session::client(connection.io, self.clocked());
@@ -184,11 +187,13 @@ impl Inner {
         loop {
             match self.dial(Target { address: address.clone(), expected: None }).await {
                 Ok(id) => {
-                    let mut state = self.state.lock();
-                    let known = state.remember(&id, self.config.max_peers);
-                    known.keep = true;
-                    known.found_at(address.clone());
-                    if state.table.get(&id).is_some() {
+                    let there = self.state.with(|state| {
+                        let known = state.remember(&id, self.config.max_peers);
+                        known.keep = true;
+                        known.found_at(address.clone());
+                        state.table.get(&id).is_some()
+                    });
+                    if there {
                         return;
                     }
                 }
@@ -249,16 +254,22 @@ impl Inner {
             backoff.exhaust();
         }
         let event = PeerEvent::DialFailed { address: address.clone(), error };
-        drop(self.state.lock().tell(&event));
+        self.state.with(|state| state.tell(&event));
     }
 
     /// Whether a peer need not be dialled again; then nobody does.
     fn is_back(&self, id: &PeerId) -> bool {
-        let mut state = self.state.lock();
-        let there = state.open.is_none() || state.table.get(id).is_some();
-        let Some(known) = state.known.get_mut(id) else { return true };
-        known.dialled_again = !there && known.keep;
-        !known.dialled_again
+        self.state.with(|state| {
+            let there = state.open.is_none() || state.table.get(id).is_some();
+            let Some(known) = state.known.get_mut(id) else { return true };
+            known.dialled_again = !there && known.keep;
+            !known.dialled_again
+        })
+    }
+
+    /// Whether there is a session with a peer.
+    fn is_there(&self, id: &PeerId) -> bool {
+        self.state.with(|state| state.table.get(id).is_some())
     }
 }
 
@@ -271,34 +282,32 @@ struct Arrival<'a> {
 
 impl Arrival<'_> {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.inner.state.lock();
-        if state.table.get(self.id).is_some() {
-            return Poll::Ready(());
-        }
-        let State { arrivals, arrivals_made, .. } = &mut *state;
-        let key = *self.key.get_or_insert_with(|| {
-            *arrivals_made += 1;
-            *arrivals_made
-        });
-        let waiting = arrivals.entry(self.id.clone()).or_default();
-        let replaced = waiting.insert(key, cx.waker().clone());
-        drop(state);
-        drop(replaced);
-        Poll::Pending
+        self.inner.state.with(|state| {
+            if state.table.get(self.id).is_some() {
+                return Poll::Ready(());
+            }
+            let State { arrivals, arrivals_made, after, .. } = state;
+            let key = *self.key.get_or_insert_with(|| {
+                *arrivals_made += 1;
+                *arrivals_made
+            });
+            let waiting = arrivals.entry(self.id.clone()).or_default();
+            after.let_go(waiting.insert(key, cx.waker().clone()));
+            Poll::Pending
+        })
     }
 }
 
 impl Drop for Arrival<'_> {
     fn drop(&mut self) {
         let Some(key) = self.key else { return };
-        let mut state = self.inner.state.lock();
-        let Some(waiting) = state.arrivals.get_mut(self.id) else { return };
-        let mine = waiting.remove(&key);
-        if waiting.is_empty() {
-            state.arrivals.remove(self.id);
-        }
-        drop(state);
-        drop(mine);
+        self.inner.state.with(|state| {
+            let Some(waiting) = state.arrivals.get_mut(self.id) else { return };
+            state.after.let_go(waiting.remove(&key));
+            if waiting.is_empty() {
+                state.arrivals.remove(self.id);
+            }
+        });
     }
 }
 

@@ -56,9 +56,9 @@ impl Mailbox {
     }
 
     /// Those for whom there is room now, to be woken.
-    pub(super) fn wake(&mut self, limit: usize) -> Vec<Waker> {
+    pub(super) fn offer_room(&mut self, limit: usize) -> impl Iterator<Item = Waker> {
         let room = limit.saturating_sub(self.queue.len());
-        (0..room).map_while(|_| self.room.pop()).collect()
+        (0..room).map_while(|_| self.room.pop())
     }
 
     pub(super) fn push(&mut self, outgoing: Outgoing) {

@@ -35,15 +35,15 @@ impl Partings {
         *self.peers.entry(id.clone()).or_default() += 1;
     }
 
-    fn end(&mut self, id: &PeerId) {
+    /// Whoever waits for the last hears of it when what is returned is dropped.
+    #[must_use]
+    fn end(&mut self, id: &PeerId) -> Option<oneshot::Sender<()>> {
         self.all -= 1;
         match self.peers.get_mut(id) {
             Some(with) if *with > 1 => *with -= 1,
             _ => drop(self.peers.remove(id)),
         }
-        if self.all == 0 {
-            self.none_left = None;
-        }
+        self.none_left.take_if(|_| self.all == 0)
     }
 
     /// Resolves when there is none left.
@@ -59,7 +59,7 @@ impl Inner {
     /// are too many, which come and go faster than that; then at once.
     pub(super) fn part(self: &Arc<Self>, live: &Live) {
         let id = &live.info.id;
-        if self.state.lock().partings.may_begin(id, self.config.max_peers) {
+        if self.state.with(|state| state.partings.may_begin(id, self.config.max_peers)) {
             drop(self.close_in_background(live));
         } else {
             log::debug!("peer {id}: too many sessions are being closed");
@@ -71,11 +71,11 @@ impl Inner {
     fn close_in_background(self: &Arc<Self>, live: &Live) -> oneshot::Receiver<()> {
         let (done, parted) = oneshot::channel();
         let id = live.info.id.clone();
-        self.state.lock().partings.begin(&id);
+        self.state.with(|state| state.partings.begin(&id));
         let (me, session) = (self.clone(), live.session.clone());
         self.runtime.spawn(async move {
             me.close_session(&session).await;
-            me.state.lock().partings.end(&id);
+            drop(me.state.with(|state| state.partings.end(&id)));
             drop(done);
         });
         parted
@@ -90,13 +90,12 @@ impl Inner {
     }
 
     pub(super) async fn disconnect(self: &Arc<Self>, id: &PeerId) {
-        let sessions: Vec<_> = {
-            let mut state = self.state.lock();
+        let sessions = self.state.with(|state| {
             if let Some(known) = state.known.get_mut(id) {
                 known.keep = false;
             }
             state.table.all(id).map(|(generation, live)| (generation, live.clone())).collect()
-        };
+        });
         join_all(self.part_all(sessions)).await;
     }
 
@@ -108,26 +107,29 @@ impl Inner {
     fn begin_shutdown(self: &Arc<Self>) -> Shared<oneshot::Receiver<()>> {
         let (done, ended) = oneshot::channel();
         let ended = ended.shared();
-        let mut state = self.state.lock();
-        if let Some(ended) = &state.ended {
-            return ended.clone();
-        }
-        state.ended = Some(ended.clone());
-        let sessions = state.table.iter();
-        let sessions = sessions.map(|(generation, live)| (generation, live.clone())).collect();
-        let open = state.open.take();
-        drop(state);
+        let begun = self.state.with(|state| {
+            if let Some(ended) = &state.ended {
+                return Err(ended.clone());
+            }
+            state.ended = Some(ended.clone());
+            let sessions = state.table.iter();
+            let sessions = sessions.map(|(generation, live)| (generation, live.clone())).collect();
+            Ok((state.open.take(), sessions))
+        });
+        let (open, sessions) = match begun {
+            Ok(begun) => begun,
+            Err(ended) => return ended,
+        };
         // Everything that is under way hears of it.
         drop(open);
         drop(self.part_all(sessions));
         let me = self.clone();
         self.runtime.spawn(async move {
-            let over = me.state.lock().partings.over();
+            let over = me.state.with(|state| state.partings.over());
             over.await.ok();
-            let (subscribers, events) = {
-                let mut state = me.state.lock();
+            let (subscribers, events) = me.state.with(|state| {
                 (std::mem::take(&mut state.subscribers), std::mem::take(&mut state.events))
-            };
+            });
             subscribers.iter().for_each(|(feed, _)| feed.end());
             events.iter().for_each(Feed::end);
             drop(done);

@@ -45,13 +45,13 @@ impl Peer {
 
     /// What is known of it; `None` while there is no session.
     pub fn info(&self) -> Option<PeerInfo> {
-        self.inner.state.lock().table.get(&self.id).map(|live| live.info.clone())
+        self.inner.state.with(|state| state.table.get(&self.id).map(|live| live.info.clone()))
     }
 
     /// The session with it, shared with everyone: open streams on it with
     /// [`Dispatcher::open`](crate::Dispatcher::open). `None` while there is none.
     pub fn session(&self) -> Option<Session> {
-        self.inner.state.lock().table.get(&self.id).map(|live| live.session.clone())
+        self.inner.state.with(|state| state.table.get(&self.id).map(|live| live.session.clone()))
     }
 
     /// The session with it, dialled if there is none.

@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     sync::{Arc, atomic::Ordering},
-    task::Waker,
     time::Duration,
 };
 
@@ -11,12 +10,11 @@ use bytes::Bytes;
 use futures::{AsyncWriteExt, FutureExt, future::WeakShared};
 
 use super::{
-    ConnectError, PeerEvent, PeerInfo, PeerStats, SendError, link,
-    mailbox::Mailbox,
+    ConnectError, PeerEvent, PeerInfo, PeerStats, link,
     panic::guarded,
-    state::{Live, Target},
+    state::{Live, State, Target},
     store::Inner,
-    table::{Entered, Facts},
+    table::Facts,
     verify::Claim,
     wire::Hello,
 };
@@ -76,7 +74,8 @@ impl Inner {
         let identity = judged(|| self.verify.verify(claim))?;
         // Ours: it is let go of under the lock, where nobody's code may run.
         let identity = Bytes::copy_from_slice(&identity);
-        let known = self.state.lock().known.get(&claim.id).and_then(|it| it.identity.clone());
+        let known = |state: &mut State| state.known.get(&claim.id)?.identity.clone();
+        let known = self.state.with(known);
         let Some(before) = known.clone().filter(|before| *before != identity) else {
             return Ok((identity, known));
         };
@@ -87,7 +86,7 @@ impl Inner {
             now: identity.clone(),
             accepted: judged.is_ok(),
         };
-        drop(self.state.lock().tell(&event));
+        self.state.with(|state| state.tell(&event));
         judged.map(|()| (identity, known))
     }
 
@@ -99,46 +98,31 @@ impl Inner {
         known_as: Option<Bytes>,
     ) -> Result<Started, ConnectError> {
         let id = live.info.id.clone();
-        let mut state = self.state.lock();
-        if state.open.is_none() {
-            return Err(ConnectError::Closed);
-        }
-        // While this one was judged another may have come, which nobody was asked about.
-        let identity = state.known.get(&id).and_then(|known| known.identity.as_ref());
-        if identity != known_as.as_ref() && identity.is_some_and(|it| *it != live.info.identity) {
-            return Err(ConnectError::NotVerified("another identity came meanwhile".to_owned()));
-        }
-        let was_there = state.table.get(&id).is_some();
-        if !was_there && state.table.len() >= self.config.max_peers {
-            return Err(ConnectError::TooMany);
-        }
-        if !facts.dialled {
-            facts.answered_after = state.begun;
-        }
-        let before = state.table.incarnation(&id);
-        let Entered { generation, losers } = state.table.enter(&id, facts, live.clone());
-        if before != state.table.incarnation(&id)
-            && let Some(mailbox) = state.mailboxes.get_mut(&id)
-        {
-            mailbox.owe_nothing();
-        }
-        let keep = self.config.reconnect.is_some();
-        let known = state.remember(&id, self.config.max_peers);
-        known.identity = Some(live.info.identity.clone());
-        if let Some(address) = &live.address {
-            known.found_at(address.clone());
-            known.keep |= keep;
-        }
-        let woken: Vec<_> = state.sleepers(&id).into_iter().chain(state.arrived(&id)).collect();
-        let info = live.info.clone();
-        let told = match generation {
-            Some(_) if !was_there => state.tell(&PeerEvent::Connected(info)),
-            Some(_) if !losers.is_empty() => state.tell(&PeerEvent::Replaced(info)),
-            _ => Vec::new(),
-        };
-        drop(state);
-        drop(told);
-        woken.into_iter().for_each(Waker::wake);
+        let (generation, losers) = self.state.with(|state| {
+            if state.open.is_none() {
+                return Err(ConnectError::Closed);
+            }
+            // While this one was judged another may have come, which nobody was asked about.
+            let identity = state.known.get(&id).and_then(|known| known.identity.as_ref());
+            if identity != known_as.as_ref() && identity.is_some_and(|it| *it != live.info.identity)
+            {
+                let other = "another identity came meanwhile".to_owned();
+                return Err(ConnectError::NotVerified(other));
+            }
+            if state.table.get(&id).is_none() && state.table.len() >= self.config.max_peers {
+                return Err(ConnectError::TooMany);
+            }
+            if !facts.dialled {
+                facts.answered_after = state.begun;
+            }
+            let known = state.remember(&id, self.config.max_peers);
+            known.identity = Some(live.info.identity.clone());
+            if let Some(address) = &live.address {
+                known.found_at(address.clone());
+                known.keep |= self.config.reconnect.is_some();
+            }
+            Ok(state.enter(&live, facts))
+        })?;
         for loser in losers.into_iter().filter(|loser| !Arc::ptr_eq(loser, &live)) {
             log::debug!("peer {id}: a session has lost its place");
             self.part(&loser);
@@ -173,33 +157,26 @@ impl Inner {
         let id = &live.info.id;
         // Then its task goes on.
         let in_order = ended.is_ok() && !live.session.is_closed();
-        let mut state = self.state.lock();
-        let mut woken = state.sleepers(id);
-        let lost = state.mailboxes.get_mut(id).map(|mailbox| mailbox.lose(generation));
-        let left = state.table.leave(id, generation);
-        let (mut again, mut told, mut mailbox) = (None, Vec::new(), None);
-        if left.as_ref().is_some_and(|left| left.last) {
-            mailbox = state.mailboxes.remove(id);
-            if in_order && let Some(mailbox) = &mut mailbox {
-                let batch = mailbox.take_last(generation, &mut state.last_number);
-                *live.last_words.lock() = Some(batch);
+        let (left, again) = self.state.with(|state| {
+            state.wake_sessions(id);
+            state.lose(id, generation);
+            let left = state.table.leave(id, generation);
+            if left.as_ref().is_none_or(|left| !left.last) {
+                return (left, None);
             }
-            woken.extend(mailbox.iter_mut().flat_map(|mailbox| mailbox.room.take()));
-            told = state.tell(&match ended {
+            if let Some(mut mailbox) = state.mailboxes.remove(id) {
+                if in_order {
+                    let batch = mailbox.take_last(generation, &mut state.last_number);
+                    *live.last_words.lock() = Some(batch);
+                }
+                state.give_up(mailbox);
+            }
+            state.tell(&match ended {
                 Err(error) => PeerEvent::PresumedDead { id: id.clone(), error },
                 Ok(()) => PeerEvent::Disconnected(id.clone()),
             });
-            again = state.wants_again(id);
-        }
-        drop(state);
-        drop(told);
-        woken.into_iter().for_each(Waker::wake);
-        for lost in lost.into_iter().flatten() {
-            let _ = lost.send(Err(SendError::Lost));
-        }
-        for given_up in mailbox.into_iter().flat_map(Mailbox::into_queue) {
-            let _ = given_up.told.send(Err(SendError::Disconnected));
-        }
+            (left, state.wants_again(id))
+        });
         if let (Some(address), Some(me)) = (again, self.myself.upgrade()) {
             let target = Target { address, expected: Some(id.clone()) };
             self.runtime.spawn(me.dial_again(target));
@@ -243,18 +220,21 @@ impl Inner {
     }
 
     pub(super) fn stats(&self) -> PeerStats {
-        // The last handle of a dial must not be let go of under the lock.
-        let dials: Vec<_>;
-        let state = self.state.lock();
-        dials = state.dials.values().filter_map(WeakShared::upgrade).collect();
-        PeerStats {
-            sessions: state.table.iter().count(),
-            closing: state.partings.len(),
-            handshakes: state.handshakes,
-            dials: dials.len(),
-            queues: state.mailboxes.len(),
-            dropped: self.dropped.load(Ordering::Relaxed),
-        }
+        // Each may be the last handle of its dial.
+        let (stats, dials) = self.state.with(|state| {
+            let dials: Vec<_> = state.dials.values().filter_map(WeakShared::upgrade).collect();
+            let stats = PeerStats {
+                sessions: state.table.iter().count(),
+                closing: state.partings.len(),
+                handshakes: state.handshakes,
+                dials: dials.len(),
+                queues: state.mailboxes.len(),
+                dropped: self.dropped.load(Ordering::Relaxed),
+            };
+            (stats, dials)
+        });
+        drop(dials);
+        stats
     }
 }
 

@@ -13,11 +13,12 @@ use futures::{
 };
 
 use super::{
-    ConnectError, Message, PeerEvent, PeerId, PeerInfo,
+    ConnectError, Message, PeerEvent, PeerId, PeerInfo, SendError,
+    locked::After,
     mailbox::{Batch, Mailbox},
     parting::Partings,
-    queue::{Feed, Put},
-    table::Table,
+    queue::Feed,
+    table::{Entered, Facts, Table},
 };
 use crate::{
     Session,
@@ -50,6 +51,8 @@ pub(super) struct State {
     pub(super) open: Option<oneshot::Sender<()>>,
     /// Resolves when the shutdown is done.
     pub(super) ended: Option<Shared<oneshot::Receiver<()>>>,
+    /// What is to happen once the lock is free.
+    pub(super) after: After,
 }
 
 /// A session after its handshake.
@@ -115,6 +118,7 @@ impl State {
             sockets: None,
             open: Some(open),
             ended: None,
+            after: After::default(),
         }
     }
 
@@ -134,12 +138,51 @@ impl State {
         self.known.entry(id.clone()).or_default()
     }
 
-    /// Tells everyone who listens, in the order in which things happen. What is returned is to be
-    /// dropped outside of the lock.
-    #[must_use]
-    pub(super) fn tell(&mut self, event: &PeerEvent) -> Vec<Put<PeerEvent>> {
+    /// Puts a session into the table, and tells whom that concerns. Its number if it has a place,
+    /// and those that have none any more.
+    pub(super) fn enter(
+        &mut self,
+        live: &Arc<Live>,
+        facts: Facts,
+    ) -> (Option<u64>, Vec<Arc<Live>>) {
+        let id = &live.info.id;
+        let was_there = self.table.get(id).is_some();
+        let before = self.table.incarnation(id);
+        let Entered { generation, losers } = self.table.enter(id, facts, live.clone());
+        if before != self.table.incarnation(id)
+            && let Some(mailbox) = self.mailboxes.get_mut(id)
+        {
+            mailbox.owe_nothing();
+        }
+        self.wake_sessions(id);
+        self.wake_arrivals(id);
+        let info = live.info.clone();
+        match generation {
+            Some(_) if !was_there => self.tell(&PeerEvent::Connected(info)),
+            Some(_) if !losers.is_empty() => self.tell(&PeerEvent::Replaced(info)),
+            _ => {}
+        }
+        (generation, losers)
+    }
+
+    /// What a session that is gone has written may not have arrived.
+    pub(super) fn lose(&mut self, id: &PeerId, generation: u64) {
+        let mailbox = self.mailboxes.get_mut(id);
+        for lost in mailbox.map(|mailbox| mailbox.lose(generation)).into_iter().flatten() {
+            self.after.answer(lost, Err(SendError::Lost));
+        }
+    }
+
+    /// Nobody will carry what waits in this mailbox, or for a place in it.
+    pub(super) fn give_up(&mut self, mut mailbox: Mailbox) {
+        self.after.wake(mailbox.room.take());
+        self.after.give_up(mailbox);
+    }
+
+    /// Tells everyone who listens, in the order in which things happen.
+    pub(super) fn tell(&mut self, event: &PeerEvent) {
         self.events.retain(|feed| !feed.is_over());
-        self.events.iter().map(|feed| feed.put(event.clone())).collect()
+        self.after.tell(self.events.iter().map(|feed| feed.put(event.clone())));
     }
 
     /// The messages to a peer with a session.
@@ -151,9 +194,10 @@ impl State {
         })
     }
 
-    /// Those who wait for this peer, to be woken outside of the lock.
-    pub(super) fn arrived(&mut self, id: &PeerId) -> impl Iterator<Item = Waker> + use<> {
-        self.arrivals.remove(id).into_iter().flat_map(BTreeMap::into_values)
+    /// Wakes those who wait for this peer.
+    pub(super) fn wake_arrivals(&mut self, id: &PeerId) {
+        let waiting = self.arrivals.remove(id);
+        self.after.wake(waiting.into_iter().flat_map(BTreeMap::into_values));
     }
 
     /// Where to dial a peer that was lost, if nobody does yet.
@@ -167,10 +211,11 @@ impl State {
         Some(address)
     }
 
-    /// The tasks of a peer's sessions, to be woken outside of the lock.
-    pub(super) fn sleepers(&mut self, id: &PeerId) -> Vec<Waker> {
-        let mailbox = self.mailboxes.get_mut(id);
-        mailbox.map_or_else(Vec::new, |mailbox| mailbox.sleeping.drain().map(|(_, w)| w).collect())
+    /// Wakes the tasks of a peer's sessions.
+    pub(super) fn wake_sessions(&mut self, id: &PeerId) {
+        if let Some(mailbox) = self.mailboxes.get_mut(id) {
+            self.after.wake(mailbox.sleeping.drain().map(|(_, waker)| waker));
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use futures::{FutureExt, StreamExt, channel::oneshot, future::Shared, stream::Fu
 use super::{
     AckReport, ConnectError, Message, Overflow, Peer, PeerConfig, PeerEvent, PeerId, PeerInfo,
     PeerStats, Queue, Verify,
+    locked::Locked,
     state::{Filter, State},
     verify::Trusting,
 };
@@ -20,7 +21,6 @@ use crate::{
     chance::Chance,
     runtime::Runtime,
     session::Dispatcher,
-    sync::Mutex,
     transport::{Address, Transports},
 };
 
@@ -86,7 +86,7 @@ pub(super) struct Inner {
     pub(super) config: PeerConfig,
     pub(super) verify: Arc<dyn Verify>,
     pub(super) serve: Option<Arc<Serve>>,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Locked,
     /// Resolves when the store shuts down.
     pub(super) closing: Shared<oneshot::Receiver<()>>,
     pub(super) dropped: AtomicU64,
@@ -125,8 +125,8 @@ impl PeerStore {
     /// [`ConnectError::Address`] if it is not an address.
     pub fn add_address(&self, id: &PeerId, address: &str) -> Result<(), ConnectError> {
         let address = parse(address)?;
-        let mut state = self.inner.state.lock();
-        state.remember(id, self.inner.config.max_peers).found_at(address);
+        let most = self.inner.config.max_peers;
+        self.inner.state.with(|state| state.remember(id, most).found_at(address));
         Ok(())
     }
 
@@ -180,7 +180,7 @@ impl PeerStore {
     pub fn keep(&self, address: &str) -> Result<(), ConnectError> {
         let address = parse(address)?;
         self.inner.connector(&address)?;
-        if self.inner.state.lock().open.is_none() {
+        if self.inner.is_shut() {
             return Err(ConnectError::Closed);
         }
         self.inner.runtime.spawn(self.inner.clone().keep(address));
@@ -213,17 +213,20 @@ impl PeerStore {
         overflow: Overflow,
     ) -> Queue<Message> {
         let (queue, feed) = Queue::new(capacity, overflow);
-        // A filter is the user's, and must not be let go of under the lock.
-        let filter: Arc<Filter> = Arc::new(filter);
-        let mut state = self.inner.state.lock();
-        if state.open.is_none() {
-            feed.end();
-            return queue;
-        }
-        let over: Vec<_> = state.subscribers.extract_if(.., |(feed, _)| feed.is_over()).collect();
-        state.subscribers.push((feed, filter));
-        drop(state);
+        // Filters are the user's: what is not kept of them ends after the lock.
+        let mut subscriber = Some((feed, Arc::new(filter) as Arc<Filter>));
+        let over: Vec<_> = self.inner.state.with(|state| {
+            if state.open.is_none() {
+                return Vec::new();
+            }
+            let over = state.subscribers.extract_if(.., |(feed, _)| feed.is_over()).collect();
+            state.subscribers.extend(subscriber.take());
+            over
+        });
         drop(over);
+        if let Some((feed, _)) = subscriber {
+            feed.end();
+        }
         queue
     }
 
@@ -231,12 +234,13 @@ impl PeerStore {
     /// are lost, and counted.
     pub fn events(&self) -> Queue<PeerEvent> {
         let (queue, feed) = Queue::new(self.inner.config.event_queue, Overflow::DropOldest);
-        let mut state = self.inner.state.lock();
-        if state.open.is_none() {
-            feed.end();
-        }
-        state.events.retain(|feed| !feed.is_over());
-        state.events.push(feed);
+        self.inner.state.with(|state| {
+            if state.open.is_none() {
+                feed.end();
+            }
+            state.events.retain(|feed| !feed.is_over());
+            state.events.push(feed);
+        });
         queue
     }
 
@@ -279,7 +283,7 @@ impl PeerStore {
     /// How many peers have a session.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.inner.state.lock().table.len()
+        self.inner.state.with(|state| state.table.len())
     }
 
     /// Whether there is no session with anyone.
@@ -291,7 +295,9 @@ impl PeerStore {
     /// The peers with a session, in no order.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerInfo> {
-        self.inner.state.lock().table.iter().map(|(_, live)| live.info.clone()).collect()
+        self.inner
+            .state
+            .with(|state| state.table.iter().map(|(_, live)| live.info.clone()).collect())
     }
 
     /// Counters, and what is held now.
@@ -346,12 +352,19 @@ impl PeerStoreBuilder {
             config: self.config,
             verify: self.verify,
             serve: self.serve,
-            state: Mutex::new(state),
+            state: Locked::new(state),
             closing: closing.shared(),
             dropped: AtomicU64::new(0),
             myself: myself.clone(),
         });
         PeerStore { inner }
+    }
+}
+
+impl Inner {
+    /// Whether the store was shut down.
+    pub(super) fn is_shut(&self) -> bool {
+        self.state.with(|state| state.open.is_none())
     }
 }
 

@@ -66,7 +66,7 @@ impl PeerStore {
     #[must_use]
     pub fn transport(&self, queue: usize) -> PeerTransport {
         let (streams, feed) = Queue::new(queue, Overflow::DropNewest);
-        self.inner.state.lock().sockets = Some((feed, queue.max(1)));
+        self.inner.state.with(|state| state.sockets = Some((feed, queue.max(1))));
         PeerTransport { store: self.clone(), streams: Mutex::new(Some(streams)) }
     }
 }
@@ -139,7 +139,7 @@ impl Acceptor for Streams {
 impl Inner {
     /// Streams for sockets go to the transport, if there is one.
     pub(super) fn serve_sockets(&self, peer: &Peer, dispatcher: &mut Dispatcher) {
-        let sockets = self.state.lock().sockets.clone();
+        let sockets = self.state.with(|state| state.sockets.clone());
         let Some((feed, queue)) = sockets else { return };
         let Ok(mut streams) = dispatcher.serve(Protocol::SP, queue) else { return };
         let remote = peer.info().and_then(|info| info.remote_addr);
