@@ -129,6 +129,13 @@ pub mod frame;
 pub mod peers;
 #[doc(hidden)]
 pub mod proto;
+#[cfg(any(feature = "sp", feature = "peers"))]
+// Sockets alone use less of it, and show none.
+#[cfg_attr(
+    not(feature = "peers"),
+    allow(dead_code, unreachable_pub, clippy::needless_pass_by_ref_mut)
+)]
+mod queue;
 mod recycle;
 #[cfg(feature = "rpc")]
 pub mod rpc;

@@ -75,7 +75,6 @@ mod mailbox;
 mod panic;
 mod parting;
 mod peer;
-mod queue;
 #[cfg(feature = "rpc")]
 mod rpc;
 mod sessions;
@@ -93,10 +92,11 @@ pub use error::{ConnectError, IoError, RefusalCode, SendError};
 pub use event::{PeerEvent, PeerInfo};
 pub use id::{InvalidPeerId, PeerId};
 pub use peer::{Ack, Message, Peer, Policy, Sending};
-pub use queue::{Overflow, Queue};
 pub use store::{PeerStore, PeerStoreBuilder};
 pub use transport::PeerTransport;
 pub use verify::{Claim, Verify};
+
+pub use crate::queue::{Overflow, Queue};
 
 /// What became of a message to several peers: see [`PeerStore::send_with_ack`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use super::{
     Message, PeerId, SendError,
     link::NextBatch,
     mailbox::{Mailbox, Outgoing},
-    queue::Feed,
     state::{Filter, Live, State},
     store::Inner,
     wire::{Frame, shorten},
 };
+use crate::queue::Feed;
 
 impl Inner {
     /// Takes a place in the queue, or says why not and gives the message back.

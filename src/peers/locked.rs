@@ -6,10 +6,9 @@ use std::task::Waker;
 use super::{
     PeerEvent, SendError,
     mailbox::{Mailbox, Told},
-    queue::Put,
     state::State,
 };
-use crate::sync::Mutex;
+use crate::{queue::Put, sync::Mutex};
 
 /// The lock.
 pub(super) struct Locked {

@@ -8,7 +8,7 @@ use futures::{
     future::{Shared, join_all},
 };
 
-use super::{PeerId, queue::Feed, state::Live, store::Inner};
+use super::{PeerId, state::Live, store::Inner};
 use crate::{GoAwayCode, Session, runtime::within};
 
 /// How many sessions are being closed, and with whom.
@@ -130,8 +130,8 @@ impl Inner {
             let (subscribers, events) = me.state.with(|state| {
                 (std::mem::take(&mut state.subscribers), std::mem::take(&mut state.events))
             });
-            subscribers.iter().for_each(|(feed, _)| feed.end());
-            events.iter().for_each(Feed::end);
+            subscribers.iter().for_each(|(feed, _)| drop(feed.end()));
+            events.iter().for_each(|feed| drop(feed.end()));
             drop(done);
         });
         ended

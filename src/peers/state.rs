@@ -17,11 +17,11 @@ use super::{
     locked::After,
     mailbox::{Batch, Mailbox},
     parting::Partings,
-    queue::Feed,
     table::{Entered, Facts, Table},
 };
 use crate::{
     Session,
+    queue::Feed,
     sync::Mutex,
     transport::{Address, Connection},
 };

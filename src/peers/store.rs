@@ -225,7 +225,7 @@ impl PeerStore {
         });
         drop(over);
         if let Some((feed, _)) = subscriber {
-            feed.end();
+            drop(feed.end());
         }
         queue
     }
@@ -234,13 +234,13 @@ impl PeerStore {
     /// are lost, and counted.
     pub fn events(&self) -> Queue<PeerEvent> {
         let (queue, feed) = Queue::new(self.inner.config.event_queue, Overflow::DropOldest);
-        self.inner.state.with(|state| {
-            if state.open.is_none() {
-                feed.end();
-            }
+        let ended = self.inner.state.with(|state| {
+            let ended = state.open.is_none().then(|| feed.end());
             state.events.retain(|feed| !feed.is_over());
             state.events.push(feed);
+            ended
         });
+        drop(ended);
         queue
     }
 

@@ -1,18 +1,19 @@
 //! What happens to the pipes of a socket, and those who follow it.
 
 use std::{
-    collections::VecDeque,
     fmt,
     pin::Pin,
-    sync::{Arc, Weak},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use super::{
     error::{DialError, HandshakeError, PipeError},
     pipe::Pipe,
 };
-use crate::{sync::Mutex, transport::Address};
+use crate::{
+    queue::{Feed, Overflow, Put, Queue},
+    transport::Address,
+};
 
 /// What happens to the pipes of a socket.
 #[derive(Clone, Debug)]
@@ -62,53 +63,33 @@ pub enum PipeEvent {
 /// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct PipeEvents {
-    queue: Arc<Mutex<EventQueue>>,
-}
-
-struct EventQueue {
-    events: VecDeque<PipeEvent>,
-    limit: usize,
-    lost: u64,
-    ended: bool,
-    waker: Option<Waker>,
+    queue: Queue<PipeEvent>,
 }
 
 impl PipeEvents {
     /// How many events were lost because this subscriber was too slow.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.queue.lock().lost
+        self.queue.lost()
     }
 
     /// The next event, if one is waiting.
     pub fn try_next(&mut self) -> Option<PipeEvent> {
-        self.queue.lock().events.pop_front()
+        self.queue.try_next()
     }
 }
 
 impl futures::Stream for PipeEvents {
     type Item = PipeEvent;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PipeEvent>> {
-        let waker = cx.waker().clone();
-        let mut queue = self.queue.lock();
-        if let Some(event) = queue.events.pop_front() {
-            return Poll::Ready(Some(event));
-        }
-        if queue.ended {
-            return Poll::Ready(None);
-        }
-        let replaced = queue.waker.replace(waker);
-        drop(queue);
-        drop(replaced);
-        Poll::Pending
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PipeEvent>> {
+        Pin::new(&mut self.queue).poll_next(cx)
     }
 }
 
 impl futures::stream::FusedStream for PipeEvents {
     fn is_terminated(&self) -> bool {
-        let queue = self.queue.lock();
-        queue.ended && queue.events.is_empty()
+        self.queue.is_terminated()
     }
 }
 
@@ -127,62 +108,26 @@ pub(crate) enum News {
 /// Those who follow the events of a socket.
 #[derive(Default)]
 pub(crate) struct Subscribers {
-    queues: Vec<Weak<Mutex<EventQueue>>>,
+    feeds: Vec<Feed<PipeEvent>>,
 }
 
 impl Subscribers {
-    /// One more; `ended`: there is nothing to follow any more.
-    pub(crate) fn add(&mut self, limit: usize, ended: bool) -> PipeEvents {
-        let queue = EventQueue { events: VecDeque::new(), limit, lost: 0, ended, waker: None };
-        let queue = Arc::new(Mutex::new(queue));
-        self.queues.retain(|queue| queue.strong_count() > 0);
-        self.queues.push(Arc::downgrade(&queue));
-        PipeEvents { queue }
+    /// One more, and where it is fed.
+    pub(crate) fn add(&mut self, limit: usize) -> (PipeEvents, Feed<PipeEvent>) {
+        let (queue, feed) = Queue::new(limit, Overflow::DropOldest);
+        self.feeds.retain(|feed| !feed.is_over());
+        self.feeds.push(feed.clone());
+        (PipeEvents { queue }, feed)
     }
 
-    /// Tells everyone, in order. What is handed back runs the user's code when it is used.
-    pub(crate) fn tell(&mut self, news: &[News]) -> Told {
-        let mut told = Told::default();
-        self.queues.retain(|queue| {
-            let Some(queue) = queue.upgrade() else { return false };
-            queue.lock().take_in(news, &mut told);
-            told.queues.push(queue);
-            true
-        });
-        told
-    }
-}
-
-impl EventQueue {
-    fn take_in(&mut self, news: &[News], told: &mut Told) {
-        for news in news {
-            match news {
-                News::Event(event) => {
-                    if self.events.len() >= self.limit {
-                        told.lost.extend(self.events.pop_front());
-                        self.lost += 1;
-                    }
-                    self.events.push_back(event.clone());
-                }
-                News::End => self.ended = true,
-            }
-        }
-        told.wakers.extend(self.waker.take());
-    }
-}
-
-/// Whom to wake and what to let go, after every lock.
-#[derive(Default)]
-#[must_use]
-pub(crate) struct Told {
-    wakers: Vec<Waker>,
-    lost: Vec<PipeEvent>,
-    /// Their subscribers may have gone meanwhile.
-    queues: Vec<Arc<Mutex<EventQueue>>>,
-}
-
-impl Told {
-    pub(crate) fn wake(self) {
-        self.wakers.into_iter().for_each(Waker::wake);
+    /// Tells everyone, in order. What is handed back runs the user's code when it is dropped.
+    pub(crate) fn tell(&mut self, news: &[News]) -> Vec<Put<PipeEvent>> {
+        self.feeds.retain(|feed| !feed.is_over());
+        let each = news.iter().flat_map(|news| self.feeds.iter().map(move |feed| (news, feed)));
+        each.map(|(news, feed)| match news {
+            News::Event(event) => feed.put(event.clone()),
+            News::End => feed.end(),
+        })
+        .collect()
     }
 }

@@ -121,7 +121,7 @@ impl<P: Pattern> Shared<P> {
                 log::debug!("{event:?}");
             }
         }
-        told.wake();
+        drop(told);
     }
 
     /// Follows the events from now on.
@@ -129,7 +129,12 @@ impl<P: Pattern> Shared<P> {
         self.tell();
         let mut subscribers = self.subscribers.lock();
         let state = self.state.lock();
-        subscribers.add(state.base.options.event_queue(), state.is_over())
+        let (events, feed) = subscribers.add(state.base.options.event_queue());
+        if state.is_over() {
+            // Nobody waits for it yet.
+            drop(feed.end());
+        }
+        events
     }
 
     /// Makes a pipe of a connection after its handshake, if socket, user and pattern agree.

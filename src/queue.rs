@@ -1,4 +1,4 @@
-//! Bounded queues between the store and those who listen to it.
+//! Bounded queues between a store or socket and those who listen to it.
 
 use std::{
     collections::VecDeque,
@@ -41,7 +41,7 @@ struct Items<T> {
 
 /// The writing end, which does not keep the queue alive.
 #[derive(Debug)]
-pub(super) struct Feed<T> {
+pub(crate) struct Feed<T> {
     shared: Weak<Mutex<Items<T>>>,
 }
 
@@ -52,7 +52,7 @@ impl<T> Clone for Feed<T> {
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(limit: usize, overflow: Overflow) -> (Self, Feed<T>) {
+    pub(crate) fn new(limit: usize, overflow: Overflow) -> (Self, Feed<T>) {
         let shared = Arc::new(Mutex::new(Items {
             items: VecDeque::new(),
             limit: limit.max(1),
@@ -92,16 +92,17 @@ impl<T> futures::Stream for Queue<T> {
         if let Some(item) = self.try_next() {
             return Poll::Ready(Some(item));
         }
+        let waker = cx.waker().clone();
         let mut queue = self.shared.lock();
         if !queue.items.is_empty() {
             drop(queue);
-            cx.waker().wake_by_ref();
+            waker.wake();
             return Poll::Pending;
         }
         if queue.ended {
             return Poll::Ready(None);
         }
-        let replaced = queue.reader.replace(cx.waker().clone());
+        let replaced = queue.reader.replace(waker);
         drop(queue);
         drop(replaced);
         Poll::Pending
@@ -129,20 +130,20 @@ impl<T> Drop for Queue<T> {
 
 impl<T> Feed<T> {
     /// Whether nobody reads any more.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.shared.strong_count() == 0
     }
 
     /// Puts something in, unless there is no room and the queue says to wait: then it is given
     /// back. A full queue that does not wait loses something.
-    pub(super) fn offer(&self, item: T) -> Result<(), T> {
+    pub(crate) fn offer(&self, item: T) -> Result<(), T> {
         let mut put = self.put(item);
         put.refused.take().map_or(Ok(()), Err)
     }
 
     /// As [`offer`](Self::offer), where the caller holds a lock: what comes of it is to be dropped
     /// after that.
-    pub(super) fn put(&self, item: T) -> Put<T> {
+    pub(crate) fn put(&self, item: T) -> Put<T> {
         let mut put = Put { refused: None, lost: None, reader: None, queue: None };
         let Some(shared) = self.shared.upgrade() else {
             put.lost = Some(item);
@@ -171,29 +172,29 @@ impl<T> Feed<T> {
     }
 
     /// Waits until [`offer`](Self::offer) is worth another try.
-    pub(super) async fn room(&self) {
+    pub(crate) async fn room(&self) {
         let mut place = Place { feed: self, key: None };
         std::future::poll_fn(|cx| place.poll(cx)).await;
     }
 
-    /// No more will come.
-    pub(super) fn end(&self) {
-        let Some(shared) = self.shared.upgrade() else { return };
-        let reader = {
+    /// No more will come. What is returned is as from [`put`](Self::put).
+    pub(crate) fn end(&self) -> Put<T> {
+        let mut put = Put { refused: None, lost: None, reader: None, queue: None };
+        if let Some(shared) = self.shared.upgrade() {
             let mut queue = shared.lock();
             queue.ended = true;
-            queue.reader.take()
-        };
-        if let Some(reader) = reader {
-            reader.wake();
+            put.reader = queue.reader.take();
+            drop(queue);
+            put.queue = Some(shared);
         }
+        put
     }
 }
 
 /// What came of putting something in: dropped outside of every lock, for it wakes the reader and
 /// lets go of what was lost.
 #[must_use]
-pub(super) struct Put<T> {
+pub(crate) struct Put<T> {
     refused: Option<T>,
     lost: Option<T>,
     reader: Option<Waker>,
