@@ -45,7 +45,8 @@ impl Inner {
         self.dial_or_arrival(target, id).await.map(drop)
     }
 
-    /// Whoever is at an address: whom we know to be there, or whom we reach.
+    /// The peer at an address: the one that was found there before if it has a session, else the one
+    /// that answers a dial.
     pub(super) async fn get_at(&self, address: Address) -> Result<PeerId, ConnectError> {
         let known = self.state.with(|state| {
             if state.open.is_none() {
@@ -64,7 +65,7 @@ impl Inner {
         }
     }
 
-    /// A peer that comes in is as good as one that is reached, and may be sooner.
+    /// Dials, and gives the dial up if the peer comes in by itself meanwhile.
     async fn dial_or_arrival(&self, target: Target, id: &PeerId) -> Result<PeerId, ConnectError> {
         let mut arrival = Arrival { inner: self, id, key: None };
         let arrival = std::future::poll_fn(|cx| arrival.poll(cx));
@@ -257,7 +258,7 @@ impl Inner {
         self.state.with(|state| state.tell(&event));
     }
 
-    /// Whether a peer need not be dialled again; then nobody does.
+    /// Whether a peer need not be dialled again. If so, notes that no task does that any more.
     fn is_back(&self, id: &PeerId) -> bool {
         self.state.with(|state| {
             let there = state.open.is_none() || state.table.get(id).is_some();

@@ -55,7 +55,7 @@ impl Mailbox {
         self.queue.len() < limit
     }
 
-    /// Those for whom there is room now, to be woken.
+    /// Those for whom there is room now, to be woken so that they take it.
     pub(super) fn offer_room(&mut self, limit: usize) -> impl Iterator<Item = Waker> {
         let room = limit.saturating_sub(self.queue.len());
         (0..room).map_while(|_| self.room.pop())

@@ -55,8 +55,9 @@ impl Partings {
 }
 
 impl Inner {
-    /// Closes a session that has left the table because of its peer: in good order, unless there
-    /// are too many, which come and go faster than that; then at once.
+    /// Closes a session that has left the table because of its peer. This is done in good order,
+    /// unless too many are being closed already, because peers come and go faster than that. Then it
+    /// is aborted.
     pub(super) fn part(self: &Arc<Self>, live: &Live) {
         let id = &live.info.id;
         if self.state.with(|state| state.partings.may_begin(id, self.config.max_peers)) {
@@ -103,7 +104,8 @@ impl Inner {
         self.begin_shutdown().await.ok();
     }
 
-    /// The first time everything begins to end; it goes on whether or not anyone waits for it.
+    /// The first call begins the shutdown, which goes on whether or not anyone waits for it. What is
+    /// returned resolves at its end, for the first call and for every later one.
     fn begin_shutdown(self: &Arc<Self>) -> Shared<oneshot::Receiver<()>> {
         let (done, ended) = oneshot::channel();
         let ended = ended.shared();
@@ -137,10 +139,10 @@ impl Inner {
         ended
     }
 
-    /// All at once: those that do not answer cost one close timeout together.
+    /// Closes sessions side by side, so that however many do not answer, it takes one close timeout.
     fn part_all(self: &Arc<Self>, sessions: Vec<(u64, Arc<Live>)>) -> Vec<oneshot::Receiver<()>> {
-        // Their tasks finish the streams of messages when they are no longer in the table. The best
-        // with each peer leaves last, for it carries the messages.
+        // The task of a session finishes its stream of messages once the session has left the table.
+        // Of those with one peer the best carries the messages, and so it leaves last.
         let ours = sessions.iter().rev().filter(|(number, live)| self.left(live, *number, Ok(())));
         ours.map(|(_, live)| self.close_in_background(live)).collect()
     }

@@ -66,13 +66,15 @@ impl Inner {
         self.enter(Arc::new(live), facts, before)
     }
 
-    /// Whether this is a peer we want, and as whom; and as whom it was known so far.
+    /// Asks the user's [`Verify`](super::Verify) about a peer. Returns the identity that it has now,
+    /// and the one that it had before.
     fn judge(&self, claim: &Claim) -> Result<(Bytes, Option<Bytes>), ConnectError> {
         if claim.id == self.me {
             return Err(ConnectError::OtherPeer(claim.id.clone()));
         }
         let identity = judged(|| self.verify.verify(claim))?;
-        // Ours: it is let go of under the lock, where nobody's code may run.
+        // A copy, for the original may run the user's code when it is dropped, and this one is
+        // dropped under the lock.
         let identity = Bytes::copy_from_slice(&identity);
         let known = |state: &mut State| state.known.get(&claim.id)?.identity.clone();
         let known = self.state.with(known);
@@ -147,7 +149,8 @@ impl Inner {
         }
     }
 
-    /// A session has ended. One that took its place stays where it is. Whether it was there.
+    /// Takes a session that has ended out of the table, but not another that took its place. Returns
+    /// whether it was still there.
     pub(super) fn left(
         &self,
         live: &Live,
@@ -155,7 +158,7 @@ impl Inner {
         ended: Result<(), SessionError>,
     ) -> bool {
         let id = &live.info.id;
-        // Then its task goes on.
+        // Then its task still writes what waits for the peer.
         let in_order = ended.is_ok() && !live.session.is_closed();
         let (left, again) = self.state.with(|state| {
             state.wake_sessions(id);

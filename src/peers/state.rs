@@ -200,7 +200,7 @@ impl State {
         self.after.wake(waiting.into_iter().flat_map(BTreeMap::into_values));
     }
 
-    /// Where to dial a peer that was lost, if nobody does yet.
+    /// Where to dial a peer that was lost, if it is to be dialled and no task does that yet.
     pub(super) fn wants_again(&mut self, id: &PeerId) -> Option<Address> {
         let known = self.known.get_mut(id)?;
         if self.open.is_none() || !known.keep || known.dialled_again {
