@@ -6,11 +6,13 @@ mod wires;
 
 use std::{
     cell::Cell,
+    future::poll_fn,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
+    task::{Context, Wake, Waker},
     time::{Duration, Instant},
 };
 
@@ -18,7 +20,7 @@ use bytes::Bytes;
 use futures::{StreamExt, future::join_all};
 use trunkline::{
     peers::{Claim, Overflow, PeerStore, Policy, SendError},
-    runtime::{BoxFuture, Timer},
+    runtime::{BoxFuture, Runtime, Timer},
     tokio::TokioTimer,
     transport::Transports,
 };
@@ -118,6 +120,62 @@ fn an_identity_that_is_known_no_longer_may_use_the_store_as_it_ends() {
             until(|| bob.is_empty()).await;
         }
         assert_eq!(ended.load(Ordering::SeqCst), 3);
+    });
+}
+
+/// A waker that uses the store when it wakes.
+struct MeddlingWaker {
+    store: Arc<OnceLock<PeerStore>>,
+    woken: Arc<AtomicUsize>,
+    inner: Waker,
+}
+
+impl Wake for MeddlingWaker {
+    fn wake(self: Arc<Self>) {
+        self.store.get().map(PeerStore::len);
+        self.woken.fetch_add(1, Ordering::SeqCst);
+        self.inner.wake_by_ref();
+    }
+}
+
+/// From the first session to the end of the shutdown.
+#[test]
+fn the_wakers_of_a_runtime_may_use_the_store() {
+    free_of_deadlock(async {
+        let (net, woken) = (Net::default(), Arc::new(AtomicUsize::new(0)));
+        let store: Arc<OnceLock<PeerStore>> = Arc::default();
+        let (late, counting) = (store.clone(), woken.clone());
+        let runtime = Runtime::new(move |mut task: BoxFuture| {
+            let (store, woken) = (late.clone(), counting.clone());
+            let meddling =
+                move |inner| Waker::from(Arc::new(MeddlingWaker { store, woken, inner }));
+            let (mut meddling, mut waker) = (Some(meddling), None);
+            tokio::spawn(poll_fn(move |cx| {
+                if let Some(meddling) = meddling.take() {
+                    waker = Some(meddling(cx.waker().clone()));
+                }
+                task.as_mut().poll(&mut Context::from_waker(waker.as_ref().unwrap()))
+            }));
+        });
+        let runtime = runtime.timer(Arc::new(TokioTimer));
+        let ann = PeerStore::builder(wires::id("ann"), runtime, net.of("ann")).build();
+        store.set(ann.clone()).unwrap();
+        let (bob, mut events) = (net.store("bob").await, ann.events());
+        let mut heard = ann.subscribe(|_| true, 1, Overflow::Wait);
+        ann.listen(&at("ann")).await.unwrap();
+        ann.keep(&at("bob")).unwrap();
+        until(|| ann.len() == 1 && bob.len() == 1).await;
+        let (there, back) = (ann.peer(bob.id()), bob.peer(ann.id()));
+        let _ = join_all((0..30).map(|_| there.send("hi", Policy::Wait))).await;
+        let _ = join_all((0..3).map(|_| back.send("hi", Policy::Wait))).await;
+        heard.next().await.unwrap();
+        net.cut("ann", "bob");
+        until(|| ann.len() == 1 && bob.len() == 1).await;
+        there.disconnect().await;
+        bob.connect(&at("ann")).await.unwrap();
+        soon(ann.shutdown()).await;
+        while events.next().await.is_some() {}
+        assert!(woken.load(Ordering::SeqCst) > 20);
     });
 }
 
