@@ -5,12 +5,17 @@
 mod support;
 
 use std::{
-    sync::{Arc, Mutex, mpsc},
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     task::{Context, Wake, Waker},
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use support::Sim;
 use trunkline::{
     Stream,
@@ -85,4 +90,53 @@ fn manual_sleep_dropped_with_the_last_waker() {
     let _ = sleep.as_mut().poll(&mut Context::from_waker(&waker));
     drop(waker);
     on_thread("ManualSleep::drop", move || drop(sleep));
+}
+
+/// Counts what is woken, over all wakers of one task.
+#[derive(Default)]
+struct Fresh(AtomicU64);
+
+struct One(Arc<Fresh>);
+
+impl Wake for One {
+    fn wake(self: Arc<Self>) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Fresh {
+    /// Polls three times, each with a waker of its own: waiting wakes nobody.
+    fn poll<F: Future + Unpin>(self: &Arc<Self>, what: &str, future: &mut F) {
+        for _ in 0..3 {
+            let waker = Waker::from(Arc::new(One(self.clone())));
+            assert!(future.poll_unpin(&mut Context::from_waker(&waker)).is_pending(), "{what}");
+        }
+        assert_eq!(self.0.load(Ordering::Relaxed), 0, "{what}");
+    }
+}
+
+/// Some executors make a waker for each poll. Was the one before woken when it is replaced, such a
+/// task would never sleep.
+#[test]
+fn a_waker_that_is_replaced_is_not_woken() {
+    let mut sim = Sim::new(4);
+    let config = sim.config().max_outbound_streams(1).build().unwrap();
+    let (client, server) = sim.pair_with(1 << 16, config.clone(), config);
+    let (mut near, fresh) = (client.try_open().unwrap(), Arc::new(Fresh::default()));
+    fresh.poll("open", &mut Box::pin(client.open()));
+    fresh.poll("accept", &mut Box::pin(client.accept()));
+    fresh.poll("closed", &mut Box::pin(client.closed()));
+    fresh.poll("ping", &mut Box::pin(server.ping()));
+    fresh.poll("read", &mut near.read(&mut [0]));
+    fresh.poll("write", &mut near.write_all(&[0; 1 << 20]));
+    fresh.poll("close", &mut near.close());
+    let (mut left, _right) = trunkline::transport::memory::duplex(8);
+    fresh.poll("duplex, reading", &mut left.read(&mut [0]));
+    fresh.poll("duplex, writing", &mut left.write_all(&[0; 9]));
+    // The last one is.
+    let waker = Waker::from(Arc::new(One(fresh.clone())));
+    let mut accepted = Box::pin(server.accept());
+    assert!(accepted.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+    sim.settle();
+    assert!(fresh.0.load(Ordering::Relaxed) >= 1);
 }

@@ -75,7 +75,7 @@ impl Shared {
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
         let result = act(&mut state);
-        if !state.core.has_events() && state.released.is_empty() {
+        if !state.core.has_events() && state.due.is_empty() && state.released.is_empty() {
             let driver = state.take_driver();
             drop(state);
             if let Some(driver) = driver {
@@ -92,10 +92,12 @@ impl Shared {
     fn wake(&self, mut state: MutexGuard<'_, State>) {
         let mut wakes = Wakes::default();
         state.collect(&mut wakes);
+        let released = std::mem::take(&mut state.released);
         drop(state);
         while wakes.wake_all() {
             self.state.lock().collect(&mut wakes);
         }
+        drop(released);
         // All are taken out: a look into every place would be in vain.
         std::mem::forget(wakes);
     }
@@ -179,8 +181,11 @@ pub(crate) struct State {
     /// Until when some of those wait who open a stream, by their places.
     patience: DeadlineQueue<u64>,
     pings: HashMap<u32, PingWait>,
-    /// Wakers to be woken, and let go, after the lock, in this order.
-    released: VecDeque<Waker>,
+    /// Wakers to be woken after the lock, in this order.
+    due: VecDeque<Waker>,
+    /// Wakers that nobody waits with any more, to be let go after the lock: the last owner of a task
+    /// drops it, and with it perhaps a stream, which locks.
+    released: Vec<Waker>,
 }
 
 impl State {
@@ -192,15 +197,23 @@ impl State {
             lists: Lists::default(),
             patience: DeadlineQueue::new(),
             pings: HashMap::new(),
-            released: VecDeque::new(),
+            due: VecDeque::new(),
+            released: Vec::new(),
         }
     }
 
     /// Wakes `waker` once the lock is free.
     #[inline]
+    fn wake(&mut self, waker: Option<Waker>) {
+        self.due.extend(waker);
+    }
+
+    /// Drops `waker` once the lock is free. It is not woken: an executor that makes a waker for each
+    /// poll would be asked to poll again by every poll.
+    #[inline]
     fn let_go(&mut self, waker: Option<Waker>) {
         if let Some(waker) = waker {
-            self.released.push_back(waker);
+            self.released.push(waker);
         }
     }
 
@@ -265,7 +278,7 @@ impl State {
         self.core.handle_timeout(now);
         while let Some(key) = self.patience.pop_due(now) {
             let waker = self.lists.open.get(key);
-            self.let_go(waker);
+            self.wake(waker);
         }
     }
 
@@ -274,7 +287,7 @@ impl State {
     fn wait_no_longer(&mut self, key: u64, at: Instant) {
         if self.patience.next().is_none_or(|next| at < next) {
             let driver = self.driver.take();
-            self.let_go(driver);
+            self.wake(driver);
         }
         self.patience.push(at, key);
     }
@@ -340,7 +353,7 @@ impl State {
         while self.lists.open.offered() < room
             && let Some(waker) = self.lists.open.pop()
         {
-            self.let_go(Some(waker));
+            self.wake(Some(waker));
         }
         self.core.expect_openers(!self.lists.open.is_empty());
     }
@@ -348,7 +361,7 @@ impl State {
     /// Lets the next waiter of a list look again.
     pub(crate) fn wake_one(&mut self, list: List) {
         let waker = self.lists.get_mut(list).pop();
-        self.let_go(waker);
+        self.wake(waker);
     }
 
     fn wakers(&mut self, slot: Slot) -> &mut StreamWakers {
@@ -368,7 +381,7 @@ impl State {
     /// Takes wakers until `wakes` is full or there is no more news.
     fn collect(&mut self, wakes: &mut Wakes) {
         while !wakes.is_full() {
-            if let Some(waker) = self.released.pop_front() {
+            if let Some(waker) = self.due.pop_front() {
                 wakes.push(waker);
             } else if let Some(event) = self.core.poll_event() {
                 if let Some(waker) = self.take_waker(event) {
@@ -411,12 +424,12 @@ impl State {
     fn wake_everyone(&mut self) {
         for list in [List::Accept, List::Open, List::Ping, List::End] {
             let waiting = self.lists.get_mut(list).take();
-            self.released.extend(waiting);
+            self.due.extend(waiting);
         }
-        self.released.extend(self.pings.values_mut().filter_map(|wait| wait.waker.take()));
+        self.due.extend(self.pings.values_mut().filter_map(|wait| wait.waker.take()));
         for wakers in &mut self.streams {
-            self.released.extend(wakers.read.take());
-            self.released.extend(wakers.write.take());
+            self.due.extend(wakers.read.take());
+            self.due.extend(wakers.write.take());
         }
     }
 }

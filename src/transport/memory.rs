@@ -57,7 +57,7 @@ impl AsyncRead for Duplex {
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let (result, waker) = self.read.lock().read(cx, out);
-        wake(waker);
+        wake(waker.filter(|_| result.is_ready()));
         result
     }
 }
@@ -69,7 +69,7 @@ impl AsyncWrite for Duplex {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let (result, waker) = self.write.lock().write(cx, bytes);
-        wake(waker);
+        wake(waker.filter(|_| result.is_ready()));
         result
     }
 
@@ -113,6 +113,7 @@ impl Pipe {
         Self { bytes: VecDeque::new(), capacity: capacity.max(1), closed: false, waiting: None }
     }
 
+    /// With the waker that is to be woken, or, where this waits, let go.
     fn read(
         &mut self,
         cx: &Context<'_>,
@@ -125,6 +126,7 @@ impl Pipe {
         (Poll::Ready(read), self.waiting.take())
     }
 
+    /// With the waker that is to be woken, or, where this waits, let go.
     fn write(
         &mut self,
         cx: &Context<'_>,
