@@ -179,7 +179,9 @@ impl Core {
         while let Some(length) = self.pings.stage(now) {
             self.staging.lead(Header { kind, flags: Flags::SYN, stream, length });
         }
-        while let Some(stream) = self.refusals.pop_first() {
+        while !self.refusals.is_empty()
+            && let Some(stream) = self.refusals.pop_first()
+        {
             let (kind, flags) = (Kind::WindowUpdate, Flags::RST);
             self.staging.lead(Header { kind, flags, stream, length: ResetCode::REFUSED.0 });
         }

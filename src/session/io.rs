@@ -53,6 +53,7 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
     ///
     /// An IO that claims to have taken more than it was given ends the session: what it would
     /// send next is anybody's guess.
+    #[inline]
     pub(super) fn poll_write(&mut self) -> Poll<Result<(), SessionError>> {
         while !self.batch.is_empty() {
             self.flushed = false;
@@ -100,6 +101,7 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
     }
 
     /// Reads once; no bytes mean the end.
+    #[inline]
     pub(super) fn poll_read(&mut self) -> Poll<Result<Bytes, SessionError>> {
         if self.bell.rang() {
             self.read_waits = false;

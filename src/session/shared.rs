@@ -75,7 +75,7 @@ impl Shared {
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
         let result = act(&mut state);
-        if !state.core.has_events() && state.due.is_empty() && state.released.is_empty() {
+        if !state.core.has_events() && !state.has_wakers {
             let driver = state.take_driver();
             drop(state);
             if let Some(driver) = driver {
@@ -92,7 +92,7 @@ impl Shared {
     fn wake(&self, mut state: MutexGuard<'_, State>) {
         let mut wakes = Wakes::default();
         state.collect(&mut wakes);
-        let released = std::mem::take(&mut state.released);
+        let released = state.take_released();
         drop(state);
         while wakes.wake_all() {
             self.state.lock().collect(&mut wakes);
@@ -181,6 +181,8 @@ pub(crate) struct State {
     /// Until when some of those wait who open a stream, by their places.
     patience: DeadlineQueue<u64>,
     pings: HashMap<u32, PingWait>,
+    /// There is something in the two below.
+    has_wakers: bool,
     /// Wakers to be woken after the lock, in this order.
     due: VecDeque<Waker>,
     /// Wakers that nobody waits with any more, to be let go after the lock: the last owner of a task
@@ -197,6 +199,7 @@ impl State {
             lists: Lists::default(),
             patience: DeadlineQueue::new(),
             pings: HashMap::new(),
+            has_wakers: false,
             due: VecDeque::new(),
             released: Vec::new(),
         }
@@ -205,7 +208,10 @@ impl State {
     /// Wakes `waker` once the lock is free.
     #[inline]
     fn wake(&mut self, waker: Option<Waker>) {
-        self.due.extend(waker);
+        if let Some(waker) = waker {
+            self.has_wakers = true;
+            self.due.push_back(waker);
+        }
     }
 
     /// Drops `waker` once the lock is free. It is not woken: an executor that makes a waker for each
@@ -213,8 +219,21 @@ impl State {
     #[inline]
     fn let_go(&mut self, waker: Option<Waker>) {
         if let Some(waker) = waker {
-            self.released.push(waker);
+            self.release(waker);
         }
+    }
+
+    /// Rare: one and the same task waits as a rule.
+    #[cold]
+    fn release(&mut self, waker: Waker) {
+        self.has_wakers = true;
+        self.released.push(waker);
+    }
+
+    #[inline]
+    fn take_released(&mut self) -> Option<Vec<Waker>> {
+        self.has_wakers = !self.due.is_empty();
+        (!self.released.is_empty()).then(|| std::mem::take(&mut self.released))
     }
 
     /// Who reads `slot` waits.
