@@ -40,8 +40,8 @@ pub(super) struct After {
     told: Vec<Put<PeerEvent>>,
     woken: Vec<Waker>,
     fates: Vec<(Told, Result<(), SendError>)>,
-    given_up: Option<Mailbox>,
-    let_go: Option<Waker>,
+    given_up: Vec<Mailbox>,
+    let_go: Vec<Waker>,
 }
 
 impl After {
@@ -61,14 +61,12 @@ impl After {
 
     /// Whoever sent what is in a mailbox is told that nobody will carry it.
     pub(super) fn give_up(&mut self, mailbox: Mailbox) {
-        debug_assert!(self.given_up.is_none(), "one session leaves at a time");
-        self.given_up = Some(mailbox);
+        self.given_up.push(mailbox);
     }
 
     /// A waker that another has replaced.
     pub(super) fn let_go(&mut self, waker: Option<Waker>) {
-        debug_assert!(self.let_go.is_none(), "one waits at a time");
-        self.let_go = waker;
+        self.let_go.extend(waker);
     }
 
     fn happen(self) {

@@ -179,6 +179,7 @@ impl Core {
         while let Some(length) = self.pings.stage(now) {
             self.staging.lead(Header { kind, flags: Flags::SYN, stream, length });
         }
+        // That there is none, as a rule, is found out cheaper than by asking for the first.
         while !self.refusals.is_empty()
             && let Some(stream) = self.refusals.pop_first()
         {

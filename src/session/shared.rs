@@ -284,12 +284,7 @@ impl State {
 
     /// The next moment at which [`handle_timeout`](Self::handle_timeout) has something to do.
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
-        let next = self.core.poll_timeout();
-        let patience = self.patience.next();
-        match (next, patience) {
-            (Some(next), Some(patience)) => Some(next.min(patience)),
-            (next, patience) => next.or(patience),
-        }
+        self.core.poll_timeout().into_iter().chain(self.patience.next()).min()
     }
 
     /// Time passes. Openers who have waited long enough see for themselves that it is so.
