@@ -32,6 +32,8 @@ pub struct Config {
     pub(crate) timer: Option<Arc<dyn Timer>>,
     /// The user chose the timer, or chose to have none.
     pub(crate) timer_chosen: bool,
+    /// Whether readers may read from the IO.
+    pub(crate) direct_reads: bool,
 }
 
 impl Config {
@@ -43,7 +45,12 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { limits: Limits::default(), timer: Some(Arc::new(ThreadTimer)), timer_chosen: false }
+        Self {
+            limits: Limits::default(),
+            timer: Some(Arc::new(ThreadTimer)),
+            timer_chosen: false,
+            direct_reads: true,
+        }
     }
 }
 
@@ -120,7 +127,7 @@ impl Default for Limits {
             max_stream_window: 16 << 20,
             receive_budget: 256 << 20,
             staging_limit: 256 << 10,
-            max_frame: 64 << 10,
+            max_frame: 256 << 10,
             max_empty_frames: 4_096,
             max_early_resets: 1_000,
             early_reset_interval: Duration::from_secs(10),
@@ -209,7 +216,8 @@ impl ConfigBuilder {
         /// wait earlier, so that little is queued. Default 256 KiB.
         staging_limit: usize;
         /// The largest body of a Data frame this side sends, in bytes; at least 1,024, at most
-        /// 16 MiB. Default 64 KiB.
+        /// 16 MiB. A frame grows beyond 64 KiB only while no other stream waits for its turn.
+        /// Default 256 KiB.
         max_frame: u32;
         /// By how many frames that carry nothing the peer may exceed those that carry something;
         /// one more ends the session (`spec.md §9.2.1`). At least 1. Default 4,096.
@@ -243,6 +251,16 @@ impl ConfigBuilder {
     pub fn no_timer(mut self) -> Self {
         self.config.timer = None;
         self.config.timer_chosen = true;
+        self
+    }
+
+    /// Whether a task that reads at least 16 KiB at a time may poll the IO itself, for the body of
+    /// its own stream: one copy less. It does so with the driver's waker, and never while the
+    /// driver or another task polls the IO. Turn it off for an IO that works only in the task or
+    /// the runtime of the driver, where streams are read elsewhere. Default true; without effect on
+    /// an IO that is not `Send`.
+    pub const fn direct_reads(mut self, allowed: bool) -> Self {
+        self.config.direct_reads = allowed;
         self
     }
 

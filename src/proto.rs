@@ -7,6 +7,7 @@
 //! | Room | What it is for |
 //! |---|---|
 //! | `input` | frames, from the header to what they change |
+//! | `direct` | bodies that go from the IO to their reader, past the buffers |
 //! | `commands` | open, accept, read, finish, reset, release, ping |
 //! | `writing` | from a writer into the staging buffer: window, turn, frame |
 //! | `output` | what is owed becomes frames; batches, events, counters |
@@ -22,6 +23,7 @@ mod budget;
 mod buffer;
 mod commands;
 pub(crate) mod deadline;
+mod direct;
 mod ending;
 mod event;
 mod input;
@@ -39,6 +41,7 @@ mod window;
 mod writing;
 
 pub use commands::{Direction, Half, Read, Written};
+pub use direct::LEAST_DIRECT;
 pub use event::Event;
 pub use output::IoStep;
 pub use staging::Batch;

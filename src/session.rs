@@ -4,6 +4,7 @@ mod bell;
 mod dispatch;
 mod driver;
 mod io;
+pub(crate) mod lending;
 pub(crate) mod shared;
 
 pub use dispatch::{Dispatcher, Protocol, ProtocolError, Streams};
@@ -70,23 +71,28 @@ pub struct Session {
 
 impl Session {
     /// A session for the side that connected, and its driver. This side opens streams with odd ids.
+    ///
+    /// The driver polls `io`, and so do tasks that read large bodies from its streams, unless
+    /// [`direct_reads`](crate::ConfigBuilder::direct_reads) is off.
     pub fn client<T>(io: T, config: Config) -> (Self, Driver)
     where
         T: AsyncRead + AsyncWrite + Send + 'static,
     {
+        let direct_reads = config.direct_reads;
         let session = Self::new(Role::Client, config);
-        let driver = Driver::new(session.handle.shared.clone(), io);
+        let driver = Driver::new(session.handle.shared.clone(), io, direct_reads);
         (session, driver)
     }
 
     /// A session for the side that was connected to, and its driver. This side opens streams with
-    /// even ids.
+    /// even ids. Else as [`client`](Self::client).
     pub fn server<T>(io: T, config: Config) -> (Self, Driver)
     where
         T: AsyncRead + AsyncWrite + Send + 'static,
     {
+        let direct_reads = config.direct_reads;
         let session = Self::new(Role::Server, config);
-        let driver = Driver::new(session.handle.shared.clone(), io);
+        let driver = Driver::new(session.handle.shared.clone(), io, direct_reads);
         (session, driver)
     }
 

@@ -20,7 +20,10 @@ use crate::{
     error::{ResetCode, StreamError},
     frame::StreamId,
     proto::{Direction, Half, Read, Slot, Written},
-    session::shared::{Shared, State},
+    session::{
+        lending::Loan,
+        shared::{Shared, State},
+    },
 };
 
 /// One byte channel of a [`Session`](crate::Session), in both directions.
@@ -426,7 +429,28 @@ impl Handle {
         if out.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.shared.with(|state| match state.core.read(self.slot, out) {
+        let mut loan = None;
+        let read = self.shared.with(|state| {
+            let read = state.core.read(self.slot, out);
+            if let Ok(Read::Blocked) = read {
+                loan = Loan::take(&self.shared, state, self.slot);
+            }
+            if loan.is_some() { Poll::Pending } else { self.read(state, cx, read) }
+        });
+        let Some(loan) = loan else { return read };
+        loan.read(out, |state, out| {
+            let read = state.core.read(self.slot, out);
+            self.read(state, cx, read)
+        })
+    }
+
+    fn read(
+        &self,
+        state: &mut State,
+        cx: &Context<'_>,
+        read: Result<Read<usize>, StreamError>,
+    ) -> Poll<io::Result<usize>> {
+        match read {
             Ok(Read::Data(len)) => Poll::Ready(Ok(len)),
             Ok(Read::End) => Poll::Ready(Ok(0)),
             Ok(Read::Blocked) => {
@@ -434,7 +458,7 @@ impl Handle {
                 Poll::Pending
             }
             Err(error) => Poll::Ready(Err(error.into())),
-        })
+        }
     }
 
     fn poll_read_chunk(&self, cx: &Context<'_>, max: usize) -> Poll<io::Result<Option<Bytes>>> {

@@ -175,7 +175,7 @@ fn a_dropped_driver_wakes_everyone() {
     let mut sim = Sim::new(3);
     let config = sim.config().ack_backlog(2).build().unwrap();
     let (left, right) = memory::duplex(4096);
-    let (client, driver) = Session::client_local(left, config);
+    let (client, driver) = Session::client(left, config);
     let (number, _) = sim.spawn_flagged(driver);
     let (read, mut write) = client.try_open().unwrap().into_split();
     let mut flushed = client.try_open().unwrap();
@@ -306,8 +306,8 @@ fn two_ends_in_the_same_role_get_a_named_error() {
     let mut sim = Sim::new(5);
     let (left, right) = memory::duplex(4096);
     let config = sim.config().build().unwrap();
-    let (one, driver) = Session::client_local(left, config.clone());
-    let (two, other) = Session::client_local(right, config);
+    let (one, driver) = Session::client(left, config.clone());
+    let (two, other) = Session::client(right, config);
     sim.spawn(driver);
     sim.spawn(other);
     sim.run_for(Duration::from_secs(5), async move {
@@ -342,7 +342,7 @@ fn a_peer_that_stops_reading_stalls_the_session_in_time() {
     let mut sim = Sim::new(7);
     let config = sim.config().build().unwrap();
     let (left, _right) = memory::duplex(10);
-    let (client, driver) = Session::client_local(left, config);
+    let (client, driver) = Session::client(left, config);
     sim.spawn(driver);
     let mut stream = client.try_open().unwrap();
     sim.advance(Duration::from_millis(9_999));
@@ -496,7 +496,7 @@ fn close_ends_in_time_though_the_peer_reads_nothing() {
     let config = sim.config().write_timeout(None).keepalive(None).build().unwrap();
     let timer = sim.timer();
     let (left, _right) = memory::duplex(1);
-    let (client, driver) = Session::client_local(left, config);
+    let (client, driver) = Session::client(left, config);
     let driver = sim.spawn(driver);
     let mut stream = client.try_open().unwrap();
     let start = timer.now();

@@ -231,7 +231,7 @@ impl<F: Future + Unpin> Future for Moving<F> {
 /// Talks over this pair on a virtual executor, where a lost wake is a panic.
 fn talk_in_a_sim<T>(mut sim: Sim, left: T, right: T)
 where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (client, server) = sim.pair_over(left, right, config(), config());
     sim.spawn(echo_all(server));

@@ -322,3 +322,62 @@ fn pings_race_with_the_end() {
         schedules(),
     );
 }
+
+#[test]
+fn readers_and_driver_hand_the_io_to_each_other() {
+    // Whoever has it, the others are not forgotten; the end comes at any moment.
+    const LEN: usize = 120_000;
+    check_random(
+        || {
+            let (client, server, driver, peer) = pair(40_000);
+            let drivers = [spawn(driver), spawn(peer)];
+            let cut = shuttle::rand::thread_rng().gen_bool(0.3);
+            let reading = future::spawn(async move {
+                let Some(mut stream) = server.accept().await else {
+                    assert!(cut, "no stream");
+                    return;
+                };
+                let (mut memory, mut total) = (vec![0; 30_000], 0);
+                loop {
+                    match stream.read(&mut memory).await {
+                        Ok(0) => break,
+                        Ok(len) => {
+                            let numbers = (total..total + len).map(|at| at as u8);
+                            assert!(memory[..len].iter().copied().eq(numbers), "other bytes");
+                            total += len;
+                        }
+                        Err(error) => {
+                            assert!(cut, "{error}");
+                            return;
+                        }
+                    }
+                }
+                assert_eq!(total, LEN);
+                let closed = stream.close().await;
+                assert!(cut || closed.is_ok());
+                while server.accept().await.is_some() {}
+            });
+            let ender = client.clone();
+            future::block_on(async move {
+                let mut stream = client.open().await.unwrap();
+                let bytes: Vec<_> = (0..LEN).map(|at| at as u8).collect();
+                let ending = future::spawn(async move {
+                    if cut {
+                        ender.abort(GoAwayCode::INTERNAL_ERROR);
+                    }
+                });
+                let written = stream.write_all(&bytes).await;
+                assert!(cut || written.is_ok());
+                let _ = stream.close().await;
+                let _ = stream.read(&mut [0]).await;
+                ending.await.unwrap();
+                let _ = client.close().await;
+                reading.await.unwrap();
+                for driver in drivers {
+                    let _ = driver.await.unwrap();
+                }
+            });
+        },
+        schedules(),
+    );
+}

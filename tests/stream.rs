@@ -163,7 +163,7 @@ fn a_large_chunk_reaches_the_io_and_the_reader_in_place() {
     let mut sim = Sim::new(4);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let io = Addresses { seen: seen.clone() };
-    let (client, driver) = Session::client_local(io, sim.config().build().unwrap());
+    let (client, driver) = Session::client(io, sim.config().build().unwrap());
     sim.spawn(driver);
     let mut chunk = Bytes::from(pattern(1, 40_000));
     let address = chunk.as_ptr() as usize;
@@ -297,7 +297,7 @@ fn flush_waits_for_the_connection() {
     // spec.md §6.10
     let mut sim = Sim::new(8);
     let (left, mut right) = trunkline::transport::memory::duplex(10);
-    let (client, driver) = Session::client_local(left, sim.config().build().unwrap());
+    let (client, driver) = Session::client(left, sim.config().build().unwrap());
     sim.spawn(driver);
     let task = sim.spawn(async move {
         let mut stream = client.open().await.unwrap();

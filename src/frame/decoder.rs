@@ -75,6 +75,12 @@ impl Decoder {
         self.body_left
     }
 
+    /// Goes on as if the next `len` bytes, all of the current body, had been taken.
+    pub(crate) fn skip_body(&mut self, len: usize) {
+        debug_assert!(len <= self.body_left as usize, "beyond the body");
+        self.body_left = self.body_left.saturating_sub(len as u32);
+    }
+
     fn take_body<'a>(&mut self, input: &mut &'a [u8]) -> Option<Piece<'a>> {
         if input.is_empty() {
             return None;

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Core, Input, Marks, Phase, Slot, State, Timeout, Verdict, ping::Purpose, stream::End};
+use super::{
+    Core, Input, LEAST_DIRECT, Marks, Phase, Slot, State, Timeout, Verdict, ping::Purpose,
+    stream::End,
+};
 use crate::{
     error::{OpenError, ResetCode, SessionError, StreamError, TryOpenError},
     frame::StreamId,
@@ -127,6 +130,9 @@ impl Core {
     pub fn read(&mut self, slot: Slot, out: &mut [u8]) -> Result<Read<usize>, StreamError> {
         let entry = &mut self.streams[slot];
         if entry.chunks.is_empty() {
+            if out.len() >= LEAST_DIRECT {
+                entry.marks.set(Marks::ROOMY);
+            }
             return self.read_nothing(slot);
         }
         let len = self.buffers.read(&mut entry.chunks, out);
@@ -155,6 +161,12 @@ impl Core {
     #[inline]
     fn consumed(&mut self, slot: Slot, len: usize) {
         self.buffered -= len;
+        self.taken(slot, len);
+    }
+
+    /// The user has bytes that count against the window.
+    #[inline]
+    pub(super) fn taken(&mut self, slot: Slot, len: usize) {
         let company = self.in_company();
         let entry = &mut self.streams[slot];
         entry.recv.consume(len);

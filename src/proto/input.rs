@@ -18,18 +18,7 @@ impl Core {
     /// Takes everything that one read from the IO returned. Returns how many streams have news
     /// in it.
     pub fn handle_input(&mut self, input: &Bytes, now: Instant) -> usize {
-        self.last_received = now;
-        self.input_us = self.micros(now);
-        self.keepalive_sent = None;
-        if self.quiet_due.is_none() && self.timed {
-            self.quiet_due = Some(now + QUIET);
-        }
-        if let Phase::Lingering { bytes_left, .. } = &mut self.phase {
-            *bytes_left = bytes_left.saturating_sub(input.len());
-            if *bytes_left == 0 {
-                self.end();
-            }
-        }
+        self.note_input(input.len(), now);
         let events = self.events.len();
         let mut rest: &[u8] = input;
         while self.outcome.is_none() {
@@ -50,6 +39,23 @@ impl Core {
             }
         }
         self.events.len() - events
+    }
+
+    /// The IO returned `len` bytes.
+    #[inline]
+    pub(super) fn note_input(&mut self, len: usize, now: Instant) {
+        self.last_received = now;
+        self.input_us = self.micros(now);
+        self.keepalive_sent = None;
+        if self.quiet_due.is_none() && self.timed {
+            self.quiet_due = Some(now + QUIET);
+        }
+        if let Phase::Lingering { bytes_left, .. } = &mut self.phase {
+            *bytes_left = bytes_left.saturating_sub(len);
+            if *bytes_left == 0 {
+                self.end();
+            }
+        }
     }
 
     /// Everything of batches up to `batch` was taken by the IO, and the IO was flushed.
@@ -353,14 +359,20 @@ impl Core {
                 self.events.push_back(Event::Readable(slot));
             }
         }
-        if self.decoder.body_left() == 0 {
+        self.end_body(slot, fin);
+        if self.buffered > self.limits.receive_budget {
+            self.shed_load();
+        }
+    }
+
+    /// If this was the last of a body, the FIN of its frame counts.
+    #[inline]
+    pub(super) fn end_body(&mut self, slot: Slot, fin: bool) {
+        if self.body_left() == 0 {
             self.receiving = None;
             if fin {
                 self.handle_fin(slot);
             }
-        }
-        if self.buffered > self.limits.receive_budget {
-            self.shed_load();
         }
     }
 

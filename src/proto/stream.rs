@@ -136,6 +136,8 @@ impl Marks {
     pub(super) const PROGRESS: Self = Self(1 << 20);
     pub(super) const READ_EXPIRED: Self = Self(1 << 21);
     pub(super) const WRITE_EXPIRED: Self = Self(1 << 22);
+    /// Its reader last waited with room for much.
+    pub(super) const ROOMY: Self = Self(1 << 23);
     pub(super) const CLOSE_TIMER: Self = Self(1 << 24);
     pub(super) const OPEN_TIMER: Self = Self(1 << 25);
     /// Is one of the streams that `max_streams` or `max_outbound_streams` bounds.

@@ -126,7 +126,7 @@ impl Core {
             entry.marks.clear(Marks::TURN);
             // Whole frames, even if the last goes beyond the limit: a sliver of one costs a
             // header, a write and a wake of its own.
-            let most = (self.limits.max_frame as usize).min(self.staging_limit);
+            let most = self.turn().min(self.staging_limit);
             return Ok(Some(Room { len: wanted.min(window).min(most), ahead: false }));
         }
         if entry.marks.any(Marks::WRITE_EXPIRED) {
@@ -236,9 +236,14 @@ impl Core {
             if entry.marks.any(Marks::LIVE) && entry.state.can_write() {
                 entry.marks.set(Marks::TURN);
                 self.wake_writer(slot);
-                granted += self.limits.max_frame as usize;
+                granted += self.turn();
             }
         }
+    }
+
+    /// What one write stages at most. Where nobody else is in line the next one may extend its frame.
+    fn turn(&self) -> usize {
+        (self.limits.max_frame as usize).min(TURN)
     }
 
     /// A batch that takes long on the wire holds up control behind it: keep the next one smaller
@@ -251,6 +256,9 @@ impl Core {
         }
     }
 }
+
+/// Writers in line get this much in turn.
+const TURN: usize = 64 << 10;
 
 /// On a slow IO no less than this is staged.
 const MIN_STAGING_LIMIT: usize = 16 << 10;

@@ -17,6 +17,7 @@ use futures::{
 use super::{
     bell::Bell,
     io::Port,
+    lending::Direct,
     shared::{Shared, State},
 };
 use crate::{
@@ -36,11 +37,12 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new<T>(shared: Arc<Shared>, io: T) -> Self
+    pub(super) fn new<T>(shared: Arc<Shared>, io: T, direct_reads: bool) -> Self
     where
         T: AsyncRead + AsyncWrite + Send + 'static,
     {
-        Self { engine: Box::pin(Engine::new(shared, io)) }
+        let lends: Lends<T> = |port| port;
+        Self { engine: Box::pin(Engine::new(shared, io, direct_reads.then_some(lends))) }
     }
 }
 
@@ -69,7 +71,7 @@ impl LocalDriver {
     where
         T: AsyncRead + AsyncWrite + 'static,
     {
-        Self { engine: Box::pin(Engine::new(shared, io)) }
+        Self { engine: Box::pin(Engine::new(shared, io, None)) }
     }
 }
 
@@ -96,7 +98,11 @@ struct Engine<T> {
 /// Moves bytes both ways, as long as the session lives.
 struct Pump<T> {
     shared: Arc<Shared>,
-    port: Port<T>,
+    /// `None` while it is lent out.
+    port: Option<Box<Port<T>>>,
+    /// How it is lent out to readers; `None` where only the driver may poll the IO.
+    lends: Option<Lends<T>>,
+    next: Next,
     /// The batch that is being written.
     writing: Option<u64>,
     read_ended: bool,
@@ -107,6 +113,20 @@ struct Pump<T> {
     task: Arc<AtomicWaker>,
     /// Whether it already stood back for the readers of the last batch.
     yielded: bool,
+}
+
+/// Hides the type of an IO that may go to the threads of readers.
+type Lends<T> = fn(Box<Port<T>>) -> Box<dyn Direct>;
+
+/// Who reads next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Driver,
+    /// The reader of the body that is on its way; it is called, and should come before the driver
+    /// is polled again.
+    Reader,
+    /// The same reader, once there is something to read.
+    ReaderLater,
 }
 
 /// What reading achieved.
@@ -130,7 +150,7 @@ enum Step {
     Over(Result<(), SessionError>),
 }
 
-impl<T: AsyncRead + AsyncWrite> Future for Engine<T> {
+impl<T: AsyncRead + AsyncWrite + 'static> Future for Engine<T> {
     type Output = Result<(), SessionError>;
 
     /// Reading never waits for writing, nor writing for reading: each poll does some of what
@@ -138,35 +158,38 @@ impl<T: AsyncRead + AsyncWrite> Future for Engine<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(pump) = &mut self.pump else { return Poll::Pending };
         pump.task.register(cx.waker());
+        let Some(mut port) = pump.take_port(cx) else { return Poll::Pending };
         // One look at the clock: a poll is short, and the clock is not cheap everywhere.
         let now = pump.shared.now();
-        pump.port.read_tried = pump.read_ended;
+        port.read_tried = pump.read_ended;
         if pump.sleep.take_if(|(at, _)| now >= *at).is_some() {
             // It will be asked for anyway, before time passes.
-            pump.port.try_read();
+            port.try_read();
         }
-        let step = match pump.read(now, cx) {
+        let step = match pump.read(&mut port, now, cx) {
             Reading::Yield => Step::Again,
-            reading => pump.write(reading == Reading::Idle, now, cx),
+            reading => pump.write(&mut port, reading == Reading::Idle, now, cx),
         };
         match step {
             Step::Over(result) => {
+                drop(pump.shared.with(State::end_lending));
                 self.pump = None;
                 return Poll::Ready(result);
             }
-            Step::Sleep(next) if pump.sleep_until(next) => {}
-            _ => cx.waker().wake_by_ref(),
+            step => pump.leave(port, step, cx),
         }
         Poll::Pending
     }
 }
 
 impl<T: AsyncRead + AsyncWrite> Engine<T> {
-    fn new(shared: Arc<Shared>, io: T) -> Self {
+    fn new(shared: Arc<Shared>, io: T, lends: Option<Lends<T>>) -> Self {
         let task = Arc::new(AtomicWaker::new());
         let pump = Pump {
             shared,
-            port: Port::new(io, Bell::new(&task)),
+            port: Some(Box::new(Port::new(io, Bell::new(&task)))),
+            lends,
+            next: Next::Driver,
             writing: None,
             read_ended: false,
             write_closed: false,
@@ -183,14 +206,56 @@ impl<T> Drop for Engine<T> {
     fn drop(&mut self) {
         if let Some(pump) = &self.pump {
             let now = pump.shared.now();
-            pump.shared.with(|state| state.core.handle_failure(SessionError::DriverDropped, now));
+            let lent = pump.shared.with(|state| {
+                state.core.handle_failure(SessionError::DriverDropped, now);
+                state.end_lending()
+            });
+            drop(lent);
         }
     }
 }
 
-impl<T: AsyncRead + AsyncWrite> Pump<T> {
+impl<T: AsyncRead + AsyncWrite + 'static> Pump<T> {
+    /// `None`: a reader has it, and wakes the driver when it has done.
+    #[inline]
+    fn take_port(&mut self, cx: &Context<'_>) -> Option<Box<Port<T>>> {
+        self.port.take().or_else(|| self.reclaim(cx))
+    }
+
+    #[inline(never)]
+    fn reclaim(&self, cx: &Context<'_>) -> Option<Box<Port<T>>> {
+        let port = self.shared.with(|state| state.reclaim(cx))?;
+        port.into_any().downcast().ok()
+    }
+
+    /// The end of a poll: keeps the port or lends it, and sees to it that there is a next poll.
+    #[inline]
+    fn leave(&mut self, port: Box<Port<T>>, step: Step, cx: &Context<'_>) {
+        match self.lends.filter(|_| self.next != Next::Driver) {
+            None => self.port = Some(port),
+            Some(lends) => {
+                let port = lends(port);
+                self.shared.with(|state| {
+                    state.lend(port);
+                    if self.next == Next::Reader {
+                        state.core.call_direct();
+                    }
+                });
+            }
+        }
+        match step {
+            Step::Sleep(next) if self.sleep_until(next) => {}
+            _ => cx.waker().wake_by_ref(),
+        }
+    }
+
     /// Reads until the IO has no more, a bounded number of times.
-    fn read(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
+    fn read(&mut self, port: &mut Port<T>, now: Instant, cx: &Context<'_>) -> Reading {
+        if self.next != Next::Driver
+            && let Some(reading) = self.leave_to_reader(port)
+        {
+            return reading;
+        }
         let mut news = 0;
         let mut reading = Reading::Busy;
         for _ in 0..READS {
@@ -198,14 +263,14 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                 reading = Reading::Idle;
                 break;
             }
-            let Poll::Ready(input) = self.port.poll_read() else {
+            let Poll::Ready(input) = port.poll_read() else {
                 reading = Reading::Idle;
                 break;
             };
             if input.is_err() {
-                self.shared.note_failure(self.port.cause.take());
+                self.shared.note_failure(port.cause.take());
             }
-            let owes_answers = self.shared.with(|state| {
+            let (owes_answers, direct) = self.shared.with(|state| {
                 state.driver_runs(cx);
                 match &input {
                     Ok(input) if !input.is_empty() => news += state.core.handle_input(input, now),
@@ -218,10 +283,14 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                         state.core.handle_failure(*error, now);
                     }
                 }
-                state.core.owes_answers()
+                (state.core.owes_answers(), state.core.direct_reader().is_some())
             });
             if owes_answers && self.writing.is_none() {
                 self.yielded = false;
+                return Reading::Busy;
+            }
+            if direct && self.lends.is_some() {
+                self.next = Next::Reader;
                 return Reading::Busy;
             }
         }
@@ -235,8 +304,28 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
         if stands_back { Reading::Yield } else { reading }
     }
 
+    /// The port was lent: whether the reader goes on with the body. `None`: the driver does.
+    fn leave_to_reader(&mut self, port: &mut Port<T>) -> Option<Reading> {
+        let nothing = port.waits();
+        let called = self.next == Next::Reader;
+        let goes_on = self.shared.with(|state| {
+            if called && !nothing || port.has_found() {
+                // It was not there in time, or does something else by now; or met the end.
+                state.core.forget_direct();
+            }
+            state.core.direct_reader().is_some()
+        });
+        let (next, reading) = match (goes_on, nothing) {
+            (false, _) => (Next::Driver, None),
+            (true, true) => (Next::ReaderLater, Some(Reading::Idle)),
+            (true, false) => (Next::Reader, Some(Reading::Busy)),
+        };
+        self.next = next;
+        reading
+    }
+
     /// Writes until there is nothing to write or the IO takes no more, and decides what comes next.
-    fn write(&mut self, idle: bool, now: Instant, cx: &Context<'_>) -> Step {
+    fn write(&mut self, port: &mut Port<T>, idle: bool, now: Instant, cx: &Context<'_>) -> Step {
         let mut flushed = None;
         for _ in 0..BATCHES {
             let step = self.shared.with(|state| {
@@ -245,7 +334,7 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                     state.core.handle_flushed(batch, now);
                 }
                 if self.writing.is_none() {
-                    self.writing = state.core.take_output(&mut self.port.batch, now);
+                    self.writing = state.core.take_output(&mut port.batch, now);
                 }
                 match (self.writing, state.core.io_step()) {
                     (Some(batch), _) => Step::Write(batch),
@@ -254,21 +343,21 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
                     (None, _) => {
                         // Time passes where there is always a line of writers too.
                         let idle = idle && !state.core.has_output();
-                        rest(&self.shared, state, &mut self.port, idle, now, cx)
+                        rest(&self.shared, state, port, idle, now, cx)
                     }
                 }
             });
             match step {
-                Step::Write(batch) => match self.port.poll_write() {
-                    Poll::Pending => return self.wait(idle, now, cx),
+                Step::Write(batch) => match port.poll_write() {
+                    Poll::Pending => return self.wait(port, idle, now, cx),
                     Poll::Ready(Ok(())) => {
                         self.writing = None;
                         flushed = Some(batch);
                     }
-                    Poll::Ready(Err(error)) => return self.fail(error, now, cx),
+                    Poll::Ready(Err(error)) => return self.fail(port, error, now, cx),
                 },
-                Step::Close => match self.port.poll_close() {
-                    Poll::Pending => return self.wait(idle, now, cx),
+                Step::Close => match port.poll_close() {
+                    Poll::Pending => return self.wait(port, idle, now, cx),
                     Poll::Ready(_) => {
                         // Whether it closed well or not, there is nothing more to say.
                         self.write_closed = true;
@@ -282,34 +371,42 @@ impl<T: AsyncRead + AsyncWrite> Pump<T> {
             if let Some(batch) = flushed {
                 state.core.handle_flushed(batch, now);
             }
-            rest(&self.shared, state, &mut self.port, false, now, cx)
+            rest(&self.shared, state, port, false, now, cx)
         })
     }
 
     /// The IO takes no more for now.
-    fn wait(&mut self, idle: bool, now: Instant, cx: &Context<'_>) -> Step {
-        let progress = self.port.take_progress();
+    fn wait(&self, port: &mut Port<T>, idle: bool, now: Instant, cx: &Context<'_>) -> Step {
+        let progress = port.take_progress();
         self.shared.with(|state| {
             if self.writing.is_some() {
                 state.core.handle_blocked(progress, now);
             }
             match state.core.io_step() {
                 IoStep::Done(result) => Step::Over(result),
-                _ => rest(&self.shared, state, &mut self.port, idle, now, cx),
+                _ => rest(&self.shared, state, port, idle, now, cx),
             }
         })
     }
 
     /// Nothing more can be written; what the peer sent before that is still worth reading, and
     /// may say that this is a good end. It may have come without anybody having been woken yet.
-    fn fail(&mut self, error: SessionError, now: Instant, cx: &Context<'_>) -> Step {
-        self.shared.note_failure(self.port.cause.take());
-        self.port.try_read();
+    fn fail(
+        &mut self,
+        port: &mut Port<T>,
+        error: SessionError,
+        now: Instant,
+        cx: &Context<'_>,
+    ) -> Step {
+        self.shared.note_failure(port.cause.take());
+        port.try_read();
         self.writing = None;
-        self.port.batch = Batch::new();
+        port.batch = Batch::new();
+        // From here on the driver reads all there is.
+        (self.lends, self.next) = (None, Next::Driver);
         for _ in 0..READS_AT_THE_END {
             let before = self.read_ended;
-            if self.read(now, cx) == Reading::Idle && before == self.read_ended {
+            if self.read(port, now, cx) == Reading::Idle && before == self.read_ended {
                 break;
             }
         }
@@ -353,6 +450,7 @@ where
     if next.is_some_and(|at| now >= at) {
         if !port.read_tried {
             port.try_read();
+            state.core.forget_direct();
             return Step::Again;
         }
         state.handle_timeout(now);

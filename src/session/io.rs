@@ -24,6 +24,8 @@ pub(super) struct Port<T> {
     bell: Bell,
     /// There was nothing to read.
     read_waits: bool,
+    /// What a reader found that is for the driver to handle: the end, or a failure.
+    found: Option<Result<Bytes, SessionError>>,
     /// It was asked for input since the poll began, or there is no more to come.
     pub(super) read_tried: bool,
     pub(super) batch: Batch,
@@ -40,6 +42,7 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
             io: Box::pin(io),
             bell,
             read_waits: false,
+            found: None,
             read_tried: false,
             batch: Batch::new(),
             flushed: true,
@@ -100,13 +103,22 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
         self.read_waits = false;
     }
 
-    /// Reads once; no bytes mean the end.
+    /// Whether the next read would find nothing.
     #[inline]
-    pub(super) fn poll_read(&mut self) -> Poll<Result<Bytes, SessionError>> {
+    pub(super) fn waits(&mut self) -> bool {
         if self.bell.rang() {
             self.read_waits = false;
         }
-        if self.read_waits {
+        self.read_waits && self.found.is_none()
+    }
+
+    /// Reads once; no bytes mean the end.
+    #[inline]
+    pub(super) fn poll_read(&mut self) -> Poll<Result<Bytes, SessionError>> {
+        if let Some(found) = self.found.take() {
+            return Poll::Ready(found);
+        }
+        if self.waits() {
             return Poll::Pending;
         }
         self.read_tried = true;
@@ -127,6 +139,38 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
             }
         };
         Poll::Ready(Ok(self.buffers.lend(buffer, read)))
+    }
+
+    /// Reads once, into memory of a reader's. Only bytes are for the reader: the end, or a failure,
+    /// is what the driver reads next.
+    pub(super) fn poll_read_into(&mut self, out: &mut [u8]) -> Poll<usize> {
+        if self.waits() || self.found.is_some() {
+            return Poll::Pending;
+        }
+        // Readers take the bodies: the driver needs no room but for the headers between.
+        self.buffers.busy = false;
+        self.found = Some(match self.io.as_mut().poll_read(&mut self.bell.context(), out) {
+            Poll::Ready(Ok(0)) => Ok(Bytes::new()),
+            Poll::Ready(Ok(read)) if read > out.len() => Err(SessionError::IoMisbehaved),
+            Poll::Ready(Ok(read)) => return Poll::Ready(read),
+            Poll::Ready(Err(error)) => Err(self.failed(error)),
+            Poll::Pending => {
+                self.read_waits = true;
+                return Poll::Pending;
+            }
+        });
+        Poll::Pending
+    }
+
+    /// Whether a reader left something for the driver to handle.
+    pub(super) const fn has_found(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// The IO panicked while a reader used it: nobody knows what it returned last.
+    pub(super) fn break_down(&mut self) {
+        let error = self.failed(io::Error::other("panicked while it was read"));
+        self.found = Some(Err(error));
     }
 
     pub(super) fn poll_close(&mut self) -> Poll<Result<(), SessionError>> {

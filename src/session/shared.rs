@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::lending::Lending;
 use crate::{
     proto::{Core, Event, Slot, deadline::DeadlineQueue},
     runtime::Timer,
@@ -188,6 +189,7 @@ pub(crate) struct State {
     /// Wakers that nobody waits with any more, to be let go after the lock: the last owner of a task
     /// drops it, and with it perhaps a stream, which locks.
     released: Vec<Waker>,
+    pub(super) lending: Lending,
 }
 
 impl State {
@@ -202,6 +204,7 @@ impl State {
             has_wakers: false,
             due: VecDeque::new(),
             released: Vec::new(),
+            lending: Lending::default(),
         }
     }
 
@@ -282,6 +285,12 @@ impl State {
         self.let_go(waker.filter(|waker| !waker.will_wake(cx.waker())));
     }
 
+    /// Wakes the driver, if it sleeps.
+    pub(super) fn wake_driver(&mut self) {
+        let driver = self.driver.take();
+        self.wake(driver);
+    }
+
     /// The next moment at which [`handle_timeout`](Self::handle_timeout) has something to do.
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
         self.core.poll_timeout().into_iter().chain(self.patience.next()).min()
@@ -300,8 +309,7 @@ impl State {
     #[cfg(feature = "exchange")]
     fn wait_no_longer(&mut self, key: u64, at: Instant) {
         if self.patience.next().is_none_or(|next| at < next) {
-            let driver = self.driver.take();
-            self.wake(driver);
+            self.wake_driver();
         }
         self.patience.push(at, key);
     }

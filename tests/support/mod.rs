@@ -178,11 +178,11 @@ impl Sim {
         server: Config,
     ) -> (Session, Session)
     where
-        A: AsyncRead + AsyncWrite + 'static,
-        B: AsyncRead + AsyncWrite + 'static,
+        A: AsyncRead + AsyncWrite + Send + 'static,
+        B: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let (client, driver) = Session::client_local(left, client);
-        let (server, peer) = Session::server_local(right, server);
+        let (client, driver) = Session::client(left, client);
+        let (server, peer) = Session::server(right, server);
         self.spawn(driver);
         self.spawn(peer);
         (client, server)
@@ -191,7 +191,7 @@ impl Sim {
     /// A server, and the other end of its pipe for raw frames.
     pub fn server_with_peer(&mut self, config: Config) -> (Session, Raw) {
         let (left, right) = memory::duplex(1 << 20);
-        let (server, driver) = Session::server_local(right, config);
+        let (server, driver) = Session::server(right, config);
         self.spawn(driver);
         (server, Raw { io: left })
     }
@@ -199,7 +199,7 @@ impl Sim {
     /// A client, and the other end of its pipe for raw frames.
     pub fn client_with_peer(&mut self, config: Config) -> (Session, Raw) {
         let (left, right) = memory::duplex(1 << 20);
-        let (client, driver) = Session::client_local(left, config);
+        let (client, driver) = Session::client(left, config);
         self.spawn(driver);
         (client, Raw { io: right })
     }

@@ -45,7 +45,7 @@ impl End {
         now: Instant,
     ) -> Self {
         let window = cursor.pick(&[262_144, 262_144, 300_000, 1 << 20]);
-        let max_frame = cursor.pick(&[64 << 10, 1_024, 5_000]);
+        let max_frame = cursor.pick(&[256 << 10, 1_024, 5_000]);
         let max_window = window.max(cursor.pick(&[262_144, 1 << 20]));
         let mut builder = Config::builder()
             .stream_window(window)
@@ -267,6 +267,28 @@ impl End {
             }
             core.handle_input(&Bytes::copy_from_slice(piece), now);
         }
+    }
+
+    /// What a reader that waits takes from the IO itself; returns how many bytes that is.
+    pub(super) fn receive_directly(
+        &mut self,
+        lines: &mut Lines,
+        bytes: &[u8],
+        now: Instant,
+    ) -> usize {
+        let Self { number, core, handles, splitter, monitor, .. } = self;
+        let Some(slot) = core.direct_reader() else { return 0 };
+        let waits =
+            |handle: &&mut Handle| handle.slot == slot && handle.read && handle.read_blocked;
+        let Some(handle) = handles.iter_mut().find(waits) else { return 0 };
+        let body = &bytes[..bytes.len().min(core.body_left())];
+        splitter.push(body, |header| monitor.received(header.expect("a valid header")));
+        if !body.is_empty() {
+            assert!(core.handle_direct(slot, body.len(), now), "its stream is alive");
+            handle.check(*number, &mut lines.lines[handle.line], body);
+            handle.read_blocked = false;
+        }
+        body.len()
     }
 
     pub(super) fn learn_ids(&mut self, lines: &mut Lines) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use trunkline::{
     StreamError,
-    proto::{Core, Read, Slot, Written},
+    proto::{Core, LEAST_DIRECT, Read, Slot, Written},
 };
 
 use super::{
@@ -92,7 +92,8 @@ impl Handle {
         if !self.read {
             return Ok(false);
         }
-        let max = max.min(core.stats().buffered + 1);
+        // Room for more than there is shows nothing new, but where it invites a direct read.
+        let max = max.min(core.stats().buffered.max(LEAST_DIRECT - 1) + 1);
         let mut buffer = vec![0; max];
         let read = if chunked {
             core.read_chunk(self.slot, max).map(|read| match read {
@@ -109,11 +110,7 @@ impl Handle {
         match read {
             Ok(Read::Data(len)) => {
                 assert!(len > 0 && len <= max);
-                assert!(!self.read_over, "bytes after the end");
-                let sent = pattern_of(self.line, 1 - end, line.read[end], len);
-                assert!(buffer[..len] == *sent, "other bytes than were sent on {line:?}");
-                line.read[end] += len;
-                assert!(line.read[end] <= line.written[1 - end], "more than was sent: {line:?}");
+                self.check(end, line, &buffer[..len]);
                 return Ok(true);
             }
             Ok(Read::Blocked) => {
@@ -132,5 +129,14 @@ impl Handle {
             }
         }
         Ok(false)
+    }
+
+    /// The user got these bytes.
+    pub(super) fn check(&self, end: usize, line: &mut Line, bytes: &[u8]) {
+        assert!(!self.read_over, "bytes after the end");
+        let sent = pattern_of(self.line, 1 - end, line.read[end], bytes.len());
+        assert!(bytes == sent, "other bytes than were sent on {line:?}");
+        line.read[end] += bytes.len();
+        assert!(line.read[end] <= line.written[1 - end], "more than was sent: {line:?}");
     }
 }

@@ -426,7 +426,7 @@ fn defaults_are_those_that_every_peer_uses() {
     assert_eq!((l.accept_backlog, l.ack_backlog), (256, 256));
     assert_eq!((l.max_streams, l.max_outbound_streams), (8_192, 8_192));
     assert_eq!((l.stream_window, l.max_stream_window), (262_144, 16 << 20));
-    assert_eq!((l.receive_budget, l.staging_limit, l.max_frame), (256 << 20, 256 << 10, 64 << 10));
+    assert_eq!((l.receive_budget, l.staging_limit, l.max_frame), (256 << 20, 256 << 10, 256 << 10));
     assert_eq!((l.keepalive, l.ping_timeout), (Some(secs(30)), secs(10)));
     assert_eq!((l.write_timeout, l.open_timeout), (Some(secs(10)), Some(secs(75))));
     assert_eq!((l.close_timeout, l.drain_timeout), (secs(300), secs(30)));
