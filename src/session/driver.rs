@@ -93,14 +93,14 @@ impl fmt::Debug for LocalDriver {
 struct Engine<T> {
     /// `None` once the session is over.
     pump: Option<Pump<T>>,
+    /// `None` then, and while it is lent out.
+    port: Option<Box<Port<T>>>,
 }
 
 /// Moves bytes both ways, as long as the session lives.
 struct Pump<T> {
     shared: Arc<Shared>,
-    /// `None` while it is lent out.
-    port: Option<Box<Port<T>>>,
-    /// How it is lent out to readers; `None` where only the driver may poll the IO.
+    /// How the port is lent out to readers; `None` where only the driver may poll the IO.
     lends: Option<Lends<T>>,
     next: Next,
     /// The batch that is being written.
@@ -156,9 +156,13 @@ impl<T: AsyncRead + AsyncWrite + 'static> Future for Engine<T> {
     /// Reading never waits for writing, nor writing for reading: each poll does some of what
     /// either can, and comes back at once where there is more.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(pump) = &mut self.pump else { return Poll::Pending };
+        let Self { pump: Some(pump), port: place } = &mut *self else { return Poll::Pending };
         pump.task.register(cx.waker());
-        let Some(mut port) = pump.take_port(cx) else { return Poll::Pending };
+        if place.is_none() {
+            *place = pump.reclaim(cx);
+        }
+        // A reader that has it wakes the driver when it is back.
+        let Some(port) = place else { return Poll::Pending };
         // One look at the clock: a poll is short, and the clock is not cheap everywhere.
         let now = pump.shared.now();
         port.read_tried = pump.read_ended;
@@ -166,17 +170,21 @@ impl<T: AsyncRead + AsyncWrite + 'static> Future for Engine<T> {
             // It will be asked for anyway, before time passes.
             port.try_read();
         }
-        let step = match pump.read(&mut port, now, cx) {
+        let step = match pump.read(port, now, cx) {
             Reading::Yield => Step::Again,
-            reading => pump.write(&mut port, reading == Reading::Idle, now, cx),
+            reading => pump.write(port, reading == Reading::Idle, now, cx),
         };
+        if let Step::Over(result) = step {
+            drop(pump.shared.with(State::end_lending));
+            (self.pump, self.port) = (None, None);
+            return Poll::Ready(result);
+        }
+        if pump.next != Next::Driver {
+            pump.lend(place);
+        }
         match step {
-            Step::Over(result) => {
-                drop(pump.shared.with(State::end_lending));
-                self.pump = None;
-                return Poll::Ready(result);
-            }
-            step => pump.leave(port, step, cx),
+            Step::Sleep(next) if pump.sleep_until(next) => {}
+            _ => cx.waker().wake_by_ref(),
         }
         Poll::Pending
     }
@@ -185,9 +193,9 @@ impl<T: AsyncRead + AsyncWrite + 'static> Future for Engine<T> {
 impl<T: AsyncRead + AsyncWrite> Engine<T> {
     fn new(shared: Arc<Shared>, io: T, lends: Option<Lends<T>>) -> Self {
         let task = Arc::new(AtomicWaker::new());
+        let port = Port::new(io, Bell::new(&task));
         let pump = Pump {
             shared,
-            port: Some(Box::new(Port::new(io, Bell::new(&task)))),
             lends,
             next: Next::Driver,
             writing: None,
@@ -198,7 +206,7 @@ impl<T: AsyncRead + AsyncWrite> Engine<T> {
             task,
             yielded: false,
         };
-        Self { pump: Some(pump) }
+        Self { pump: Some(pump), port: Some(Box::new(port)) }
     }
 }
 
@@ -216,37 +224,24 @@ impl<T> Drop for Engine<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + 'static> Pump<T> {
-    /// `None`: a reader has it, and wakes the driver when it has done.
-    #[inline]
-    fn take_port(&mut self, cx: &Context<'_>) -> Option<Box<Port<T>>> {
-        self.port.take().or_else(|| self.reclaim(cx))
-    }
-
+    /// `None`: a reader has it.
     #[inline(never)]
     fn reclaim(&self, cx: &Context<'_>) -> Option<Box<Port<T>>> {
         let port = self.shared.with(|state| state.reclaim(cx))?;
         port.into_any().downcast().ok()
     }
 
-    /// The end of a poll: keeps the port or lends it, and sees to it that there is a next poll.
-    #[inline]
-    fn leave(&mut self, port: Box<Port<T>>, step: Step, cx: &Context<'_>) {
-        match self.lends.filter(|_| self.next != Next::Driver) {
-            None => self.port = Some(port),
-            Some(lends) => {
-                let port = lends(port);
-                self.shared.with(|state| {
-                    state.lend(port);
-                    if self.next == Next::Reader {
-                        state.core.call_direct();
-                    }
-                });
+    /// Leaves the port to the reader until the next poll.
+    #[inline(never)]
+    fn lend(&self, port: &mut Option<Box<Port<T>>>) {
+        let (Some(lends), Some(port)) = (self.lends, port.take()) else { return };
+        let port = lends(port);
+        self.shared.with(|state| {
+            state.lend(port);
+            if self.next == Next::Reader {
+                state.core.call_direct();
             }
-        }
-        match step {
-            Step::Sleep(next) if self.sleep_until(next) => {}
-            _ => cx.waker().wake_by_ref(),
-        }
+        });
     }
 
     /// Reads until the IO has no more, a bounded number of times.

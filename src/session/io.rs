@@ -115,13 +115,13 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
     /// Reads once; no bytes mean the end.
     #[inline]
     pub(super) fn poll_read(&mut self) -> Poll<Result<Bytes, SessionError>> {
-        if let Some(found) = self.found.take() {
-            return Poll::Ready(found);
-        }
         if self.waits() {
             return Poll::Pending;
         }
         self.read_tried = true;
+        if self.found.is_some() {
+            return self.take_found();
+        }
         let mut buffer = self.buffers.take();
         let result = self.io.as_mut().poll_read(&mut self.bell.context(), &mut buffer);
         let read = match result {
@@ -139,6 +139,11 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
             }
         };
         Poll::Ready(Ok(self.buffers.lend(buffer, read)))
+    }
+
+    #[cold]
+    fn take_found(&mut self) -> Poll<Result<Bytes, SessionError>> {
+        self.found.take().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Reads once, into memory of a reader's. Only bytes are for the reader: the end, or a failure,

@@ -8,7 +8,6 @@
 
 use std::{
     any::Any,
-    io,
     task::{Context, Poll},
 };
 
@@ -77,8 +76,7 @@ impl State {
 
     /// The port, if the reader of `slot` may use it.
     fn borrow(&mut self, slot: Slot) -> Option<Box<dyn Direct>> {
-        self.core.direct_reader().filter(|reader| *reader == slot)?;
-        self.lending.port.take()
+        if self.core.may_read_directly(slot) { self.lending.port.take() } else { None }
     }
 
     /// A reader has done with the port. What is returned nobody needs, and is to be dropped after the
@@ -96,53 +94,34 @@ impl State {
     }
 }
 
-/// The port in the hands of a reader.
-pub(crate) struct Loan<'a> {
-    shared: &'a Shared,
-    slot: Slot,
-    /// `None` once it was given back.
-    port: Option<Box<dyn Direct>>,
-    /// Bytes of the body that are still to come.
-    left: usize,
+/// Reads into `out` what comes next from the IO, if that is for the reader of `slot`, which waits.
+/// Returns how many bytes the reader has now.
+#[cold]
+pub(crate) fn read_directly(shared: &Shared, slot: Slot, out: &mut [u8]) -> Option<usize> {
+    let (mut loan, left) = shared.with(|state| {
+        let port = state.borrow(slot)?;
+        Some((Loan { shared, port: Some(port) }, state.core.body_left()))
+    })?;
+    let room = out.len().min(left);
+    let read = loan.port.as_mut()?.poll_read_into(&mut out[..room]);
+    let now = shared.now();
+    let port = loan.port.take();
+    let (taken, unused) = shared.with(|state| {
+        let taken = match read {
+            Poll::Ready(len) => state.core.handle_direct(slot, len, now).then_some(len),
+            Poll::Pending => None,
+        };
+        (taken, port.and_then(|port| state.give_back(port)))
+    });
+    drop(unused);
+    taken
 }
 
-impl<'a> Loan<'a> {
-    /// The port, if the reader of `slot`, which waits, may use it.
-    #[inline]
-    pub(crate) fn take(shared: &'a Shared, state: &mut State, slot: Slot) -> Option<Self> {
-        // There is none, as a rule.
-        state.lending.port.as_ref()?;
-        let port = state.borrow(slot)?;
-        Some(Self { shared, slot, port: Some(port), left: state.core.body_left() })
-    }
-
-    /// Reads into `out`, gives the port back, and says how many bytes the reader has now. With none
-    /// it asks `otherwise`, with the port back already: it is to look and to wait as if there had
-    /// been no port.
-    pub(crate) fn read(
-        mut self,
-        out: &mut [u8],
-        otherwise: impl FnOnce(&mut State, &mut [u8]) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        let room = out.len().min(self.left);
-        let read = match &mut self.port {
-            Some(port) => port.poll_read_into(&mut out[..room]),
-            None => Poll::Pending,
-        };
-        let now = self.shared.now();
-        let port = self.port.take();
-        let (unused, result) = self.shared.with(|state| {
-            let unused = port.and_then(|port| state.give_back(port));
-            if let Poll::Ready(len) = read
-                && state.core.handle_direct(self.slot, len, now)
-            {
-                return (unused, Poll::Ready(Ok(len)));
-            }
-            (unused, otherwise(state, out))
-        });
-        drop(unused);
-        result
-    }
+/// The port in the hands of a reader.
+struct Loan<'a> {
+    shared: &'a Shared,
+    /// `None` once it was given back.
+    port: Option<Box<dyn Direct>>,
 }
 
 impl Drop for Loan<'_> {
