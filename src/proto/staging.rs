@@ -69,12 +69,23 @@ impl Staging {
 
     /// Adds bytes to the frame that [`extensible`](Self::extensible) found.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
+        self.lengthen(bytes.len());
+        self.batch.body.extend_from_slice(bytes);
+    }
+
+    /// The same without a copy.
+    pub(super) fn extend_spliced(&mut self, bytes: Bytes) {
+        self.lengthen(bytes.len());
+        self.batch.splice(bytes);
+    }
+
+    #[inline]
+    fn lengthen(&mut self, by: usize) {
         let Some(open) = &mut self.open else { return };
-        open.len += bytes.len();
+        open.len += by;
         let length = (open.len as u32).to_be_bytes();
         self.batch.body[open.at + LENGTH_AT..open.at + HEADER_LEN].copy_from_slice(&length);
-        self.batch.body.extend_from_slice(bytes);
-        self.data += bytes.len();
+        self.data += by;
     }
 
     /// A Data frame, copied.
@@ -89,11 +100,10 @@ impl Staging {
     /// A Data frame whose body is not copied.
     pub(super) fn splice(&mut self, stream: StreamId, flags: Flags, bytes: Bytes) {
         let header = Header { kind: Kind::Data, flags, stream, length: bytes.len() as u32 };
-        self.open = None;
+        self.open = Some(OpenFrame { stream, at: self.batch.body.len(), len: bytes.len() });
         self.batch.body.extend_from_slice(&header.encode());
         self.data += HEADER_LEN + bytes.len();
-        self.batch.spliced += bytes.len();
-        self.batch.splices.push_back(Splice { at: self.batch.body.len(), bytes });
+        self.batch.splice(bytes);
     }
 
     /// Exchanges the batch for `written`, which is empty.
@@ -222,6 +232,12 @@ impl Batch {
         if self.is_empty() {
             self.clear();
         }
+    }
+
+    /// Appends bytes without a copy.
+    fn splice(&mut self, bytes: Bytes) {
+        self.spliced += bytes.len();
+        self.splices.push_back(Splice { at: self.body.len(), bytes });
     }
 
     fn clear(&mut self) {

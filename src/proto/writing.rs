@@ -161,9 +161,7 @@ impl Core {
             self.staging.lead_data(id, flags, bytes);
             return self.note_staged(slot, bytes.len());
         }
-        let id = self.streams[slot].stream_id();
-        let extensible = self.staging.extensible(id, self.limits.max_frame as usize);
-        if id != StreamId::SESSION && extensible.is_some_and(|room| room >= bytes.len()) {
+        if self.extends(slot, bytes.len()) {
             self.staging.extend(bytes);
         } else {
             let (id, flags) = self.data_header(slot);
@@ -174,9 +172,21 @@ impl Core {
 
     fn stage_splice(&mut self, slot: Slot, bytes: Bytes) {
         let len = bytes.len();
-        let (id, flags) = self.data_header(slot);
-        self.staging.splice(id, flags, bytes);
+        if self.extends(slot, len) {
+            self.staging.extend_spliced(bytes);
+        } else {
+            let (id, flags) = self.data_header(slot);
+            self.staging.splice(id, flags, bytes);
+        }
         self.note_staged(slot, len);
+    }
+
+    /// Whether `len` bytes more may join the frame that was staged last.
+    #[inline]
+    fn extends(&self, slot: Slot, len: usize) -> bool {
+        let id = self.streams[slot].stream_id();
+        let extensible = self.staging.extensible(id, self.limits.max_frame as usize);
+        id != StreamId::SESSION && extensible.is_some_and(|room| room >= len)
     }
 
     /// The id and flags of a Data frame: SYN and ACK ride on it if they are still owed.

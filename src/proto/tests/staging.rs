@@ -184,6 +184,38 @@ fn write_some(wire: &mut Wire, slot: Slot, left: &mut usize) {
     }
 }
 
+// spec.md §6.9: one writer alone fills one frame, copied or not, up to the longest.
+#[test]
+fn writes_of_one_stream_extend_one_frame() {
+    for (max_frame, most) in [(256 << 10, 1), (20_000, 4)] {
+        let mut wire = Wire::new(Role::Client, |builder| builder.max_frame(max_frame));
+        let slot = wire.established();
+        let bytes = pattern(60_000);
+        let mut rest = &bytes[..];
+        for (n, len) in [1, 5_000, 3, 20_000, 2_000, 2_048, 15_000, 100].into_iter().enumerate() {
+            let (piece, later) = rest.split_at(len);
+            rest = later;
+            if n % 2 == 0 {
+                assert_eq!(wire.core.write(slot, piece), Ok(Written::Bytes(len)));
+            } else {
+                let mut chunk = Bytes::copy_from_slice(piece);
+                assert_eq!(wire.core.write_chunk(slot, &mut chunk), Ok(Written::Bytes(len)));
+            }
+        }
+        let bodies: Vec<_> = wire
+            .sent()
+            .into_iter()
+            .map(|frame| match frame {
+                Frame::Data { stream: StreamId(1), flags: NONE, body } => body,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(bodies.concat() == bytes[..bytes.len() - rest.len()]);
+        assert!(bodies.iter().all(|body| body.len() <= max_frame as usize));
+        assert!(bodies.len() <= most, "{} frames", bodies.len());
+    }
+}
+
 // spec.md §6.9: a turn that is not used lapses.
 #[test]
 fn a_turn_not_used_lapses() {
