@@ -154,6 +154,8 @@ fn encode<K: Encode<T>, T>(
     message: &T,
 ) -> Result<bytes::Bytes, Status> {
     codec.encode(content_type, message).map_err(|error| {
+        // The caller is not told more than that.
+        log::debug!("an answer cannot be encoded as {content_type}: {error}");
         Status::new(Code::Internal, "the answer cannot be encoded").with_source(error)
     })
 }
