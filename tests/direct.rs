@@ -270,6 +270,23 @@ fn a_reader_takes_its_body_from_the_io() {
 }
 
 #[test]
+fn a_reader_with_little_room_leaves_the_io_to_the_driver() {
+    // Though it had more when it waited before.
+    let mut world = World::lent(200_000);
+    world.peer.send(&[5; 150_000]);
+    assert!(matches!(world.read(), Poll::Ready(Ok(65_536))));
+    let mut cx = Context::from_waker(Waker::noop());
+    let before = world.seen.direct();
+    let little = &mut world.memory[..100];
+    assert!(Pin::new(&mut world.stream).poll_read(&mut cx, little).is_pending());
+    assert_eq!(world.seen.direct(), before);
+    world.run();
+    let little = &mut world.memory[..100];
+    assert!(matches!(Pin::new(&mut world.stream).poll_read(&mut cx, little), Poll::Ready(Ok(100))));
+    assert_eq!(world.seen.direct(), before);
+}
+
+#[test]
 fn a_reader_that_does_not_come_keeps_nobody_waiting() {
     // The driver calls it once; then it reads for all, up to the window.
     for gone in [false, true] {

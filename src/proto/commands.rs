@@ -192,6 +192,8 @@ impl Core {
         entry.marks.set(Marks::READ_WAIT);
         if room >= LEAST_DIRECT {
             entry.marks.set(Marks::ROOMY);
+        } else {
+            entry.marks.clear(Marks::ROOMY);
         }
         Ok(Read::Blocked)
     }
