@@ -446,6 +446,35 @@ fn time_passes_while_a_body_does_not_come() {
 }
 
 #[test]
+fn time_passes_where_a_reader_is_polled_with_its_driver() {
+    // In one task, whoever is polled first: the reader asks the IO whenever the driver does.
+    for driver_first in [false, true] {
+        let mut sim = Sim::new(1);
+        let (left, right) = memory::duplex(1 << 20);
+        let (server, driver) = Session::server(right, sim.config().build().unwrap());
+        let mut peer = Raw { io: left };
+        peer.send(&header(support::WINDOW, SYN, 1, 0));
+        let reading = async move {
+            let mut stream = server.accept().await.unwrap();
+            let error = stream.read(&mut [0; 64 << 10]).await.unwrap_err();
+            StreamError::of(&error).unwrap()
+        };
+        let reading = if driver_first {
+            sim.spawn(async move { futures::join!(driver, reading).1 })
+        } else {
+            sim.spawn(async move { futures::join!(reading, driver).0 })
+        };
+        sim.settle();
+        peer.send(&header(support::DATA, 0, 1, 200_000));
+        sim.advance(Duration::from_secs(20));
+        assert!(!reading.is_ready());
+        sim.advance(Duration::from_secs(60));
+        let timed_out = StreamError::Session(SessionError::KeepaliveTimeout);
+        assert_eq!(reading.take(), Some(timed_out));
+    }
+}
+
+#[test]
 fn a_session_that_ends_lets_go_of_the_io_whoever_has_it() {
     for end in 0..3 {
         let World { session, mut driver, stream, mut peer, seen, .. } = World::lent(200_000);

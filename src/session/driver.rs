@@ -145,6 +145,8 @@ enum Step {
     Write(u64),
     Close,
     Again,
+    /// To read, before time passes.
+    Ask,
     /// Until someone wakes the driver, or the moment comes.
     Sleep(Option<Instant>),
     Over(Result<(), SessionError>),
@@ -168,7 +170,7 @@ impl<T: AsyncRead + AsyncWrite + 'static> Future for Engine<T> {
         port.read_tried = pump.read_ended;
         if pump.sleep.take_if(|(at, _)| now >= *at).is_some() {
             // It will be asked for anyway, before time passes.
-            port.try_read();
+            pump.ask(port);
         }
         let step = match pump.read(port, now, cx) {
             Reading::Yield => Step::Again,
@@ -178,6 +180,9 @@ impl<T: AsyncRead + AsyncWrite + 'static> Future for Engine<T> {
             drop(pump.shared.with(State::end_lending));
             (self.pump, self.port) = (None, None);
             return Poll::Ready(result);
+        }
+        if let Step::Ask = step {
+            pump.ask(port);
         }
         if pump.next != Next::Driver {
             pump.lend(place);
@@ -229,6 +234,13 @@ impl<T: AsyncRead + AsyncWrite + 'static> Pump<T> {
     fn reclaim(&self, cx: &Context<'_>) -> Option<Box<Port<T>>> {
         let port = self.shared.with(|state| state.reclaim(cx))?;
         port.into_any().downcast().ok()
+    }
+
+    /// The driver reads next, and tries. Left to a reader that comes between any two polls, as one
+    /// in the task of the driver does, the IO would be asked by everyone but the driver.
+    const fn ask(&mut self, port: &mut Port<T>) {
+        port.try_read();
+        self.next = Next::Driver;
     }
 
     /// Leaves the port to the reader until the next poll.
@@ -444,9 +456,7 @@ where
     let mut next = state.poll_timeout();
     if next.is_some_and(|at| now >= at) {
         if !port.read_tried {
-            port.try_read();
-            state.core.forget_direct();
-            return Step::Again;
+            return Step::Ask;
         }
         state.handle_timeout(now);
         if state.core.take_quiet() {
