@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt, executor::block_on};
+use futures::{
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt,
+    executor::block_on,
+};
 use support::{FIN, Flag, PING, Random, Raw, SYN, Sim, count, data, header, pattern};
 use trunkline::{
     Config, Driver, ResetCode, Session, SessionError, Stream, StreamError, transport::memory,
@@ -572,4 +575,158 @@ fn readers_and_driver_race_for_the_io() {
     for driver in drivers {
         driver.join().unwrap().unwrap();
     }
+}
+
+/// An IO of moods: it returns little, or nothing and rings at once, as one whose budget is spent.
+struct Moody<T> {
+    io: T,
+    random: Random,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Moody<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.random.below(4) == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let most = [1, 100, 20_000, usize::MAX][self.random.below(4)];
+        let room = out.len().min(most);
+        Pin::new(&mut self.io).poll_read(cx, &mut out[..room])
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Moody<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.random.below(4) == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_close(cx)
+    }
+}
+
+/// Reads to the end, each time in another way.
+async fn read_in_every_way(mut stream: Stream, mut random: Random) -> Vec<u8> {
+    let mut memory = vec![0; 64 << 10];
+    let mut all = Vec::new();
+    loop {
+        match random.below(8) {
+            0 => match stream.read_chunk(1 + random.below(50_000)).await.unwrap() {
+                Some(chunk) => all.extend_from_slice(&chunk),
+                None => return all,
+            },
+            1 => {
+                let found = stream.fill_buf().await.unwrap();
+                let len = found.len().min(random.below(30_000));
+                all.extend_from_slice(&found[..len]);
+                if found.is_empty() {
+                    return all;
+                }
+                stream.consume_unpin(len);
+            }
+            n => {
+                let room = if n == 2 { 1 + random.below(100) } else { memory.len() };
+                match stream.read(&mut memory[..room]).await.unwrap() {
+                    0 => return all,
+                    len => all.extend_from_slice(&memory[..len]),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_the_mood_of_the_io_and_however_a_stream_is_read_its_bytes_are_the_same() {
+    for seed in 0..count(400) {
+        let mut random = Random(seed);
+        let mut sim = Sim::new(seed);
+        let (left, right) = memory::duplex(1 + random.below(100_000));
+        let config = sim.config().build().unwrap();
+        let (client, driver) = Session::client(left, config.clone());
+        sim.spawn(driver);
+        let io = Moody { io: right, random: Random(seed) };
+        let (server, driver) = Session::server(io, config);
+        let pings = server.clone();
+        let texts = [1, 2].map(|n| pattern(seed + n, 1 + random.below(400_000)));
+        for text in texts.clone() {
+            let client = client.clone();
+            sim.spawn(async move {
+                let mut stream = client.open().await.unwrap();
+                stream.write_all(&text).await.unwrap();
+                // Who has read it all may be gone by now.
+                drop(stream.close().await);
+            });
+        }
+        let reading = async move {
+            let streams = [server.accept().await.unwrap(), server.accept().await.unwrap()];
+            let reads = streams.map(|stream| read_in_every_way(stream, Random(random.next())));
+            futures::future::join_all(reads).await
+        };
+        // The pings poll their whole task at other times than its streams need.
+        let reading = async move {
+            let pinging = async {
+                for _ in 0..20 {
+                    pings.ping().await.unwrap();
+                }
+            };
+            futures::join!(reading, pinging).0
+        };
+        let received = match seed % 3 {
+            0 => {
+                sim.spawn(driver);
+                sim.run(reading)
+            }
+            1 => sim.run(async move {
+                let driver = std::pin::pin!(driver);
+                let reading = std::pin::pin!(reading);
+                match futures::future::select(reading, driver).await {
+                    futures::future::Either::Left((all, _)) => all,
+                    futures::future::Either::Right(_) => panic!("it ended"),
+                }
+            }),
+            _ => sim.run(async move {
+                let driver = std::pin::pin!(driver);
+                let reading = std::pin::pin!(reading);
+                match futures::future::select(driver, reading).await {
+                    futures::future::Either::Right((all, _)) => all,
+                    futures::future::Either::Left(_) => panic!("it ended"),
+                }
+            }),
+        };
+        for text in texts {
+            assert!(received.contains(&text), "other bytes, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_has_its_bytes_is_not_kept_alive() {
+    let mut world = World::lent(200_000);
+    let flag = Arc::new(Flag::default());
+    let waker = Waker::from(flag.clone());
+    let mut cx = Context::from_waker(&waker);
+    let read = Pin::new(&mut world.stream).poll_read(&mut cx, &mut world.memory);
+    assert!(read.is_pending());
+    world.peer.send(&[5; 150_000]);
+    // It comes though it was not woken.
+    let read = Pin::new(&mut world.stream).poll_read(&mut cx, &mut world.memory);
+    assert!(read.is_ready());
+    drop(waker);
+    assert_eq!(Arc::strong_count(&flag), 1, "its task is held on to");
 }

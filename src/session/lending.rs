@@ -108,8 +108,12 @@ pub(crate) fn read_directly(shared: &Shared, slot: Slot, out: &mut [u8]) -> Opti
     let port = loan.port.take();
     let (taken, unused) = shared.with(|state| {
         let taken = match read {
-            Poll::Ready(len) => state.core.handle_direct(slot, len, now).then_some(len),
-            Poll::Pending => None,
+            Poll::Ready(len) if state.core.handle_direct(slot, len, now) => {
+                // It waits no more, and was not woken.
+                state.forget_wakers(slot, true, false);
+                Some(len)
+            }
+            _ => None,
         };
         (taken, port.and_then(|port| state.give_back(port)))
     });
