@@ -22,7 +22,8 @@ use futures::{
 };
 use support::{FIN, Flag, PING, Random, Raw, SYN, Sim, count, data, header, pattern};
 use trunkline::{
-    Config, Driver, ResetCode, Session, SessionError, Stream, StreamError, transport::memory,
+    Config, Driver, ResetCode, Session, SessionError, Stream, StreamError, runtime::Timer,
+    transport::memory,
 };
 
 /// How the next read of an IO goes wrong.
@@ -320,6 +321,69 @@ fn a_reader_that_does_not_come_keeps_nobody_waiting() {
 }
 
 #[test]
+fn a_reader_is_called_before_the_driver_reads() {
+    let mut world = World::new();
+    let flag = Arc::new(Flag::default());
+    let waker = Waker::from(flag.clone());
+    let mut cx = Context::from_waker(&waker);
+    let mut once = Context::from_waker(Waker::noop());
+    assert!(Pin::new(&mut world.stream).poll_read(&mut cx, &mut world.memory).is_pending());
+    // With the header, and whenever the IO has more.
+    world.peer.send(&header(support::DATA, 0, 1, 200_000));
+    for received in [0, 50_000, 50_000] {
+        assert!(!flag.take());
+        assert!(world.driver.poll_unpin(&mut once).is_pending());
+        assert!(flag.take(), "not called");
+        if received > 0 {
+            let read = Pin::new(&mut world.stream).poll_read(&mut cx, &mut world.memory);
+            assert!(matches!(read, Poll::Ready(Ok(len)) if len == received));
+        }
+        assert!(Pin::new(&mut world.stream).poll_read(&mut cx, &mut world.memory).is_pending());
+        world.run();
+        // Until the IO rings it is not asked in vain.
+        let in_vain = Meanwhile(Box::new(|| panic!("asked in vain")));
+        *world.seen.meanwhile.lock().unwrap() = Some(in_vain);
+        assert!(Pin::new(&mut world.stream).poll_read(&mut cx, &mut world.memory).is_pending());
+        *world.seen.meanwhile.lock().unwrap() = None;
+        world.peer.send(&[5; 50_000]);
+    }
+    assert_eq!(world.seen.direct(), 100_000);
+}
+
+#[test]
+fn a_reader_that_never_comes_again_puts_nobody_to_sleep() {
+    for seed in 0..count(40) {
+        let mut sim = Sim::new(seed);
+        let (server, mut peer) = sim.server_with_peer(sim.config().build().unwrap());
+        peer.send(&header(support::WINDOW, SYN, 1, 0));
+        sim.spawn(async move {
+            let mut stream = server.accept().await.unwrap();
+            let mut memory = vec![0; 64 << 10];
+            // It waits, and comes once more, but finds nothing.
+            for _ in 0..2 {
+                let mut first = true;
+                futures::future::poll_fn(|cx| {
+                    if !std::mem::take(&mut first) {
+                        return Poll::Ready(());
+                    }
+                    Pin::new(&mut stream).poll_read(cx, &mut memory).map(drop)
+                })
+                .await;
+            }
+            futures::future::pending::<()>().await;
+        });
+        sim.settle();
+        peer.send(&header(support::DATA, 0, 1, 100_000));
+        sim.settle();
+        peer.send(&[5; 100_000]);
+        peer.send(&header(PING, SYN, 0, 9));
+        sim.settle();
+        let (frames, _) = peer.receive();
+        assert!(frames.iter().any(|frame| frame.kind == PING && frame.length == 9), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_driver_that_comes_while_a_reader_has_the_io_is_woken_when_it_is_back() {
     let World { driver, mut stream, mut peer, seen, mut memory, .. } = World::lent(200_000);
     let driver = Arc::new(Mutex::new(driver));
@@ -375,6 +439,7 @@ fn a_fault_that_a_reader_meets_ends_the_session() {
             read.map_or(true, |read| read.is_pending()),
             "{fault:?}: the driver says what it is"
         );
+        assert!(world.read().is_pending(), "{fault:?}: it does not ask again");
         let ended = world.driver.poll_unpin(&mut Context::from_waker(Waker::noop()));
         assert_eq!(ended, Poll::Ready(Err(end)));
         let Poll::Ready(Err(error)) = world.read() else { panic!("{fault:?}: not the end") };
@@ -475,6 +540,41 @@ fn time_passes_where_a_reader_is_polled_with_its_driver() {
         let timed_out = StreamError::Session(SessionError::KeepaliveTimeout);
         assert_eq!(reading.take(), Some(timed_out));
     }
+}
+
+#[test]
+fn a_moment_that_comes_without_a_sleep_passes_too() {
+    // The clock goes on between two polls of one task; the sleep is for a later moment.
+    let mut sim = Sim::new(1);
+    let (left, right) = memory::duplex(1 << 20);
+    let (server, driver) = Session::server(right, sim.config().build().unwrap());
+    let mut peer = Raw { io: left };
+    peer.send(&header(support::WINDOW, SYN, 1, 0));
+    let (late, is_late) = futures::channel::oneshot::channel::<()>();
+    let timer = sim.timer();
+    let reading = async move {
+        let mut stream = server.accept().await.unwrap();
+        let mut memory = vec![0; 64 << 10];
+        let mut is_late = is_late.fuse();
+        futures::future::poll_fn(|cx| {
+            if is_late.poll_unpin(cx).is_ready() {
+                let soon = timer.now() + Duration::from_millis(1);
+                stream.set_read_deadline(Some(soon)).unwrap();
+                timer.advance(Duration::from_millis(2));
+            }
+            Pin::new(&mut stream).poll_read(cx, &mut memory)
+        })
+        .await
+        .unwrap_err()
+    };
+    let reading = sim.spawn(async move { futures::join!(driver, reading).1 });
+    sim.settle();
+    peer.send(&header(support::DATA, 0, 1, 200_000));
+    sim.settle();
+    late.send(()).unwrap();
+    sim.advance(Duration::from_secs(60));
+    let error = reading.take().expect("time passes");
+    assert_eq!(StreamError::of(&error), Some(StreamError::TimedOut));
 }
 
 #[test]

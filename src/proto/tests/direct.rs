@@ -93,6 +93,10 @@ fn only_a_large_body_of_a_reader_with_room_is_read_directly() {
     assert_eq!(wire.core.direct_reader(), None, "it does not come");
     assert_eq!(drain(&mut wire.core, slot), (vec![], Tail::Blocked));
     assert_eq!(wire.core.direct_reader(), Some(slot), "it waits again");
+    assert_eq!(wire.core.read_chunk(slot, usize::MAX), Ok(Read::Blocked));
+    assert_eq!(wire.core.direct_reader(), None, "it waits for a chunk, which has no room");
+    assert_eq!(drain(&mut wire.core, slot), (vec![], Tail::Blocked));
+    assert_eq!(wire.core.direct_reader(), Some(slot));
     wire.core.release(slot, Half::Read);
     assert_eq!(wire.core.direct_reader(), None, "nobody reads it");
 }
@@ -143,4 +147,16 @@ fn a_direct_read_puts_off_the_keepalive() {
     }
     wire.advance(Duration::from_secs(31));
     assert!(!wire.sent().is_empty(), "a ping");
+}
+
+// spec.md §4.5.4: a peer may send both in one frame.
+#[test]
+fn the_fin_of_a_body_that_is_read_directly_counts() {
+    let (mut wire, slot) = waiting();
+    let frame = encode(&[data(1, FIN, vec![3; 100_000])]);
+    wire.feed_bytes(frame[..12].to_vec());
+    assert!(wire.core.handle_direct(slot, 50_000, wire.now));
+    assert_eq!(drain(&mut wire.core, slot), (vec![], Tail::Blocked));
+    assert!(wire.core.handle_direct(slot, 50_000, wire.now));
+    assert_eq!(drain(&mut wire.core, slot), (vec![], Tail::Eof));
 }
