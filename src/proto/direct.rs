@@ -46,10 +46,9 @@ impl Core {
         debug_assert!(self.streams[slot].chunks.is_empty(), "bytes that came before");
         self.note_input(len, now);
         self.decoder.skip_body(len);
-        if self.body_left() < LEAST_DIRECT {
-            self.wants_driver = true;
-        }
-        let Some(Receiving { fin, .. }) = self.receiving else { return false };
+        let Some(Receiving { fin, .. }) = self.receiving.filter(|body| body.slot == slot) else {
+            return false;
+        };
         self.stats.bytes_received += len as u64;
         self.streams[slot].marks.clear(Marks::READ_WAIT);
         self.taken(slot, len);

@@ -177,7 +177,6 @@ impl<T: AsyncRead + AsyncWrite + 'static> Future for Engine<T> {
             reading => pump.write(port, reading == Reading::Idle, now, cx),
         };
         if let Step::Over(result) = step {
-            drop(pump.shared.with(State::end_lending));
             (self.pump, self.port) = (None, None);
             return Poll::Ready(result);
         }
@@ -314,10 +313,10 @@ impl<T: AsyncRead + AsyncWrite + 'static> Pump<T> {
     /// The port was lent: whether the reader goes on with the body. `None`: the driver does.
     fn leave_to_reader(&mut self, port: &mut Port<T>) -> Option<Reading> {
         let nothing = port.waits();
-        let called = self.next == Next::Reader;
+        // It was not there in time, or does something else by now.
+        let absent = self.next == Next::Reader && !nothing;
         let goes_on = self.shared.with(|state| {
-            if called && !nothing || port.has_found() {
-                // It was not there in time, or does something else by now; or met the end.
+            if absent || port.has_found() {
                 state.core.forget_direct();
             }
             state.core.direct_reader().is_some()

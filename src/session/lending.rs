@@ -133,10 +133,7 @@ impl Drop for Loan<'_> {
     fn drop(&mut self) {
         if let Some(mut port) = self.port.take() {
             port.break_down();
-            let unused = self.shared.with(|state| {
-                state.wake_driver();
-                state.give_back(port)
-            });
+            let unused = self.shared.with(|state| state.give_back(port));
             drop(unused);
         }
     }
