@@ -127,6 +127,8 @@ pub struct Core {
 
     decoder: Decoder,
     receiving: Option<Receiving>,
+    /// Whose body came last.
+    last_body: Option<Slot>,
     company: Company,
     empty_frames: Balance,
     early_resets: RateLimit,
@@ -211,6 +213,7 @@ impl Core {
             extra_credit: 0,
             decoder: Decoder::new(),
             receiving: None,
+            last_body: None,
             company: Company::new(),
             empty_frames: Balance::new(limits.max_empty_frames),
             early_resets: RateLimit::new(limits.max_early_resets, limits.early_reset_interval),
@@ -499,6 +502,8 @@ impl Core {
 struct Receiving {
     slot: Slot,
     fin: bool,
+    /// The one before was of another stream.
+    mixed: bool,
 }
 
 /// A body that somebody may wait for is no longer than this: written, it overtakes bulk.

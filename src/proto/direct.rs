@@ -6,10 +6,11 @@ use super::{Core, Marks, Receiving, Slot};
 
 impl Core {
     /// The stream whose body comes next from the IO, if at least [`LEAST_DIRECT`] bytes of it are
-    /// still to come, and its reader last waited with room for as many.
+    /// still to come, and its reader last waited with room for as many. None where bodies of
+    /// several streams alternate: the driver reads many of them at once.
     #[inline]
     pub fn direct_reader(&self) -> Option<Slot> {
-        let Receiving { slot, .. } = self.receiving?;
+        let Receiving { slot, mixed: false, .. } = self.receiving? else { return None };
         let marks = self.streams[slot].marks;
         let reads = marks.any(Marks::ROOMY) && !marks.any(Marks::DISCARD);
         (reads && self.body_left() >= LEAST_DIRECT).then_some(slot)

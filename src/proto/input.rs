@@ -213,7 +213,8 @@ impl Core {
                 entry.marks.set(Marks::PROGRESS);
                 entry.recv.receive(length, self.input_us);
                 self.company.note(slot, length, self.input_us);
-                self.receiving = Some(Receiving { slot, fin });
+                let mixed = self.last_body.replace(slot).is_some_and(|last| last != slot);
+                self.receiving = Some(Receiving { slot, fin, mixed });
             }
             verdict => {
                 self.skip_body(slot, length);
@@ -347,7 +348,7 @@ impl Core {
     }
 
     fn handle_body(&mut self, body: &[u8], owner: &Bytes) {
-        let Some(Receiving { slot, fin }) = self.receiving else { return };
+        let Some(Receiving { slot, fin, .. }) = self.receiving else { return };
         self.stats.bytes_received += body.len() as u64;
         let entry = &mut self.streams[slot];
         if entry.marks.any(Marks::DISCARD) {

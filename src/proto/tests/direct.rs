@@ -102,6 +102,21 @@ fn only_a_large_body_of_a_reader_with_room_is_read_directly() {
 }
 
 #[test]
+fn bodies_of_streams_that_alternate_are_copied() {
+    let (mut wire, slot) = waiting();
+    let other = wire.established();
+    assert_eq!(drain(&mut wire.core, other), (vec![], Tail::Blocked));
+    let frames = [3, 1, 1].map(|id| encode(&[data(id, NONE, vec![5; 30_000])]));
+    for (frame, direct) in frames.iter().zip([Some(other), None, Some(slot)]) {
+        wire.feed_bytes(frame[..13].to_vec());
+        assert_eq!(wire.core.direct_reader(), direct);
+        wire.feed_bytes(frame[13..].to_vec());
+        drain(&mut wire.core, slot);
+        drain(&mut wire.core, other);
+    }
+}
+
+#[test]
 fn who_is_called_wakes_and_who_has_bytes_does_not_wait() {
     let (mut wire, slot) = waiting();
     let frame = encode(&[data(1, NONE, vec![3; 100_000])]);
