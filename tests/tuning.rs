@@ -118,7 +118,10 @@ impl Trace {
     }
 
     fn one(path: Path, write: Pace, read: Pace) -> Self {
-        Self::new(&Config::default(), path, 1, write, read)
+        // Frames as long as a segment of the path: what fits of longer ones would leave ever smaller
+        // pieces, and much to simulate.
+        let config = Config::builder().max_frame(64 << 10).build().unwrap();
+        Self::new(&config, path, 1, write, read)
     }
 
     /// Lets `time` pass; the bytes per second that were read.

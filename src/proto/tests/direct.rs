@@ -45,7 +45,7 @@ quickcheck! {
         let (mut direct, same) = waiting();
         assert_eq!(slot, same);
         let mut bytes = Vec::new();
-        for (n, len) in bodies.iter().enumerate() {
+        for (n, len) in bodies.iter().take(6).enumerate() {
             // So large, and pieces no larger: the window is never exceeded.
             let body = vec![n as u8; usize::from(*len)];
             bytes.extend(encode(&[data(1, NONE, body)]));
