@@ -389,6 +389,50 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Trickle<T> {
     }
 }
 
+/// An IO of moods: it returns little, or nothing and rings at once, as one whose budget is spent.
+pub struct Moody<T> {
+    pub io: T,
+    pub random: Random,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Moody<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.random.below(4) == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let most = [1, 100, 20_000, usize::MAX][self.random.below(4)];
+        let room = out.len().min(most);
+        Pin::new(&mut self.io).poll_read(cx, &mut out[..room])
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Moody<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.random.below(4) == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_close(cx)
+    }
+}
+
 /// An IO that keeps what is written to itself until it is flushed, as a TLS or compressing one.
 pub struct FlushGate<T> {
     io: T,
