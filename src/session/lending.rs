@@ -106,18 +106,16 @@ pub(crate) fn read_directly(shared: &Shared, slot: Slot, out: &mut [u8]) -> Opti
     let read = loan.port.as_mut()?.poll_read_into(&mut out[..room]);
     let now = shared.now();
     let port = loan.port.take();
-    let (taken, unused) = shared.with(|state| {
+    let (taken, waker, unused) = shared.with(|state| {
         let taken = match read {
-            Poll::Ready(len) if state.core.handle_direct(slot, len, now) => {
-                // It waits no more, and was not woken.
-                state.forget_wakers(slot, true, false);
-                Some(len)
-            }
+            Poll::Ready(len) if state.core.handle_direct(slot, len, now) => Some(len),
             _ => None,
         };
-        (taken, port.and_then(|port| state.give_back(port)))
+        // Who has bytes waits no more, and was not woken.
+        let waker = taken.and_then(|_| state.take_reader(slot));
+        (taken, waker, port.and_then(|port| state.give_back(port)))
     });
-    drop(unused);
+    drop((waker, unused));
     taken
 }
 

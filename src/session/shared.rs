@@ -260,6 +260,12 @@ impl State {
         }
     }
 
+    /// Who waited to read `slot`; to be dropped after the lock.
+    #[must_use]
+    pub(super) fn take_reader(&mut self, slot: Slot) -> Option<Waker> {
+        self.streams.get_mut(slot.index())?.read.take()
+    }
+
     /// A handle is gone, and with it who could have waited.
     #[inline]
     pub(crate) fn forget_wakers(&mut self, slot: Slot, read: bool, write: bool) {
