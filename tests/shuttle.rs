@@ -326,7 +326,7 @@ fn pings_race_with_the_end() {
 #[test]
 fn readers_and_driver_hand_the_io_to_each_other() {
     // Whoever has it, the others are not forgotten; the end comes at any moment.
-    const LEN: usize = 120_000;
+    const LEN: usize = 60_000;
     check_random(
         || {
             let (client, server, driver, peer) = pair(40_000);

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nohash_hasher::BuildNoHashHasher;
+
 use super::lending::Lending;
 use crate::{
     proto::{Core, Event, Slot, deadline::DeadlineQueue},
@@ -181,7 +183,8 @@ pub(crate) struct State {
     lists: Lists,
     /// Until when some of those wait who open a stream, by their places.
     patience: DeadlineQueue<u64>,
-    pings: HashMap<u32, PingWait>,
+    /// By their values, which count up.
+    pings: HashMap<u32, PingWait, BuildNoHashHasher<u32>>,
     /// There is something in the two below.
     has_wakers: bool,
     /// Wakers to be woken after the lock, in this order.
@@ -200,7 +203,7 @@ impl State {
             driver: None,
             lists: Lists::default(),
             patience: DeadlineQueue::new(),
-            pings: HashMap::new(),
+            pings: HashMap::default(),
             has_wakers: false,
             due: VecDeque::new(),
             released: Vec::new(),
