@@ -2,14 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::runtime::{ThreadTimer, Timer};
+use crate::runtime::{FOREVER, ThreadTimer, Timer};
 
 /// The window every stream starts with on the wire, in bytes (`spec.md §5.1`). A smaller one
 /// cannot be expressed in the protocol.
 pub(crate) const INITIAL_WINDOW: u32 = 256 * 1024;
-
-/// Longer than any session, and short enough for every platform's clock.
-pub(crate) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// The size of a read from the IO, in bytes.
 pub(crate) const READ_BUFFER: usize = 64 * 1024;

@@ -185,5 +185,8 @@ pub(crate) async fn within<F: Future>(
 /// So long after `now`; a time that no clock can hold is cut to decades.
 #[cfg(any(feature = "exchange", feature = "sp"))]
 pub(crate) fn after(now: Instant, time: Duration) -> Instant {
-    now + time.min(crate::config::FOREVER)
+    now + time.min(FOREVER)
 }
+
+/// Longer than any session, and short enough for every platform's clock.
+pub(crate) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Config, ConfigError, backoff::SHORTEST, config::FOREVER};
+use crate::{Config, ConfigError, backoff::SHORTEST, runtime::FOREVER};
 
 /// The limits and times of a [`PeerStore`](super::PeerStore) (`spec.md §16.5`).
 ///

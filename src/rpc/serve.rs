@@ -16,15 +16,34 @@ use super::{
     incoming::Incoming,
     layer::oneshot,
     message::Outcome,
-    server::Shared,
-    state::{Ending, Permit},
+    state::{Ending, Permit, ServerState},
     wire::RequestHead,
 };
 use crate::{
     Protocol, ResetCode, Stream, StreamError,
-    exchange::{ExchangeError, Kind, Message, Reader, Role},
+    exchange::{ExchangeConfig, ExchangeError, Kind, Message, Reader, Role},
+    runtime::Runtime,
     stream::Source,
 };
+
+/// What the calls of a server have in common.
+pub(crate) struct Shared<S> {
+    pub(crate) service: S,
+    pub(crate) exchange: ExchangeConfig,
+    pub(crate) runtime: Runtime,
+    pub(crate) state: Arc<ServerState>,
+    pub(crate) request_timeout: Duration,
+    pub(crate) let_cancelled_finish: bool,
+    pub(crate) spawn_each: bool,
+    pub(crate) max_sessions: usize,
+}
+
+impl Context {
+    /// For answers to what is no request.
+    pub(crate) fn none<S>(shared: &Shared<S>) -> Self {
+        Self::new(Arc::default(), None, shared.state.clone())
+    }
+}
 
 /// Reads the request, runs the handler, and sends what it answers.
 pub(crate) async fn serve_call<S>(

@@ -13,8 +13,8 @@ use futures::{FutureExt, StreamExt, future::Fuse};
 use tower_service::Service;
 
 use super::{
-    BoxError, Connection, Context, Request, Response, Router,
-    serve::serve_call,
+    BoxError, Connection, Request, Response, Router,
+    serve::{Shared, serve_call},
     state::{Listed, Permit, ServerState, ServerStats},
 };
 use crate::{
@@ -75,24 +75,6 @@ pub struct Server<S> {
     shared: Arc<Shared<S>>,
 }
 
-pub(crate) struct Shared<S> {
-    pub(crate) service: S,
-    pub(crate) exchange: ExchangeConfig,
-    pub(crate) runtime: Runtime,
-    pub(crate) state: Arc<ServerState>,
-    pub(crate) request_timeout: Duration,
-    pub(crate) let_cancelled_finish: bool,
-    spawn_each: bool,
-    max_sessions: usize,
-}
-
-impl Context {
-    /// For answers to what is no request.
-    pub(crate) fn none<S>(shared: &Shared<S>) -> Self {
-        Self::new(Arc::default(), None, shared.state.clone())
-    }
-}
-
 /// Builds a [`Server`] with limits other than the defaults.
 #[derive(Clone, Debug)]
 #[must_use]
@@ -135,7 +117,7 @@ impl ServerBuilder {
     }
 
     /// Handlers of cancelled calls run to their end instead of being dropped; they see it in
-    /// [`Context::is_cancelled`]. Default false.
+    /// [`Context::is_cancelled`](super::Context::is_cancelled). Default false.
     pub const fn let_cancelled_finish(mut self, finish: bool) -> Self {
         self.let_cancelled_finish = finish;
         self
@@ -217,7 +199,7 @@ impl<S: Serve> Server<S> {
         self.serve_connection(session, Connection::default())
     }
 
-    /// As [`serve`](Self::serve); handlers see the connection in their [`Context`].
+    /// As [`serve`](Self::serve); handlers see the connection in their [`Context`](super::Context).
     ///
     /// # Cancel safety
     ///

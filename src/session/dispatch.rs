@@ -17,7 +17,7 @@ use futures::{
 };
 
 use super::Session;
-use crate::{config::FOREVER, error::ResetCode, stream::Stream};
+use crate::{error::ResetCode, runtime::FOREVER, stream::Stream};
 
 /// A protocol that streams of a shared session can speak: a number and a version. Numbers from 128
 /// up are the application's (`spec.md §10.5`).

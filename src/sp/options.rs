@@ -3,10 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::pipe::Pipe;
-use crate::{
-    backoff::SHORTEST,
-    config::{ConfigError, FOREVER},
-};
+use crate::{backoff::SHORTEST, config::ConfigError, runtime::FOREVER};
 
 /// The options of a socket. Cheap to clone.
 ///
