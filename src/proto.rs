@@ -14,11 +14,12 @@
 //! | `timing` | deadlines, keepalive, stalls |
 //! | `ending` | how a session ends, in which steps |
 //! | `state` | the life of a stream, as one table |
-//! | `stream`, `window`, `buffer`, `staging`, `ping`, `budget`, `deadline` | the parts, each with its own invariant |
+//! | `stream`, `window`, `buffer`, `staging`, `batches`, `line`, `acks`, `ping`, `liveness`, `budget`, `deadline` | the parts, each with its own invariant |
 //!
 //! This module is public only for fuzzing and is not covered by semantic versioning.
 
 mod acks;
+mod batches;
 mod budget;
 mod buffer;
 mod commands;
@@ -28,6 +29,7 @@ mod ending;
 mod event;
 mod input;
 mod line;
+mod liveness;
 mod output;
 mod ping;
 mod staging;
@@ -51,16 +53,18 @@ pub use stream::Slot;
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use self::{
     acks::Acks,
-    budget::{Balance, RateLimit},
+    batches::Batches,
+    budget::{Balance, Late, RateLimit, ReceiveBudget},
     buffer::{Buffers, ChunkQueue},
     deadline::DeadlineQueue,
     ending::Phase,
     line::Line,
+    liveness::Liveness,
     ping::{Pings, RoundTrip},
     staging::Staging,
     stream::{End, Entry, Marks, Streams},
@@ -116,14 +120,8 @@ pub struct Core {
     unacked: usize,
     /// Someone waits to open a stream and should be told when there is room.
     openers_wait: bool,
-    /// Bytes of bodies that may still arrive for streams that are over (`spec.md §4.8.2`).
-    late_allowance: u64,
-    /// Frames without a body that may still arrive for them (`§9.2.1`).
-    late_frames: u64,
-    /// Bytes received and not read, over all streams.
-    buffered: usize,
-    /// Credit granted beyond the initial windows.
-    extra_credit: usize,
+    late: Late,
+    budget: ReceiveBudget,
 
     decoder: Decoder,
     receiving: Option<Receiving>,
@@ -143,14 +141,7 @@ pub struct Core {
     eof: bool,
 
     staging: Staging,
-    /// How much may be staged at present, by the speed of the IO.
-    staging_limit: usize,
-    /// The number of the batch under construction.
-    batch: u64,
-    /// When the batch that is being written was taken, and how long it is.
-    batch_taken: Option<(Instant, usize)>,
-    /// Batches up to this number are flushed.
-    flushed: u64,
+    batches: Batches,
     /// Streams that owe a frame.
     owed: VecDeque<Slot>,
     /// Writers that wait for their turn.
@@ -171,17 +162,9 @@ pub struct Core {
     /// What [`poll_timeout`](Self::poll_timeout) answered last.
     next_timeout: Option<Instant>,
     user_deadlines: UserDeadlines,
-    last_received: Instant,
-    /// When a keepalive ping was sent, if nothing has arrived since.
-    keepalive_sent: Option<Instant>,
-    /// When it is to be seen whether the session has fallen idle.
-    quiet_due: Option<Instant>,
-    /// It has, and the shell may give back its buffers too.
+    liveness: Liveness,
+    /// The session has fallen idle, and the shell may give back its buffers too.
     quiet: bool,
-    /// A little less than configured, and different for every session.
-    keepalive_interval: Option<Duration>,
-    /// Since when the IO has taken nothing of what it was given.
-    blocked_since: Option<Instant>,
     stats: Stats,
 }
 
@@ -190,14 +173,17 @@ impl Core {
     pub fn new(role: Role, config: &Config, now: Instant) -> Self {
         let limits = config.limits.clone();
         let mut chance = Chance::new(limits.seed);
+        let seed = chance.next();
+        let timed = config.timer.is_some();
+        let liveness = Liveness::new(&limits, timed, &mut chance, now);
         Self {
             role,
-            timed: config.timer.is_some(),
+            timed,
             start: now,
             input_us: 0,
             phase: Phase::Open,
             outcome: None,
-            streams: Streams::new(chance.next()),
+            streams: Streams::new(seed),
             buffers: Buffers::new(),
             accept_queue: VecDeque::new(),
             next_id: if role == Role::Client { 1 } else { 2 },
@@ -207,10 +193,8 @@ impl Core {
             inbound: 0,
             unacked: 0,
             openers_wait: false,
-            late_allowance: 0,
-            late_frames: 0,
-            buffered: 0,
-            extra_credit: 0,
+            late: Late::default(),
+            budget: ReceiveBudget::new(limits.receive_budget),
             decoder: Decoder::new(),
             receiving: None,
             last_body: None,
@@ -227,10 +211,7 @@ impl Core {
             refuse_inbound: false,
             eof: false,
             staging: Staging::new(),
-            staging_limit: limits.staging_limit.min(FIRST_STAGING_LIMIT),
-            batch: 1,
-            batch_taken: None,
-            flushed: 0,
+            batches: Batches::new(limits.staging_limit),
             owed: VecDeque::new(),
             line: Line::default(),
             acks: Acks::default(),
@@ -242,14 +223,8 @@ impl Core {
             deadlines: DeadlineQueue::new(),
             next_timeout: None,
             user_deadlines: UserDeadlines::new(),
-            last_received: now,
-            keepalive_sent: None,
-            quiet_due: None,
+            liveness,
             quiet: false,
-            keepalive_interval: limits
-                .keepalive
-                .map(|interval| interval.mul_f64(chance.between(0.9, 1.0))),
-            blocked_since: None,
             stats: Stats::default(),
             limits,
         }
@@ -264,9 +239,8 @@ impl Core {
     fn insert(&mut self, state: State, marks: Marks) -> Slot {
         let mut limit = INITIAL_WINDOW;
         let extra = (self.limits.stream_window - INITIAL_WINDOW) as usize;
-        if self.has_budget(extra) {
+        if self.budget.charge(extra) {
             limit = self.limits.stream_window;
-            self.extra_credit += extra;
         }
         self.streams.insert(Entry {
             id: 0,
@@ -276,16 +250,9 @@ impl Core {
             recv: RecvWindow::new(limit),
             chunks: ChunkQueue::EMPTY,
             end: End::None,
-            staged_in: self.flushed,
+            staged_in: self.batches.flushed(),
             next: 0,
         })
-    }
-
-    /// Whether so much credit may be given beyond initial windows. One of these is set aside: a
-    /// stream that is alone can fill the window it was given (`spec.md §5.6.2`).
-    const fn has_budget(&self, more: usize) -> bool {
-        let charged = self.buffered + self.extra_credit + INITIAL_WINDOW as usize;
-        charged + more <= self.limits.receive_budget
     }
 
     /// Puts a stream on the list of those that owe the peer a frame.
@@ -332,8 +299,7 @@ impl Core {
             self.deadlines.cancelled();
         }
         if entry.marks.take(Marks::LINKED) {
-            self.late_allowance += u64::from(entry.recv.credit());
-            self.late_frames += LATE_FRAMES;
+            self.late.expect(entry.recv.credit());
             self.streams.unlink(slot);
         }
         self.uncount_if_done(slot);
@@ -406,7 +372,7 @@ impl Core {
 
     fn uncount(&mut self, slot: Slot) {
         let entry = &mut self.streams[slot];
-        self.extra_credit -= entry.recv.give_back();
+        self.budget.extra_credit -= entry.recv.give_back();
         if !entry.chunks.is_empty() {
             return;
         }
@@ -454,7 +420,7 @@ impl Core {
     fn drop_unread(&mut self, slot: Slot) {
         let entry = &mut self.streams[slot];
         let dropped = self.buffers.clear(&mut entry.chunks);
-        self.buffered -= dropped;
+        self.budget.buffered -= dropped;
         entry.recv.consume(dropped);
         self.uncount_if_done(slot);
     }
@@ -512,9 +478,3 @@ const SHORT: usize = 1 << 10;
 /// This side sends at most one in so many of the early resets that the peer would count as a flood,
 /// if it has the limit that we have (`spec.md §9.2.5`).
 const EARLY_RESETS_SHARE: u32 = 3;
-
-/// What may be in flight of a stream that ends: ACK, credit, FIN, RST.
-const LATE_FRAMES: u64 = 4;
-
-/// Until batches have shown how fast the IO is, no more than this is staged.
-const FIRST_STAGING_LIMIT: usize = 64 << 10;

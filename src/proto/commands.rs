@@ -158,7 +158,7 @@ impl Core {
 
     #[inline]
     fn consumed(&mut self, slot: Slot, len: usize) {
-        self.buffered -= len;
+        self.budget.buffered -= len;
         self.taken(slot, len);
     }
 
@@ -202,7 +202,7 @@ impl Core {
     pub fn ended_stream(&mut self, slot: Slot) -> Option<Result<(), StreamError>> {
         match self.streams[slot].state {
             State::Reset => Some(Err(self.stream_error(slot))),
-            State::Closed if self.streams[slot].is_flushed(self.flushed) => Some(Ok(())),
+            State::Closed if self.streams[slot].is_flushed(self.batches.flushed()) => Some(Ok(())),
             _ if matches!(self.phase, Phase::Ended) => {
                 Some(Err(StreamError::Session(self.session_error())))
             }
@@ -288,7 +288,7 @@ impl Core {
     /// `spec.md §8.5`: a dropped stream must not look like one that was closed.
     fn drop_unfinished(&mut self, slot: Slot) {
         let entry = &self.streams[slot];
-        if entry.staged_in > self.flushed {
+        if entry.staged_in > self.batches.flushed() {
             self.stats.dropped_unsent += 1;
             log::debug!("stream {}: dropped with unsent data and without close", entry.id);
         }

@@ -5,8 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{
-    Core, Event, Input, LATE_FRAMES, Marks, Phase, Receiving, Slot, State, Verdict, ping::Purpose,
-    stream::End, timing::QUIET,
+    Core, Event, Input, Marks, Phase, Receiving, Slot, State, Verdict, ping::Purpose, stream::End,
 };
 use crate::{
     config::INITIAL_WINDOW,
@@ -44,12 +43,8 @@ impl Core {
     /// The IO returned `len` bytes.
     #[inline]
     pub(super) fn note_input(&mut self, len: usize, now: Instant) {
-        self.last_received = now;
+        self.liveness.note_input(now);
         self.input_us = self.micros(now);
-        self.keepalive_sent = None;
-        if self.quiet_due.is_none() && self.timed {
-            self.quiet_due = Some(now + QUIET);
-        }
         if let Phase::Lingering { bytes_left, .. } = &mut self.phase {
             *bytes_left = bytes_left.saturating_sub(len);
             if *bytes_left == 0 {
@@ -60,18 +55,15 @@ impl Core {
 
     /// Everything of batches up to `batch` was taken by the IO, and the IO was flushed.
     pub fn handle_flushed(&mut self, batch: u64, now: Instant) {
-        self.flushed = self.flushed.max(batch);
-        self.blocked_since = None;
-        if let Some((taken, len)) = self.batch_taken.take() {
-            self.adapt_staging(now.saturating_duration_since(taken), len);
-        }
+        self.batches.note_flushed(batch, now);
+        self.liveness.note_flushed();
         if self.flush_waiters.is_empty() {
             return;
         }
         let mut waiters = std::mem::take(&mut self.flush_waiters);
         waiters.retain(|&slot| {
             let entry = &mut self.streams[slot];
-            let waits = entry.marks.any(Marks::LIVE) && !entry.is_flushed(self.flushed);
+            let waits = entry.marks.any(Marks::LIVE) && !entry.is_flushed(self.batches.flushed());
             if !waits {
                 entry.marks.clear(Marks::IN_FLUSH);
                 self.wake_writer(slot);
@@ -142,8 +134,7 @@ impl Core {
     /// A stream beyond a limit costs one RST, never the session (`spec.md §4.4`).
     fn refuse(&mut self, header: Header) -> Result<(), Violation> {
         self.stats.refused += 1;
-        self.late_allowance += u64::from(INITIAL_WINDOW.saturating_sub(header.body_len()));
-        self.late_frames += LATE_FRAMES;
+        self.late.expect(INITIAL_WINDOW.saturating_sub(header.body_len()));
         if header.flags.contains(Flags::RST) {
             self.withdraw_refusal(header.stream);
             return Ok(());
@@ -283,23 +274,14 @@ impl Core {
         if length == 0 {
             log::trace!("late frame: {header}");
             self.stats.late_frames += 1;
-            return match self.late_frames.checked_sub(1) {
-                Some(left) if opened => {
-                    self.late_frames = left;
-                    Ok(())
-                }
-                _ => self.empty_frames.account(true),
-            };
+            let expected = opened && self.late.frame();
+            return if expected { Ok(()) } else { self.empty_frames.account(true) };
         }
         if !opened {
             return Err(Violation::NeverOpened);
         }
         self.stats.late_frames += 1;
-        match self.late_allowance.checked_sub(u64::from(length)) {
-            Some(left) => self.late_allowance = left,
-            None => return Err(Violation::LateData),
-        }
-        Ok(())
+        self.late.body(length)
     }
 
     fn handle_ping(&mut self, header: Header, now: Instant) -> Result<(), Violation> {
@@ -355,13 +337,13 @@ impl Core {
             self.discard(slot, body.len());
         } else {
             self.buffers.push(&mut entry.chunks, body, owner);
-            self.buffered += body.len();
+            self.budget.buffered += body.len();
             if entry.marks.take(Marks::READ_WAIT) {
                 self.events.push_back(Event::Readable(slot));
             }
         }
         self.end_body(slot, fin);
-        if self.buffered > self.limits.receive_budget {
+        if self.budget.is_exceeded() {
             self.shed_load();
         }
     }

@@ -63,10 +63,8 @@ impl Core {
             return None;
         }
         self.leave_a_turn(1);
-        self.batch_taken = Some((now, self.staging.len()));
+        let number = self.batches.take(self.staging.len(), now);
         self.staging.swap(batch);
-        let number = self.batch;
-        self.batch += 1;
         self.line.begin();
         self.grant_turns();
         Some(number)
@@ -126,7 +124,7 @@ impl Core {
         if self.staging.is_empty() {
             self.staging.shrink();
         }
-        if self.buffered == 0 {
+        if self.budget.buffered == 0 {
             self.buffers.shrink();
         }
     }
@@ -151,8 +149,8 @@ impl Core {
             inbound_streams: self.inbound,
             accept_backlog: self.accept_queue.len(),
             ack_backlog: self.unacked,
-            buffered: self.buffered,
-            extra_credit: self.extra_credit,
+            buffered: self.budget.buffered,
+            extra_credit: self.budget.extra_credit,
             staged: self.staging.len(),
             ..self.stats
         }
@@ -230,7 +228,7 @@ impl Core {
             End::None | End::Remote(_) | End::Session => ResetCode::CANCELLED,
         };
         let stream = entry.stream_id();
-        entry.staged_in = self.batch;
+        entry.staged_in = self.batches.current();
         let (kind, flags) = (Kind::WindowUpdate, Flags::RST);
         self.staging.trail(Header { kind, flags, stream, length: code.0 });
         self.unlink(slot);
@@ -264,12 +262,12 @@ impl Core {
         let stream = entry.stream_id();
         let header = Header { kind: Kind::WindowUpdate, flags, stream, length: delta };
         // Credit alone may overtake other streams, never what its own stream has staged.
-        if flags == Flags::NONE && entry.staged_in != self.batch {
+        if flags == Flags::NONE && entry.staged_in != self.batches.current() {
             self.staging.lead(header);
         } else {
             self.staging.trail(header);
         }
-        entry.staged_in = self.batch;
+        entry.staged_in = self.batches.current();
     }
 
     fn owed_credit(&mut self, slot: Slot, syn: bool, now: Instant) -> u32 {
@@ -310,8 +308,9 @@ impl Core {
         let micros = self.micros(now);
         let max = self.limits.max_stream_window;
         let growth = self.streams[slot].recv.growth(micros, rtt, max);
-        if let Some(growth) = growth.filter(|growth| self.has_budget(growth.by as usize)) {
-            self.extra_credit += growth.by as usize;
+        if let Some(growth) = growth
+            && self.budget.charge(growth.by as usize)
+        {
             self.streams[slot].recv.raise(growth);
         }
     }
@@ -323,7 +322,7 @@ impl Core {
             flags = flags.with(Flags::ACK);
         }
         entry.marks.clear(Marks::OWES_FIN);
-        entry.staged_in = self.batch;
+        entry.staged_in = self.batches.current();
         let (stream, closed) = (entry.stream_id(), entry.state == State::Closed);
         self.staging.trail(Header { kind: Kind::WindowUpdate, flags, stream, length: 0 });
         if closed {

@@ -1,6 +1,6 @@
 //! Time (`spec.md §7`): what is due when, and what happens then. Time comes in as an argument.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Core, Direction, Event, Marks, Phase, Slot, State, ping::Purpose, stream::End};
 use crate::error::{GoAwayCode, ResetCode, SessionError};
@@ -26,13 +26,13 @@ impl Core {
             Phase::Open | Phase::Draining { .. } => {}
             Phase::Finishing { .. } | Phase::Lingering { .. } | Phase::Ended => return,
         }
-        if self.stall_due().is_some_and(|due| now >= due) {
+        if self.liveness.stall_due().is_some_and(|due| now >= due) {
             return self.handle_failure(SessionError::WriteStall, now);
         }
-        if self.keepalive_due().is_some_and(|due| now >= due) {
+        if self.liveness.keepalive_due().is_some_and(|due| now >= due) {
             self.keepalive(now);
         }
-        if self.quiet_due.is_some_and(|due| now >= due) {
+        if self.liveness.quiet_due().is_some_and(|due| now >= due) {
             self.quieten(now);
         }
         if self.acks.due().is_some_and(|due| now >= due) {
@@ -49,9 +49,7 @@ impl Core {
     /// The IO takes no more bytes for now. `progress` says whether it took some since the last
     /// call.
     pub fn handle_blocked(&mut self, progress: bool, now: Instant) {
-        if progress || self.blocked_since.is_none() {
-            self.blocked_since = Some(now);
-        }
+        self.liveness.note_blocked(progress, now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
@@ -82,9 +80,9 @@ impl Core {
             }
         };
         consider(self.acks.due());
-        consider(self.quiet_due);
-        consider(self.keepalive_due());
-        consider(self.stall_due());
+        consider(self.liveness.quiet_due());
+        consider(self.liveness.keepalive_due());
+        consider(self.liveness.stall_due());
         consider(self.deadlines.next());
         next
     }
@@ -137,36 +135,18 @@ impl Core {
 
     /// After a while without input the session gives back what it need not hold.
     fn quieten(&mut self, now: Instant) {
-        let due = self.last_received + QUIET;
-        if now < due {
-            self.quiet_due = Some(due);
-            return;
+        if self.liveness.is_quiet(now) {
+            self.shrink();
+            self.quiet = true;
         }
-        self.quiet_due = None;
-        self.shrink();
-        self.quiet = true;
-    }
-
-    fn keepalive_due(&self) -> Option<Instant> {
-        let interval = self.keepalive_interval.filter(|_| self.timed)?;
-        match self.keepalive_sent {
-            Some(sent) => Some(sent + self.limits.ping_timeout),
-            None => Some(self.last_received + interval),
-        }
-    }
-
-    fn stall_due(&self) -> Option<Instant> {
-        let timeout = self.limits.write_timeout.filter(|_| self.timed)?;
-        Some(self.blocked_since? + timeout)
     }
 
     fn keepalive(&mut self, now: Instant) {
-        if self.keepalive_sent.is_some() {
+        if !self.liveness.ask(now) {
             self.finish_session(Err(SessionError::KeepaliveTimeout), None, now);
             self.end();
             return;
         }
-        self.keepalive_sent = Some(now);
         // An old one may never be answered.
         self.pings.forget_all(Purpose::Keepalive);
         self.pings.ask(Purpose::Keepalive);
@@ -320,6 +300,3 @@ impl UserDeadlines {
         self.numbers = Vec::new();
     }
 }
-
-/// A session without input for so long is idle.
-pub(super) const QUIET: Duration = Duration::from_secs(10);

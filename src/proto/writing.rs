@@ -1,7 +1,5 @@
 //! From a writer into the staging buffer: window, turn, frame (`spec.md §5.2`, `§6`).
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use super::{Core, Input, Marks, Phase, SHORT, Slot, State, Written};
@@ -75,7 +73,7 @@ impl Core {
         if entry.state == State::Reset {
             return Err(self.stream_error(slot));
         }
-        if entry.is_flushed(self.flushed) {
+        if entry.is_flushed(self.batches.flushed()) {
             return Ok(true);
         }
         self.await_flush(slot)
@@ -120,13 +118,13 @@ impl Core {
             return Ok(Some(Room { len: wanted, ahead: true }));
         }
         let entry = &mut self.streams[slot];
-        let has_room = self.staging.data_len() < self.staging_limit;
+        let has_room = self.staging.data_len() < self.batches.limit();
         let has_turn = entry.marks.any(Marks::TURN) || self.line.is_empty();
         if window > 0 && has_room && has_turn {
             entry.marks.clear(Marks::TURN);
             // Whole frames, even if the last goes beyond the limit: a sliver of one costs a
             // header, a write and a wake of its own.
-            let most = self.turn().min(self.staging_limit);
+            let most = self.turn().min(self.batches.limit());
             return Ok(Some(Room { len: wanted.min(window).min(most), ahead: false }));
         }
         if entry.marks.any(Marks::WRITE_EXPIRED) {
@@ -146,9 +144,9 @@ impl Core {
         let entry = &self.streams[slot];
         len <= SHORT
             && self.staging.data_len() > MIN_OVERTAKEN
-            && entry.staged_in != self.batch
+            && entry.staged_in != self.batches.current()
             && !entry.marks.any(Marks::OWES_SYN)
-            && self.staging.overtaking() + len <= self.staging_limit / OVERTAKING_SHARE
+            && self.staging.overtaking() + len <= self.batches.limit() / OVERTAKING_SHARE
     }
 
     #[inline]
@@ -232,14 +230,14 @@ impl Core {
         self.stats.bytes_sent += len as u64;
         let entry = &mut self.streams[slot];
         entry.send.take(len);
-        entry.staged_in = self.batch;
+        entry.staged_in = self.batches.current();
         self.wants_driver = true;
     }
 
     /// The batch is gone, so there is room: whoever waited longest may fill it.
     pub(super) fn grant_turns(&mut self) {
         let mut granted = 0;
-        while granted < self.staging_limit {
+        while granted < self.batches.limit() {
             let Some(slot) = self.line.next() else { return };
             let entry = &mut self.streams[slot];
             entry.marks.clear(Marks::IN_LINE);
@@ -255,26 +253,10 @@ impl Core {
     fn turn(&self) -> usize {
         (self.limits.max_frame as usize).min(TURN)
     }
-
-    /// A batch that takes long on the wire holds up control behind it: keep the next one smaller
-    /// (`spec.md §6`).
-    pub(super) fn adapt_staging(&mut self, took: Duration, len: usize) {
-        if took > SLOW_BATCH {
-            self.staging_limit = (self.staging_limit / 2).max(MIN_STAGING_LIMIT);
-        } else if len >= self.staging_limit {
-            self.staging_limit = (self.staging_limit * 2).min(self.limits.staging_limit);
-        }
-    }
 }
 
 /// Writers in line get this much in turn.
 const TURN: usize = 64 << 10;
-
-/// On a slow IO no less than this is staged.
-const MIN_STAGING_LIMIT: usize = 16 << 10;
-
-/// A batch that the IO takes longer for halves the limit.
-const SLOW_BATCH: Duration = Duration::from_millis(50);
 
 /// What a write may stage.
 struct Room {

@@ -262,7 +262,7 @@ fn small_writes_overtake_only_so_many_bytes() {
     // So many in every batch.
     for _ in 0..2 {
         while wire.core.write(bulk, &[0; 60_000]).unwrap() != Written::Blocked {}
-        let most = wire.core.staging_limit / 16 / 512;
+        let most = wire.core.batches.limit() / 16 / 512;
         let taken = |&&slot: &&Slot| wire.core.write(slot, &[1; 500]).unwrap() != Written::Blocked;
         assert_eq!(small.iter().filter(taken).count(), most);
         let large = wire.core.write(small[39], &[1; 2_000]);
