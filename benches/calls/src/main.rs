@@ -31,6 +31,7 @@ fn act(args: &Args) -> Result<()> {
         Mode::Help => print!("{USAGE}"),
         Mode::List => list(),
         Mode::Speed | Mode::SystemCalls | Mode::Instructions => {
+            report::prepare(args)?;
             let groups = schedule::measure(args)?;
             report::publish(args, &groups)?;
         }

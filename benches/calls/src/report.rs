@@ -16,6 +16,14 @@ use crate::{
     schedule::{Entry, Group},
 };
 
+/// Makes the folder for the results: that it cannot be made is better known before a long run.
+pub(crate) fn prepare(args: &Args) -> Result<()> {
+    if let Some(folder) = &args.output {
+        fs::create_dir_all(folder)?;
+    }
+    Ok(())
+}
+
 /// Prints the results and writes them where `args` say.
 pub(crate) fn publish(args: &Args, groups: &[Group]) -> Result<()> {
     let (name, report) = match args.mode {

@@ -43,6 +43,7 @@ fn run(args: &Args) -> Result<(), String> {
         Mode::Help => print!("{USAGE}"),
         Mode::List => list(),
         Mode::Speed | Mode::SystemCalls | Mode::Instructions => {
+            report::prepare(args)?;
             let groups = harness::measure(args)?;
             report::publish(args, &groups)?;
         }

@@ -11,6 +11,12 @@ use crate::args::{Args, Mode};
 use crate::harness::{Group, Row};
 use crate::impls;
 
+/// Makes the folder for the results: that it cannot be made is better known before a long run.
+pub fn prepare(args: &Args) -> Result<(), String> {
+    let Some(folder) = &args.output else { return Ok(()) };
+    fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
 /// Prints the results and writes them where `args` say.
 pub fn publish(args: &Args, groups: &[Group]) -> Result<(), String> {
     let report = table::report(args, groups);
