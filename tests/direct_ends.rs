@@ -9,7 +9,7 @@ mod watched;
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -45,6 +45,10 @@ fn a_fault_that_a_reader_meets_ends_the_session() {
         (Fault::Panics, SessionError::Io(io::ErrorKind::Other)),
     ] {
         let mut world = World::lent(200_000);
+        // Something is on its way out meanwhile.
+        world.seen.stuck.store(true, Ordering::SeqCst);
+        assert!(world.stream.write(&[7; 100]).now_or_never().is_some());
+        world.run();
         world.peer.send(&[5; 100_000]);
         assert!(matches!(world.read(), Poll::Ready(Ok(65_536))));
         *world.seen.fault.lock().unwrap() = Some(fault);

@@ -176,6 +176,8 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
     pub(super) fn break_down(&mut self) {
         let error = self.failed(io::Error::other("panicked while it was read"));
         self.found = Some(Err(error));
+        // It is asked for nothing any more.
+        (self.batch, self.flushed) = (Batch::new(), true);
     }
 
     pub(super) fn poll_close(&mut self) -> Poll<Result<(), SessionError>> {

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -35,6 +35,10 @@ pub struct Seen {
     direct: AtomicU64,
     pub copied: AtomicU64,
     pub fault: Mutex<Option<Fault>>,
+    /// It takes no bytes.
+    pub stuck: AtomicBool,
+    /// It panicked: whoever uses it again does not know what state it is in.
+    panicked: AtomicBool,
     /// What happens meanwhile.
     pub meanwhile: Mutex<Option<Meanwhile>>,
 }
@@ -58,6 +62,10 @@ impl Seen {
         *self.memory.lock().unwrap() = start..start + memory.len();
     }
 
+    fn check(&self) {
+        assert!(!self.panicked.load(Ordering::SeqCst), "an IO that panicked is used again");
+    }
+
     pub fn direct(&self) -> u64 {
         self.direct.load(Ordering::SeqCst)
     }
@@ -75,6 +83,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         cx: &mut Context<'_>,
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        self.seen.check();
         let direct = self.seen.is_direct(out);
         let meanwhile = if direct { self.seen.meanwhile.lock().unwrap().take() } else { None };
         if let Some(Meanwhile(act)) = meanwhile {
@@ -83,7 +92,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         let fault = if direct { self.seen.fault.lock().unwrap().take() } else { None };
         match fault {
             Some(Fault::Fails) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            Some(Fault::Panics) => panic!("a fault of the IO"),
+            Some(Fault::Panics) => {
+                self.seen.panicked.store(true, Ordering::SeqCst);
+                panic!("a fault of the IO");
+            }
             Some(Fault::Lies) => return Poll::Ready(Ok(out.len() + 1)),
             None => {}
         }
@@ -102,14 +114,20 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.seen.check();
+        if self.seen.stuck.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.seen.check();
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.seen.check();
         Pin::new(&mut self.io).poll_close(cx)
     }
 }
