@@ -131,7 +131,8 @@ impl RecvWindow {
 
     /// Whether so much credit is owed that a frame of its own is worth it.
     pub(super) fn is_due(&self, company: Option<u32>) -> bool {
-        self.owed(company) >= (self.in_use(company) / 2).min(LARGE_CREDIT)
+        let used = self.in_use(company);
+        self.owed(company) >= (used / 2).min(LARGE_CREDIT.max(used / MANY_GRANTS))
     }
 
     /// Whether the window is larger than what a new stream has on the wire.
@@ -268,6 +269,10 @@ const LOCAL_WINDOW: u32 = 1 << 20;
 /// window withheld is half the rate.
 const LARGE_CREDIT: u32 = 1 << 20;
 
+/// Nor is there a frame for less than this part of a window: on a long path, where it is large, a
+/// grant for every mebibyte is thousands a second, which the sender has no use for.
+const MANY_GRANTS: u32 = 16;
+
 /// No time has passed since then.
 const NOT_BEGUN: u64 = u64::MAX;
 
@@ -322,16 +327,27 @@ mod tests {
         }
     }
 
-    /// `spec.md §5.3.2`: with half of 16 MiB withheld only half the rate goes over a long path.
+    /// `spec.md §5.3.2`: with half of 16 MiB withheld only half the rate goes over a long path; and
+    /// of 256 MiB a mebibyte at a time is more frames than anybody needs.
     #[test]
-    fn credit_of_a_large_window_comes_by_the_mebibyte() {
-        let mut window = RecvWindow::new(16 << 20);
-        window.grant(None);
-        window.receive(2 << 20, 0);
-        window.consume((1 << 20) - 1);
-        assert!(!window.is_due(None));
-        window.consume(1);
-        assert!(window.is_due(None));
-        assert_eq!(window.grant(None), 1 << 20);
+    fn credit_of_a_large_window_comes_in_sixteenths() {
+        let (kib, mib) = (1 << 10, 1 << 20);
+        for (limit, due) in [
+            (256 * kib, 128 * kib),
+            (mib, 512 * kib),
+            (4 * mib, mib),
+            (16 * mib, mib),
+            (32 * mib, 2 * mib),
+            (256 * mib, 16 * mib),
+        ] {
+            let mut window = RecvWindow::new(limit);
+            window.grant(None);
+            window.receive(due + 1, 0);
+            window.consume(due as usize - 1);
+            assert!(!window.is_due(None), "{limit}");
+            window.consume(1);
+            assert!(window.is_due(None), "{limit}");
+            assert_eq!(window.grant(None), due);
+        }
     }
 }
