@@ -15,8 +15,10 @@ use std::{
 };
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt, FutureExt};
-use support::{Flag, PING, Random, Raw, SYN, Sim, count, data, header, pattern};
-use trunkline::{ResetCode, Session, SessionError, StreamError, runtime::Timer, transport::memory};
+use support::{FIN, Flag, PING, Random, Raw, SYN, Sim, count, data, header, pattern};
+use trunkline::{
+    GoAwayCode, ResetCode, Session, SessionError, StreamError, runtime::Timer, transport::memory,
+};
 use watched::{Fault, Meanwhile, Seen, World, run};
 
 #[test]
@@ -65,6 +67,44 @@ fn a_fault_that_a_reader_meets_ends_the_session() {
         assert_eq!(StreamError::of(&error), Some(StreamError::Session(end)));
         assert_eq!(world.session.io_error().is_some(), fault != Fault::Lies);
     }
+}
+
+#[test]
+fn what_an_io_that_panicked_did_not_take_was_not_sent() {
+    // spec.md §6.10: of a stream that is done the FIN is on its way out.
+    let mut world = World::new();
+    world.peer.send(&header(support::WINDOW, SYN | FIN, 3, 0));
+    world.run();
+    let mut done = world.session.accept().now_or_never().unwrap().unwrap();
+    world.run();
+    world.seen.stuck.store(true, Ordering::SeqCst);
+    assert!(done.close().now_or_never().is_none());
+    world.run();
+    panic_while_reading(&mut world, || ());
+    let end = SessionError::Io(io::ErrorKind::Other);
+    assert_eq!(world.driver.now_or_never(), Some(Err(end)));
+    let error = done.close().now_or_never().unwrap().unwrap_err();
+    assert_eq!(StreamError::of(&error), Some(StreamError::Session(end)));
+}
+
+#[test]
+fn an_io_that_panicked_is_not_told_the_end() {
+    // A GoAway is owed already when the reader comes back.
+    let mut world = World::new();
+    let session = world.session.clone();
+    panic_while_reading(&mut world, move || session.abort(GoAwayCode::NORMAL));
+    let end = SessionError::Aborted(GoAwayCode::NORMAL);
+    assert_eq!(world.driver.now_or_never(), Some(Err(end)));
+}
+
+/// The IO panics in the hands of a reader, after `meanwhile`.
+fn panic_while_reading(world: &mut World, meanwhile: impl FnOnce() + Send + 'static) {
+    world.lend(200_000);
+    world.peer.send(&[5; 100_000]);
+    *world.seen.meanwhile.lock().unwrap() = Some(Meanwhile(Box::new(meanwhile)));
+    *world.seen.fault.lock().unwrap() = Some(Fault::Panics);
+    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.read()));
+    assert!(read.is_err());
 }
 
 #[test]
@@ -206,7 +246,7 @@ fn a_session_that_ends_lets_go_of_the_io_whoever_has_it() {
         match end {
             0 => drop(driver),
             1 => {
-                session.abort(trunkline::GoAwayCode::NORMAL);
+                session.abort(GoAwayCode::NORMAL);
                 peer.send(&[]);
                 drop(peer.io);
                 run(&mut driver);

@@ -26,6 +26,8 @@ pub(super) struct Port<T> {
     read_waits: bool,
     /// What a reader found that is for the driver to handle: the end, or a failure.
     found: Option<Result<Bytes, SessionError>>,
+    /// The IO panicked while a reader used it: it is asked for nothing any more.
+    broken: bool,
     /// It was asked for input since the poll began, or there is no more to come.
     pub(super) read_tried: bool,
     pub(super) batch: Batch,
@@ -43,6 +45,7 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
             bell,
             read_waits: false,
             found: None,
+            broken: false,
             read_tried: false,
             batch: Batch::new(),
             flushed: true,
@@ -58,6 +61,9 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
     /// send next is anybody's guess.
     #[inline]
     pub(super) fn poll_write(&mut self) -> Poll<Result<(), SessionError>> {
+        if self.broken {
+            return Poll::Pending;
+        }
         while !self.batch.is_empty() {
             self.flushed = false;
             let written = ready!(self.poll_write_once());
@@ -176,8 +182,7 @@ impl<T: AsyncRead + AsyncWrite> Port<T> {
     pub(super) fn break_down(&mut self) {
         let error = self.failed(io::Error::other("panicked while it was read"));
         self.found = Some(Err(error));
-        // It is asked for nothing any more.
-        (self.batch, self.flushed) = (Batch::new(), true);
+        self.broken = true;
     }
 
     pub(super) fn poll_close(&mut self) -> Poll<Result<(), SessionError>> {

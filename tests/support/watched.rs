@@ -162,13 +162,18 @@ impl World {
     /// One whose reader waits, with the port, for the rest of a body of `len` bytes.
     pub fn lent(len: u32) -> Self {
         let mut world = Self::new();
-        assert!(world.read().is_pending());
-        world.peer.send(&header(DATA, 0, 1, len));
-        assert!(world.driver.poll_unpin(&mut Context::from_waker(Waker::noop())).is_pending());
-        // It is called, and comes.
-        assert!(world.read().is_pending());
-        world.run();
+        world.lend(len);
         world
+    }
+
+    /// Makes it so.
+    pub fn lend(&mut self, len: u32) {
+        assert!(self.read().is_pending());
+        self.peer.send(&header(DATA, 0, 1, len));
+        assert!(self.driver.poll_unpin(&mut Context::from_waker(Waker::noop())).is_pending());
+        // It is called, and comes.
+        assert!(self.read().is_pending());
+        self.run();
     }
 
     pub fn run(&mut self) {
