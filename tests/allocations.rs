@@ -5,13 +5,15 @@
 #[path = "support/heap.rs"]
 mod heap;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use heap::MEMORY;
 use stats_alloc::Region;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::compat::TokioAsyncReadCompatExt;
-use trunkline::{Config, Session, Stream, transport::memory};
+use trunkline::{Config, Session, Stream, runtime::ManualTimer, transport::memory};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -28,12 +30,18 @@ async fn work_in_a_steady_state_allocates_next_to_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let left = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (right, _) = listener.accept().await.unwrap();
+    // A write that waits for the peer's kernel makes the work long, and the machine decides how.
+    left.set_nodelay(true).unwrap();
+    right.set_nodelay(true).unwrap();
     work(left.compat(), right.compat()).await;
 }
 
 async fn work<T: AsyncRead + AsyncWrite + Send + 'static>(left: T, right: T) {
-    let (near, driver) = Session::client(left, Config::default());
-    let (far, peer) = Session::server(right, Config::default());
+    // Time stands still: what it costs that time passes is not for a slow machine to add.
+    let timer = Arc::new(ManualTimer::new());
+    let config = || Config::builder().timer(timer.clone()).build().unwrap();
+    let (near, driver) = Session::client(left, config());
+    let (far, peer) = Session::server(right, config());
     tokio::spawn(driver);
     tokio::spawn(peer);
     for len in [64 * KIB, 20 * KIB, 1_000] {
@@ -43,8 +51,8 @@ async fn work<T: AsyncRead + AsyncWrite + Send + 'static>(left: T, right: T) {
     }
     let each = chunks(pair(&near, &far).await).await;
     println!("a MiB in chunks: {each} allocations");
-    // The ends of frames that are not worth a read buffer each: a copy of their own.
-    assert!(each < 36.0, "{each} for a MiB in chunks");
+    // The ends of frames that are not worth a read buffer each: a copy of their own, at most.
+    assert!(each < 20.0, "{each} for a MiB in chunks");
     let each = messages(pair(&near, &far).await).await;
     println!("a thousand messages: {each} allocations");
     assert!(each < 0.5, "{each} for a thousand messages");
