@@ -126,6 +126,24 @@ fn frames_that_carry_nothing_are_counted() {
     }
 }
 
+// spec.md §9.2.1: four for each stream that is over, whatever comes for one that never was.
+#[test]
+fn so_many_late_frames_of_a_stream_that_is_over_are_expected() {
+    let mut wire = Wire::new(Role::Client, |builder| builder.max_empty_frames(10));
+    let slot = wire.established();
+    wire.core.reset(slot, ResetCode(1));
+    wire.sent();
+    for _ in 0..5 {
+        wire.feed(&[update(99, NONE, 1)]);
+    }
+    for _ in 0..4 + 5 {
+        wire.feed(&[update(1, NONE, 1)]);
+    }
+    assert_eq!(wire.core.ended(), None);
+    wire.feed(&[update(1, NONE, 1)]);
+    wire.expect_violation(Violation::Flood(Flood::EmptyFrames));
+}
+
 // spec.md §9.2.1: each that carries something takes one off; pings do neither.
 #[test]
 fn useful_frames_pay_for_empty_ones() {

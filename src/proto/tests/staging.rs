@@ -377,6 +377,7 @@ fn staging_follows_the_speed_of_the_io() {
     assert!(fast[4] >= 256 << 10 && fast[4] <= (256 << 10) + 4_096 + 12, "{fast:?}");
     assert!(fast.windows(2).all(|pair| pair[0] <= pair[1]), "{fast:?}");
     let slow: Vec<_> = (0..8).map(|_| fill(100)).collect();
+    assert!(slow[1] > slow[0] / 3 && slow[1] < slow[0] * 2 / 3, "{slow:?}");
     assert!(slow[7] >= 16 << 10 && slow[7] <= (16 << 10) + 4_096 + 12, "{slow:?}");
     let again: Vec<_> = (0..8).map(|_| fill(1)).collect();
     assert_eq!(again[7], fast[4]);

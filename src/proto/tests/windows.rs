@@ -342,6 +342,12 @@ fn an_initial_window_beyond_the_budget_is_not_given() {
     }
     wire.expect(&[update(1, SYN, 786_432), update(3, SYN, 0), update(5, SYN, 0)]);
     assert_eq!(wire.core.stats().extra_credit, 786_432);
+    // spec.md §5.6.2: an initial window is set aside.
+    let mut wire = Wire::new(Role::Client, |builder| {
+        builder.max_stream_window(1 << 20).stream_window(1 << 20).receive_budget((1 << 20) - 1)
+    });
+    wire.core.open().unwrap();
+    wire.expect(&[update(1, SYN, 0)]);
 }
 
 // spec.md §5.6.3: whatever the budget, a peer that fills the one window it was given is within it.
