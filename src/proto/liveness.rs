@@ -79,13 +79,13 @@ impl Liveness {
         Some(self.blocked? + self.write_timeout?)
     }
 
-    /// When [`is_quiet`](Self::is_quiet) is to be asked.
+    /// When [`falls_quiet`](Self::falls_quiet) is to be asked.
     pub(super) const fn quiet_due(&self) -> Option<Instant> {
         self.quiet_due
     }
 
-    /// Whether the session has fallen idle.
-    pub(super) fn is_quiet(&mut self, now: Instant) -> bool {
+    /// Whether the session falls idle now. If not, it is to be asked again later.
+    pub(super) fn falls_quiet(&mut self, now: Instant) -> bool {
         let due = self.heard + QUIET;
         self.quiet_due = (now < due).then_some(due);
         self.quiet_due.is_none()

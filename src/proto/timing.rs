@@ -135,7 +135,7 @@ impl Core {
 
     /// After a while without input the session gives back what it need not hold.
     fn quieten(&mut self, now: Instant) {
-        if self.liveness.is_quiet(now) {
+        if self.liveness.falls_quiet(now) {
             self.shrink();
             self.quiet = true;
         }

@@ -326,6 +326,21 @@ fn an_io_that_takes_nothing_ends_the_session() {
     assert_eq!(wire.drain(slot).1, error);
 }
 
+// What came meanwhile puts it off, and does not call it off.
+#[test]
+fn a_session_falls_idle_ten_seconds_after_the_last_input() {
+    let mut wire = Wire::server();
+    wire.feed(&[ping(SYN, 1)]);
+    wire.advance(Duration::from_secs(6));
+    wire.feed(&[ping(SYN, 2)]);
+    wire.advance(Duration::from_secs(9));
+    assert!(!wire.core.take_quiet());
+    wire.advance(Duration::from_secs(1));
+    assert!(wire.core.take_quiet());
+    wire.advance(Duration::from_secs(60));
+    assert!(!wire.core.take_quiet(), "once");
+}
+
 // spec.md §7.5.1: nothing waits, so nothing stalls.
 #[test]
 fn an_idle_io_does_not_stall() {
