@@ -11,7 +11,10 @@ use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use heap::MEMORY;
 use stats_alloc::Region;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 use trunkline::{Config, Session, Stream, runtime::ManualTimer, transport::memory};
 
@@ -79,6 +82,12 @@ async fn measured(mut work: impl AsyncFnMut()) -> f64 {
     (change.allocations + change.reallocations) as f64 / ROUNDS as f64
 }
 
+/// Ends the work; the far end goes without a word of its own, which may come first.
+async fn end(mut near: Stream, far: JoinHandle<()>) {
+    drop(near.close().await);
+    far.await.unwrap();
+}
+
 /// A MiB one way, written and read by slices of `len`.
 async fn slices((mut near, mut far): (Stream, Stream), len: usize) -> f64 {
     let (sent, mut room) = (vec![7; len], vec![0; len]);
@@ -88,11 +97,9 @@ async fn slices((mut near, mut far): (Stream, Stream), len: usize) -> f64 {
             near.write_all(&sent).await.unwrap();
         }
         near.flush().await.unwrap();
-    });
-    let each = each.await;
-    // The far end goes without a word of its own, which may come first.
-    drop(near.close().await);
-    reader.await.unwrap();
+    })
+    .await;
+    end(near, reader).await;
     each
 }
 
@@ -105,11 +112,9 @@ async fn chunks((mut near, mut far): (Stream, Stream)) -> f64 {
             near.write_chunk(&mut chunk.clone()).await.unwrap();
         }
         near.flush().await.unwrap();
-    });
-    let each = each.await;
-    // The far end goes without a word of its own, which may come first.
-    drop(near.close().await);
-    reader.await.unwrap();
+    })
+    .await;
+    end(near, reader).await;
     each
 }
 
@@ -127,10 +132,8 @@ async fn messages((mut near, mut far): (Stream, Stream)) -> f64 {
             near.write_all(&message).await.unwrap();
             near.read_exact(&mut message).await.unwrap();
         }
-    });
-    let each = each.await;
-    // The far end goes without a word of its own, which may come first.
-    drop(near.close().await);
-    echo.await.unwrap();
+    })
+    .await;
+    end(near, echo).await;
     each
 }

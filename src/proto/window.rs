@@ -132,7 +132,7 @@ impl RecvWindow {
     /// Whether so much credit is owed that a frame of its own is worth it.
     pub(super) fn is_due(&self, company: Option<u32>) -> bool {
         let used = self.in_use(company);
-        self.owed(company) >= (used / 2).min(LARGE_CREDIT.max(used / MANY_GRANTS))
+        self.owed(company) >= (used / 2).min(LARGE_CREDIT.max(used / GRANTS_PER_WINDOW))
     }
 
     /// Whether the window is larger than what a new stream has on the wire.
@@ -265,13 +265,13 @@ const LOCAL_RTT_US: u64 = 1_000;
 /// Less costs loopback a third of its throughput, more leaves the cache of one core.
 const LOCAL_WINDOW: u32 = 1 << 20;
 
-/// So much credit is worth a frame of its own, however large the window: on a long path half a
-/// window withheld is half the rate.
+/// So much credit is worth a frame of its own, though it is less than half of a large window: on a
+/// long path half a window withheld is half the rate.
 const LARGE_CREDIT: u32 = 1 << 20;
 
-/// Nor is there a frame for less than this part of a window: on a long path, where it is large, a
-/// grant for every mebibyte is thousands a second, which the sender has no use for.
-const MANY_GRANTS: u32 = 16;
+/// Nor are there more grants than these for a window, where it is larger still: one for every
+/// mebibyte is thousands a second, and the sender has no use for them.
+const GRANTS_PER_WINDOW: u32 = 16;
 
 /// No time has passed since then.
 const NOT_BEGUN: u64 = u64::MAX;

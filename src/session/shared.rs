@@ -429,7 +429,7 @@ impl State {
 
     fn take_waker(&mut self, event: Event) -> Option<Waker> {
         match event {
-            Event::Readable(slot) => self.streams.get_mut(slot.index())?.read.take(),
+            Event::Readable(slot) => self.take_reader(slot),
             Event::Writable(slot) => self.streams.get_mut(slot.index())?.write.take(),
             Event::Acceptable => {
                 self.wake_one(List::Accept);
