@@ -1,5 +1,6 @@
 //! A stream: one byte channel of a session, and its halves.
 
+mod handle;
 #[cfg(feature = "exchange")]
 mod messages;
 mod traits;
@@ -10,20 +11,18 @@ pub(crate) use messages::{Remote, Sink, Source};
 use std::{
     fmt, io,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Instant,
 };
 
 use bytes::{Buf, Bytes};
 
+use self::handle::Handle;
 use crate::{
     error::{ResetCode, StreamError},
     frame::StreamId,
-    proto::{Direction, Half, LEAST_DIRECT, Read, Slot, Written},
-    session::{
-        lending,
-        shared::{Shared, State},
-    },
+    proto::{Direction, Slot},
+    session::shared::Shared,
 };
 
 /// One byte channel of a [`Session`](crate::Session), in both directions.
@@ -118,7 +117,7 @@ pub struct Stream {
 
 impl Stream {
     pub(crate) const fn new(shared: Arc<Shared>, slot: Slot) -> Self {
-        Self { handle: Handle { shared, slot, half: Half::Both }, chunk: Bytes::new() }
+        Self { handle: Handle::new(shared, slot), chunk: Bytes::new() }
     }
 
     /// The id of the stream on the wire; `None` until its SYN is staged.
@@ -170,10 +169,9 @@ impl Stream {
     /// ```
     #[must_use]
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
-        let Self { mut handle, chunk } = self;
-        let read = Handle { shared: handle.shared.clone(), slot: handle.slot, half: Half::Read };
-        handle.half = Half::Write;
-        (ReadHalf { handle: read, chunk }, WriteHalf { handle })
+        let Self { handle, chunk } = self;
+        let (read, write) = handle.split();
+        (ReadHalf { handle: read, chunk }, WriteHalf { handle: write })
     }
 }
 
@@ -202,16 +200,11 @@ impl ReadHalf {
     ///
     /// [`ReuniteError`], which holds both halves, if they are of different streams.
     pub fn reunite(self, write: WriteHalf) -> Result<Stream, ReuniteError> {
-        let same = Arc::ptr_eq(&self.handle.shared, &write.handle.shared)
-            && self.handle.slot == write.handle.slot;
-        if !same {
+        if !self.handle.is_other_half_of(&write.handle) {
             return Err(ReuniteError { read: self, write });
         }
-        let Self { mut handle, chunk } = self;
-        let WriteHalf { handle: mut other } = write;
-        handle.half = Half::Both;
-        other.half = Half::None;
-        Ok(Stream { handle, chunk })
+        let Self { handle, chunk } = self;
+        Ok(Stream { handle: handle.join(write.handle), chunk })
     }
 }
 
@@ -408,178 +401,6 @@ macro_rules! debug {
 }
 
 debug!(Stream, ReadHalf, WriteHalf);
-
-/// What a handle does, whichever half it is.
-struct Handle {
-    shared: Arc<Shared>,
-    slot: Slot,
-    half: Half,
-}
-
-impl Handle {
-    fn id(&self) -> Option<StreamId> {
-        self.shared.with(|state| state.core.id(self.slot))
-    }
-
-    fn reset(&self, code: ResetCode) {
-        self.shared.with(|state| state.core.reset(self.slot, code));
-    }
-
-    fn poll_read(&self, cx: &Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
-        if out.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        let read = self.shared.with(|state| match state.core.read(self.slot, out) {
-            Ok(Read::Data(len)) => Poll::Ready(Ok(len)),
-            Ok(Read::End) => Poll::Ready(Ok(0)),
-            Ok(Read::Blocked) => {
-                state.wait_readable(self.slot, cx);
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
-        });
-        if read.is_pending()
-            && out.len() >= LEAST_DIRECT
-            && let Some(len) = lending::read_directly(&self.shared, self.slot, out)
-        {
-            return Poll::Ready(Ok(len));
-        }
-        read
-    }
-
-    fn poll_read_chunk(&self, cx: &Context<'_>, max: usize) -> Poll<io::Result<Option<Bytes>>> {
-        self.shared.with(|state| match state.core.read_chunk(self.slot, max) {
-            Ok(Read::Data(chunk)) => Poll::Ready(Ok(Some(chunk))),
-            Ok(Read::End) => Poll::Ready(Ok(None)),
-            Ok(Read::Blocked) => {
-                state.wait_readable(self.slot, cx);
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
-        })
-    }
-
-    /// Lends out the next chunk, which stays in `chunk` until it is consumed.
-    fn poll_fill<'a>(&self, chunk: &'a mut Bytes, cx: &Context<'_>) -> Poll<io::Result<&'a [u8]>> {
-        if chunk.is_empty()
-            && let Some(next) = ready!(self.poll_read_chunk(cx, usize::MAX))?
-        {
-            *chunk = next;
-        }
-        Poll::Ready(Ok(chunk))
-    }
-
-    fn poll_write(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.shared.with(|state| {
-            let written = state.core.write(self.slot, bytes);
-            self.written(state, cx, written)
-        })
-    }
-
-    fn poll_write_vectored(
-        &self,
-        cx: &Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.shared.with(|state| {
-            let mut total = 0;
-            for slice in slices.iter().filter(|slice| !slice.is_empty()) {
-                match state.core.write(self.slot, slice) {
-                    Ok(Written::Bytes(len)) => {
-                        total += len;
-                        if len < slice.len() {
-                            break;
-                        }
-                    }
-                    // What was staged counts; the rest is for the next call to meet.
-                    _ if total > 0 => break,
-                    blocked => return self.written(state, cx, blocked),
-                }
-            }
-            Poll::Ready(Ok(total))
-        })
-    }
-
-    fn poll_write_chunk(&self, cx: &Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<usize>> {
-        self.shared.with(|state| {
-            let written = state.core.write_chunk(self.slot, chunk);
-            self.written(state, cx, written)
-        })
-    }
-
-    fn written(
-        &self,
-        state: &mut State,
-        cx: &Context<'_>,
-        written: Result<Written, StreamError>,
-    ) -> Poll<io::Result<usize>> {
-        match written {
-            Ok(Written::Bytes(len)) => Poll::Ready(Ok(len)),
-            Ok(Written::Blocked) => {
-                state.wait_writable(self.slot, cx);
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
-        }
-    }
-
-    fn poll_flush(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        self.shared.with(|state| match state.core.flush(self.slot) {
-            Ok(true) => Poll::Ready(Ok(())),
-            Ok(false) => {
-                state.wait_writable(self.slot, cx);
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
-        })
-    }
-
-    fn poll_close(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        self.shared.with(|state| {
-            let flushed = state.core.finish(self.slot).and_then(|()| state.core.flush(self.slot));
-            match flushed {
-                Ok(true) => Poll::Ready(Ok(())),
-                Ok(false) => {
-                    state.wait_writable(self.slot, cx);
-                    Poll::Pending
-                }
-                Err(error) => Poll::Ready(Err(error.into())),
-            }
-        })
-    }
-
-    fn poll_ended(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
-        self.shared.with(|state| match state.core.ended_stream(self.slot) {
-            Some(result) => Poll::Ready(result),
-            None => {
-                state.wait_writable(self.slot, cx);
-                Poll::Pending
-            }
-        })
-    }
-
-    fn set_deadline(&self, direction: Direction, at: Option<Instant>) -> io::Result<()> {
-        let now = self.shared.now();
-        if self.shared.with(|state| state.core.set_deadline(self.slot, direction, at, now)) {
-            Ok(())
-        } else {
-            Err(io::Error::new(io::ErrorKind::Unsupported, "the session has no timer"))
-        }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if self.half == Half::None {
-            return;
-        }
-        self.shared.with(|state| {
-            let (read, write) = (self.half != Half::Write, self.half != Half::Read);
-            state.forget_wakers(self.slot, read, write);
-            state.core.release(self.slot, self.half);
-        });
-    }
-}
 
 /// Takes what a lent chunk has, as a plain read would.
 fn take_from(chunk: &mut Bytes, out: &mut [u8]) -> usize {

@@ -1,5 +1,6 @@
 //! A writer that has nothing to write still learns how its stream ended.
 
+use bytes::Bytes;
 use futures::{
     AsyncReadExt, AsyncWriteExt,
     executor::block_on,
@@ -57,5 +58,78 @@ fn both_directions_finished_is_a_good_end() {
         };
         let (ours, theirs) = future::join(stream.ended(), finish).await;
         assert_eq!((ours, theirs), (Ok(()), Ok(())));
+    });
+}
+
+// spec.md §4.7.3: nothing is kept for it, and its place in the table is another's.
+#[test]
+fn a_stream_that_is_over_answers_as_before_and_disturbs_no_other() {
+    run(async |client, server| {
+        let mut text = String::new();
+        let mut ours = client.open().await.unwrap();
+        ours.write_all(b"question").await.unwrap();
+        ours.close().await.unwrap();
+        let mut theirs = server.accept().await.unwrap();
+        theirs.read_to_string(&mut text).await.unwrap();
+        theirs.write_all(b"answer").await.unwrap();
+        theirs.close().await.unwrap();
+        ours.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "questionanswer");
+
+        let mut next = client.open().await.unwrap();
+        next.write_all(b"more").await.unwrap();
+        next.flush().await.unwrap();
+        let mut far = server.accept().await.unwrap();
+        assert_eq!((ours.id().unwrap().0, theirs.id().unwrap().0), (1, 1));
+        for over in [&mut ours, &mut theirs] {
+            let finished = |error: std::io::Error| StreamError::of(&error);
+            assert_eq!(over.read(&mut [0; 9]).await.unwrap(), 0);
+            assert_eq!(over.read_chunk(9).await.unwrap(), None);
+            let written = over.write(b"x").await;
+            assert_eq!(written.map_err(finished), Err(Some(StreamError::Finished)));
+            let mut chunk = Bytes::from("x");
+            let written = over.write_chunk(&mut chunk).await;
+            assert_eq!(written.map_err(finished), Err(Some(StreamError::Finished)));
+            over.write_chunk(&mut Bytes::new()).await.unwrap();
+            over.flush().await.unwrap();
+            over.close().await.unwrap();
+            assert_eq!(over.ended().await, Ok(()));
+            over.set_read_deadline(Some(std::time::Instant::now())).unwrap();
+            over.set_write_deadline(None).unwrap();
+            assert_eq!(over.read(&mut [0; 9]).await.unwrap(), 0);
+        }
+        let (read, write) = ours.into_split();
+        let (other_read, other_write) = next.into_split();
+        let apart = read.reunite(other_write).unwrap_err();
+        let mut next = other_read.reunite(apart.write).unwrap();
+        let ours = apart.read.reunite(write).unwrap();
+        ours.reset(ResetCode::CANCELLED);
+        drop(theirs);
+
+        let mut bytes = [0; 4];
+        far.read_exact(&mut bytes).await.unwrap();
+        far.write_all(&bytes).await.unwrap();
+        far.flush().await.unwrap();
+        next.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"more");
+    });
+}
+
+// What nobody read is kept, and so is what the connection has not taken.
+#[test]
+fn what_is_unread_outlives_the_end() {
+    run(async |client, server| {
+        let mut ours = client.open().await.unwrap();
+        ours.write_all(b"question").await.unwrap();
+        ours.close().await.unwrap();
+        let mut theirs = server.accept().await.unwrap();
+        theirs.close().await.unwrap();
+        assert_eq!(ours.ended().await, Ok(()));
+        assert_eq!(theirs.ended().await, Ok(()));
+        let mut half = [0; 4];
+        theirs.read_exact(&mut half).await.unwrap();
+        theirs.read_exact(&mut half).await.unwrap();
+        assert_eq!(&half, b"tion");
+        assert_eq!(theirs.read(&mut half).await.unwrap(), 0);
     });
 }

@@ -149,11 +149,11 @@ impl Buffers {
         queue.tail = index;
     }
 
-    #[inline]
+    #[inline(always)]
     fn pop(&mut self, queue: &mut ChunkQueue) {
         let index = queue.head;
         let node = &mut self.nodes[index as usize];
-        let chunk = mem::replace(&mut node.chunk, Chunk::Shared(Bytes::new()));
+        let mut spent = node.chunk.take();
         queue.head = node.next;
         if queue.head == NIL {
             queue.tail = NIL;
@@ -165,12 +165,11 @@ impl Buffers {
             self.nodes = Vec::new();
             self.free = NIL;
         }
-        if let Chunk::Copied { mut bytes, .. } = chunk
-            && let Some(class) = CLASSES.iter().position(|size| bytes.capacity() == *size)
+        if let Some(class) = CLASSES.iter().position(|size| spent.capacity() == *size)
             && self.spare[class].len() < SPARE[class]
         {
-            bytes.clear();
-            self.spare[class].push(bytes);
+            spent.clear();
+            self.spare[class].push(spent);
         }
     }
 }
@@ -219,6 +218,18 @@ impl Chunk {
         match self {
             Self::Shared(bytes) => bytes,
             Self::Copied { bytes, at } => &bytes[*at..],
+        }
+    }
+
+    /// Lets go of the bytes; returns the memory of a copy.
+    #[inline]
+    fn take(&mut self) -> Vec<u8> {
+        match self {
+            Self::Shared(bytes) => {
+                *bytes = Bytes::new();
+                Vec::new()
+            }
+            Self::Copied { bytes, .. } => mem::take(bytes),
         }
     }
 

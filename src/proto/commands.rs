@@ -175,12 +175,17 @@ impl Core {
         }
     }
 
+    /// Whether the end is all that a reader will get from now on.
+    #[inline]
+    pub fn is_read_out(&self, slot: Slot) -> bool {
+        let entry = &self.streams[slot];
+        entry.is_at_end() && entry.chunks.is_empty()
+    }
+
     /// What a reader gets where no byte is buffered, and into how much room it would copy.
     fn read_nothing<T>(&mut self, slot: Slot, room: usize) -> Result<Read<T>, StreamError> {
         let entry = &mut self.streams[slot];
-        // A reset of our own may have discarded bytes: then FIN is no end of file any more.
-        let reset_here = matches!(entry.end, End::Local(_) | End::User(_));
-        if entry.marks.any(Marks::REMOTE_FIN) && !reset_here {
+        if entry.is_at_end() {
             return Ok(Read::End);
         }
         if entry.state == State::Reset {
@@ -283,6 +288,22 @@ impl Core {
             _ => self.let_finish(slot),
         }
         self.forget_if_over(slot);
+    }
+
+    /// Releases a stream that is held as a whole if both directions are finished, all was read, and
+    /// the connection has all that was staged; returns its id.
+    pub fn release_finished(&mut self, slot: Slot) -> Option<StreamId> {
+        let entry = &mut self.streams[slot];
+        let finished = entry.state == State::Closed
+            && entry.chunks.is_empty()
+            && entry.is_flushed(self.batches.flushed());
+        if !finished {
+            return None;
+        }
+        let id = entry.stream_id();
+        entry.marks.clear(Marks::HELD);
+        self.forget(slot);
+        Some(id)
     }
 
     /// `spec.md §8.5`: a dropped stream must not look like one that was closed.

@@ -62,6 +62,13 @@ impl Entry {
             || (flags.contains(Flags::FIN) && self.state.can_receive())
     }
 
+    /// Whether the end of file is what follows the last byte.
+    #[inline]
+    pub(super) const fn is_at_end(&self) -> bool {
+        // A reset of our own may have discarded bytes: then FIN is no end of file any more.
+        self.marks.any(Marks::REMOTE_FIN) && !matches!(self.end, End::Local(_) | End::User(_))
+    }
+
     /// Whether everything that was staged is flushed, where batches up to `flushed` are.
     pub(super) const fn is_flushed(&self, flushed: u64) -> bool {
         !self.marks.any(Marks::OWES) && self.staged_in <= flushed

@@ -91,13 +91,15 @@ sink!(WriteHalf);
 impl Stream {
     /// What can reset this stream while somebody else holds it; `None` before it has an id.
     pub(crate) fn remote(&self) -> Option<Remote> {
-        let Handle { shared, slot, .. } = &self.handle;
-        Some(Remote { id: self.id()?, shared: shared.clone(), slot: *slot })
+        let slot = self.handle.hold.slot()?;
+        Some(Remote { id: self.id()?, shared: self.handle.shared.clone(), slot })
     }
 
     /// Turns the close timeout off for as long as the stream is held (`spec.md §7.4.4`).
     pub(crate) fn be_patient(&self) {
-        self.handle.shared.with(|state| state.core.be_patient(self.handle.slot));
+        if let Some(slot) = self.handle.hold.slot() {
+            self.handle.shared.with(|state| state.core.be_patient(slot));
+        }
     }
 
     /// Ready once the stream has ended early. Takes the place of a read that waits, and may be
@@ -145,19 +147,27 @@ impl Remote {
 }
 
 impl Handle {
-    fn poll_take(&self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.shared.with(|state| {
+    fn poll_take(&mut self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+        let Self { shared, hold } = self;
+        let Some(slot) = hold.to_read() else { return Poll::Ready(Ok(None)) };
+        shared.with(|state| {
             let core = &mut state.core;
-            let read = match core.front_len(self.slot) {
-                len if len == 0 || len > FEW => core.read_chunk(self.slot, usize::MAX),
-                ..=LITTLE => read_few::<LITTLE>(core, self.slot),
-                _ => read_few::<FEW>(core, self.slot),
+            let read = match core.front_len(slot) {
+                len if len == 0 || len > FEW => core.read_chunk(slot, usize::MAX),
+                ..=LITTLE => read_few::<LITTLE>(core, slot),
+                _ => read_few::<FEW>(core, slot),
             };
             Poll::Ready(match read? {
-                Read::Data(chunk) => Ok(Some(chunk)),
-                Read::End => Ok(None),
+                Read::Data(chunk) => {
+                    hold.was_read(state);
+                    Ok(Some(chunk))
+                }
+                Read::End => {
+                    hold.was_read(state);
+                    Ok(None)
+                }
                 Read::Blocked => {
-                    state.wait_readable(self.slot, cx);
+                    state.wait_readable(slot, cx);
                     return Poll::Pending;
                 }
             })
@@ -165,29 +175,36 @@ impl Handle {
     }
 
     fn poll_stage(
-        &self,
+        &mut self,
         cx: &Context<'_>,
         head: &mut &[u8],
         body: &mut Bytes,
         finish: bool,
     ) -> Poll<Result<(), StreamError>> {
-        self.shared.with(|state| {
-            if state.core.stage(self.slot, head, body, finish)? {
+        let Self { shared, hold } = self;
+        let Some(slot) = hold.slot() else { return Poll::Ready(Err(StreamError::Finished)) };
+        shared.with(|state| {
+            if state.core.stage(slot, head, body, finish)? {
+                if finish {
+                    hold.was_finished(state);
+                }
                 return Poll::Ready(Ok(()));
             }
-            state.wait_writable(self.slot, cx);
+            state.wait_writable(slot, cx);
             Poll::Pending
         })
     }
 
+    /// Never ready for a stream that ended well.
     fn poll_early_end(&self, cx: &Context<'_>, direction: Direction) -> Poll<StreamError> {
+        let Some(slot) = self.hold.slot() else { return Poll::Pending };
         self.shared.with(|state| {
-            if let Some(error) = state.core.early_end(self.slot, direction) {
+            if let Some(error) = state.core.early_end(slot, direction) {
                 return Poll::Ready(error);
             }
             match direction {
-                Direction::Read => state.wait_readable(self.slot, cx),
-                Direction::Write => state.wait_writable(self.slot, cx),
+                Direction::Read => state.wait_readable(slot, cx),
+                Direction::Write => state.wait_writable(slot, cx),
             }
             Poll::Pending
         })

@@ -1,0 +1,404 @@
+//! What a stream and its halves do, and when they let go of what the session keeps for them.
+//!
+//! Every lock of the session costs two atomic operations. So a reader that got the last byte knows
+//! that the end follows and does not ask for it, and a stream that is finished both ways is let go
+//! by what finished it, not by drop: four of sixteen locks of a short stream, both sides together.
+
+use std::{
+    io,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    error::{ResetCode, StreamError},
+    frame::StreamId,
+    proto::{Direction, Half, LEAST_DIRECT, Read, Slot, Written},
+    session::{
+        lending,
+        shared::{Shared, State},
+    },
+};
+
+/// What a handle does, whichever half it is.
+pub(super) struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) hold: Hold,
+}
+
+/// What a handle has of its stream.
+#[derive(Debug)]
+pub(super) struct Hold {
+    /// Its place in the table of the session; the id of the stream, once that is over.
+    number: u32,
+    /// `None` once the stream is over: finished in both directions, and all was read.
+    half: Half,
+    /// There is nothing more to read, ever.
+    at_end: bool,
+}
+
+impl Hold {
+    /// The place in the table.
+    #[inline]
+    pub(super) fn slot(&self) -> Option<Slot> {
+        (self.half != Half::None).then_some(Slot(self.number))
+    }
+
+    /// The place in the table, unless the end is all there is to read.
+    #[inline]
+    pub(super) fn to_read(&self) -> Option<Slot> {
+        (!self.at_end).then_some(Slot(self.number))
+    }
+
+    /// Something was read: perhaps the last there was.
+    #[inline(always)]
+    pub(super) fn was_read(&mut self, state: &mut State) {
+        if state.core.is_read_out(Slot(self.number)) {
+            self.was_read_out(state);
+        }
+    }
+
+    // Apart, so that it takes no room in those who read on.
+    #[inline(never)]
+    fn was_read_out(&mut self, state: &mut State) {
+        self.at_end = true;
+        self.was_flushed(state);
+    }
+
+    /// All that was written is flushed, perhaps FIN too.
+    #[inline]
+    fn was_flushed(&mut self, state: &mut State) {
+        let slot = Slot(self.number);
+        if self.at_end
+            && self.half == Half::Both
+            && let Some(id) = state.core.release_finished(slot)
+        {
+            self.is_over(state, slot, id);
+        }
+    }
+
+    /// FIN was staged by one who does not wait until it is flushed.
+    #[cfg(feature = "exchange")]
+    pub(super) fn was_finished(&mut self, state: &mut State) {
+        let slot = Slot(self.number);
+        if self.at_end
+            && self.half == Half::Both
+            && let Some(id) = state.core.id(slot)
+        {
+            state.core.release(slot, Half::Both);
+            self.is_over(state, slot, id);
+        }
+    }
+
+    fn is_over(&mut self, state: &mut State, slot: Slot, id: StreamId) {
+        state.forget_wakers(slot, true, true);
+        self.half = Half::None;
+        self.number = id.0;
+    }
+}
+
+impl Handle {
+    pub(super) const fn new(shared: Arc<Shared>, slot: Slot) -> Self {
+        Self { shared, hold: Hold { number: slot.0, half: Half::Both, at_end: false } }
+    }
+
+    pub(super) fn split(mut self) -> (Self, Self) {
+        let Hold { number, half, at_end } = self.hold;
+        let over = half == Half::None;
+        let half = |half| if over { Half::None } else { half };
+        self.hold.half = half(Half::Write);
+        let hold = Hold { number, half: half(Half::Read), at_end };
+        (Self { shared: self.shared.clone(), hold }, self)
+    }
+
+    pub(super) fn is_other_half_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+            && self.hold.number == other.hold.number
+            && (self.hold.half == Half::None) == (other.hold.half == Half::None)
+    }
+
+    /// The reading half takes the writing half in.
+    pub(super) fn join(mut self, mut write: Self) -> Self {
+        if self.hold.half != Half::None {
+            self.hold.half = Half::Both;
+            write.hold.half = Half::None;
+        }
+        self
+    }
+
+    pub(super) fn id(&self) -> Option<StreamId> {
+        match self.hold.slot() {
+            Some(slot) => self.shared.with(|state| state.core.id(slot)),
+            None => Some(StreamId(self.hold.number)),
+        }
+    }
+
+    pub(super) fn reset(&self, code: ResetCode) {
+        if let Some(slot) = self.hold.slot() {
+            self.shared.with(|state| state.core.reset(slot, code));
+        }
+    }
+
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Self { shared, hold } = self;
+        let Some(slot) = hold.to_read().filter(|_| !out.is_empty()) else {
+            return Poll::Ready(Ok(0));
+        };
+        let read = shared.with(|state| match state.core.read(slot, out) {
+            Ok(Read::Data(len)) => {
+                hold.was_read(state);
+                Poll::Ready(Ok(len))
+            }
+            Ok(Read::End) => {
+                hold.was_read(state);
+                Poll::Ready(Ok(0))
+            }
+            Ok(Read::Blocked) => {
+                state.wait_readable(slot, cx);
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
+        });
+        if read.is_pending()
+            && out.len() >= LEAST_DIRECT
+            && let Some(len) = lending::read_directly(shared, slot, out)
+        {
+            return Poll::Ready(Ok(len));
+        }
+        read
+    }
+
+    pub(super) fn poll_read_chunk(
+        &mut self,
+        cx: &Context<'_>,
+        max: usize,
+    ) -> Poll<io::Result<Option<Bytes>>> {
+        let Self { shared, hold } = self;
+        let Some(slot) = hold.to_read() else { return Poll::Ready(Ok(None)) };
+        shared.with(|state| match state.core.read_chunk(slot, max) {
+            Ok(Read::Data(chunk)) => {
+                hold.was_read(state);
+                Poll::Ready(Ok(Some(chunk)))
+            }
+            Ok(Read::End) => {
+                hold.was_read(state);
+                Poll::Ready(Ok(None))
+            }
+            Ok(Read::Blocked) => {
+                state.wait_readable(slot, cx);
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
+        })
+    }
+
+    /// Lends out the next chunk, which stays in `chunk` until it is consumed.
+    pub(super) fn poll_fill<'a>(
+        &mut self,
+        chunk: &'a mut Bytes,
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<&'a [u8]>> {
+        if chunk.is_empty()
+            && let Some(next) = ready!(self.poll_read_chunk(cx, usize::MAX))?
+        {
+            *chunk = next;
+        }
+        Poll::Ready(Ok(chunk))
+    }
+
+    pub(super) fn poll_write(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(slot) = self.hold.slot() else { return finished() };
+        self.shared.with(|state| {
+            let written = state.core.write(slot, bytes);
+            waiting(state, slot, cx, written)
+        })
+    }
+
+    pub(super) fn poll_write_vectored(
+        &self,
+        cx: &Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Some(slot) = self.hold.slot() else { return finished() };
+        self.shared.with(|state| {
+            let mut total = 0;
+            for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+                match state.core.write(slot, slice) {
+                    Ok(Written::Bytes(len)) => {
+                        total += len;
+                        if len < slice.len() {
+                            break;
+                        }
+                    }
+                    // What was staged counts; the rest is for the next call to meet.
+                    _ if total > 0 => break,
+                    blocked => return waiting(state, slot, cx, blocked),
+                }
+            }
+            Poll::Ready(Ok(total))
+        })
+    }
+
+    pub(super) fn poll_write_chunk(
+        &self,
+        cx: &Context<'_>,
+        chunk: &mut Bytes,
+    ) -> Poll<io::Result<usize>> {
+        if chunk.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let Some(slot) = self.hold.slot() else { return finished() };
+        self.shared.with(|state| {
+            let written = state.core.write_chunk(slot, chunk);
+            waiting(state, slot, cx, written)
+        })
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flushed(cx, |_, _| Ok(()))
+    }
+
+    pub(super) fn poll_close(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flushed(cx, |state, slot| state.core.finish(slot))
+    }
+
+    fn poll_flushed(
+        &mut self,
+        cx: &Context<'_>,
+        first: impl FnOnce(&mut State, Slot) -> Result<(), StreamError>,
+    ) -> Poll<io::Result<()>> {
+        let Self { shared, hold } = self;
+        let Some(slot) = hold.slot() else { return Poll::Ready(Ok(())) };
+        shared.with(|state| {
+            let flushed = first(state, slot).and_then(|()| state.core.flush(slot));
+            match flushed {
+                Ok(true) => {
+                    hold.was_flushed(state);
+                    Poll::Ready(Ok(()))
+                }
+                Ok(false) => {
+                    state.wait_writable(slot, cx);
+                    Poll::Pending
+                }
+                Err(error) => Poll::Ready(Err(error.into())),
+            }
+        })
+    }
+
+    pub(super) fn poll_ended(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
+        let Some(slot) = self.hold.slot() else { return Poll::Ready(Ok(())) };
+        self.shared.with(|state| match state.core.ended_stream(slot) {
+            Some(result) => Poll::Ready(result),
+            None => {
+                state.wait_writable(slot, cx);
+                Poll::Pending
+            }
+        })
+    }
+
+    pub(super) fn set_deadline(&self, direction: Direction, at: Option<Instant>) -> io::Result<()> {
+        let now = self.shared.now();
+        let set = match self.hold.slot() {
+            Some(slot) => {
+                self.shared.with(|state| state.core.set_deadline(slot, direction, at, now))
+            }
+            // Nobody will wait.
+            None => at.is_none() || self.shared.timer().is_some(),
+        };
+        if set {
+            Ok(())
+        } else {
+            Err(io::Error::new(io::ErrorKind::Unsupported, "the session has no timer"))
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let Some(slot) = self.hold.slot() else { return };
+        let half = self.hold.half;
+        self.shared.with(|state| {
+            state.forget_wakers(slot, half != Half::Write, half != Half::Read);
+            state.core.release(slot, half);
+        });
+    }
+}
+
+fn waiting(
+    state: &mut State,
+    slot: Slot,
+    cx: &Context<'_>,
+    written: Result<Written, StreamError>,
+) -> Poll<io::Result<usize>> {
+    match written {
+        Ok(Written::Bytes(len)) => Poll::Ready(Ok(len)),
+        Ok(Written::Blocked) => {
+            state.wait_writable(slot, cx);
+            Poll::Pending
+        }
+        Err(error) => Poll::Ready(Err(error.into())),
+    }
+}
+
+/// What a writer gets after the end.
+fn finished() -> Poll<io::Result<usize>> {
+    Poll::Ready(Err(StreamError::Finished.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{AsyncReadExt, AsyncWriteExt, executor::block_on, future};
+
+    use crate::{Config, Session, Stream, transport::memory};
+
+    /// What the session of a stream keeps, of all its streams.
+    fn kept(stream: &Stream) -> usize {
+        stream.handle.shared.with(|state| state.core.live_streams())
+    }
+
+    // spec.md §4.7.3
+    #[test]
+    fn a_stream_is_let_go_by_what_ends_it_while_it_is_held() {
+        let (left, right) = memory::duplex(4096);
+        let (client, driver) = Session::client(left, Config::default());
+        let (server, peer) = Session::server(right, Config::default());
+        let work = async {
+            let mut ours = client.open().await.unwrap();
+            ours.write_all(b"question").await.unwrap();
+            ours.close().await.unwrap();
+            let mut theirs = server.accept().await.unwrap();
+            let mut text = [0; 8];
+            theirs.read_exact(&mut text).await.unwrap();
+            theirs.write_all(b"answered").await.unwrap();
+            assert_eq!(kept(&theirs), 1, "still to be finished");
+            theirs.close().await.unwrap();
+            assert_eq!(kept(&theirs), 0, "FIN was the last of it");
+            ours.read_exact(&mut text[..7]).await.unwrap();
+            assert_eq!(kept(&ours), 1, "a byte is unread");
+            ours.read_exact(&mut text[..1]).await.unwrap();
+            assert_eq!(kept(&ours), 0, "it was the last, and the end follows");
+
+            // Nothing to read at all, and halves, which let go when they are dropped.
+            let mut ours = client.open().await.unwrap();
+            ours.close().await.unwrap();
+            let (mut read, mut write) = server.accept().await.unwrap().into_split();
+            assert_eq!(read.read(&mut text).await.unwrap(), 0);
+            write.close().await.unwrap();
+            assert_eq!(ours.read(&mut text).await.unwrap(), 0);
+            assert_eq!(kept(&ours), 0);
+            let theirs = read.reunite(write).unwrap();
+            assert_eq!(kept(&theirs), 1);
+            drop(theirs);
+        };
+        let work = std::pin::pin!(work);
+        let done = block_on(future::select(work, future::join(driver, peer)));
+        assert!(matches!(done, future::Either::Left(_)));
+    }
+}
