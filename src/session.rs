@@ -10,6 +10,8 @@ pub(crate) mod shared;
 pub use dispatch::{Dispatcher, Protocol, ProtocolError, Streams};
 pub use driver::{Driver, LocalDriver};
 
+#[cfg(feature = "rpc")]
+use std::collections::VecDeque;
 use std::{
     fmt,
     pin::Pin,
@@ -185,7 +187,8 @@ impl Session {
     }
 
     /// Opens a stream, and in the same breath stages what fits of `head` and `body`, with FIN
-    /// behind if all did and `finish` says so. The deadline is one for reading; without one the
+    /// behind if all did and `finish` says so; then there is nothing left but to read, and the task
+    /// is woken when there is something (which saves a lock). The deadline is one for reading; without one the
     /// peer may take its time (`spec.md §7.4.4`). `None`: it passed before there was a stream, on a
     /// session that has a timer.
     #[cfg(feature = "exchange")]
@@ -207,7 +210,12 @@ impl Session {
                     if let Some(at) = read_until {
                         state.core.add_deadline(slot, crate::proto::Direction::Read, at);
                     }
-                    (slot, state.core.stage(slot, head, body, finish))
+                    let staged = state.core.stage(slot, head, body, finish);
+                    if finish && matches!(staged, Ok(true)) {
+                        state.core.expect_data(slot);
+                        state.wait_readable(slot, cx);
+                    }
+                    (slot, staged)
                 }))
             })
         });
@@ -235,6 +243,20 @@ impl Session {
     pub async fn accept(&self) -> Option<Stream> {
         let shared = &self.handle.shared;
         shared.wait(List::Accept, |state| accept(shared, state)).await
+    }
+
+    /// Waits for streams that the peer opened and takes some of those that are there, with one lock
+    /// for all. None once [`accept`](Self::accept) returns `None`.
+    #[cfg(feature = "rpc")]
+    pub(crate) async fn accept_some(&self, streams: &mut VecDeque<Stream>) {
+        let shared = &self.handle.shared;
+        shared
+            .wait(List::Accept, |state| {
+                let taken = std::iter::from_fn(|| state.core.accept()).take(ACCEPTED_AT_ONCE);
+                streams.extend(taken.map(|slot| Stream::new(shared.clone(), slot)));
+                (!streams.is_empty() || state.core.accepts_no_more()).then_some(())
+            })
+            .await;
     }
 
     /// The streams that the peer opens, as a [`futures::Stream`].
@@ -440,6 +462,10 @@ impl Drop for Incoming {
         self.session.handle.shared.stop_waiting(List::Accept, self.key);
     }
 }
+
+/// Streams that were taken and not looked at yet are few, so that other acceptors get theirs.
+#[cfg(feature = "rpc")]
+const ACCEPTED_AT_ONCE: usize = 16;
 
 /// `None` while there is no room.
 fn open(state: &mut State) -> Option<Result<Slot, OpenError>> {

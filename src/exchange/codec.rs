@@ -198,7 +198,8 @@ impl Decoder {
                 }
                 return Ok(None);
             }
-            let part = input.split_to(left);
+            let whole = input.len() == left;
+            let part = if whole { std::mem::take(input) } else { input.split_to(left) };
             self.fragment = None;
             if more {
                 self.body.push(&part, 0, more, memory);

@@ -128,7 +128,7 @@ impl Buffers {
         self.nodes.get_mut(queue.tail as usize).map(|node| &mut node.chunk)
     }
 
-    #[inline]
+    #[inline(always)]
     fn append(&mut self, queue: &mut ChunkQueue, chunk: Chunk) {
         let node = Node { chunk, next: NIL };
         self.used += 1;

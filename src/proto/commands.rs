@@ -182,6 +182,13 @@ impl Core {
         entry.is_at_end() && entry.chunks.is_empty()
     }
 
+    /// A reader waits, which found nothing to read: [`Event::Readable`](super::Event::Readable) will
+    /// follow.
+    #[cfg(feature = "exchange")]
+    pub(crate) fn expect_data(&mut self, slot: Slot) {
+        self.streams[slot].marks.set(Marks::READ_WAIT);
+    }
+
     /// What a reader gets where no byte is buffered, and into how much room it would copy.
     fn read_nothing<T>(&mut self, slot: Slot, room: usize) -> Result<Read<T>, StreamError> {
         let entry = &mut self.streams[slot];

@@ -127,6 +127,8 @@ impl Channel {
         };
         let mut call = Guard { half: Half::Whole(stream) };
         let mut reader = Reader::new(config.max_message, Role::Opener);
+        // What opened the stream looks out for the answer already, if it had no more to do.
+        let mut looked = staged && !request.body.is_streaming();
         if request.body.is_streaming() {
             // In its place stands what is never sent: from here on all counts as staged.
             let left = std::mem::replace(&mut outgoing, Outgoing::finish());
@@ -140,7 +142,10 @@ impl Channel {
                 // What ends writing early ends reading too, behind what arrived.
                 staged = outgoing.poll(stream, cx).is_ready();
             }
-            let found = reader.poll_next(&mut call.half, cx);
+            let found = match std::mem::take(&mut looked) {
+                true => Poll::Pending,
+                false => reader.poll_next(&mut call.half, cx),
+            };
             if let (Poll::Pending, Some(at)) = (&found, untimed) {
                 let alarm = alarm.get_or_insert_with(|| runtime.sleep_until(at));
                 return alarm.as_mut().poll(cx).map(|()| Err(ExchangeError::Timeout));

@@ -3,14 +3,14 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Metadata, Text, Trailers, state::ServerState};
 use crate::{transport, wait::Waiters};
@@ -64,12 +64,18 @@ pub struct Context {
 }
 
 struct Inner {
-    connection: Arc<Connection>,
+    origin: Arc<Origin>,
     deadline: Option<Instant>,
-    server: Arc<ServerState>,
     cancelled: AtomicBool,
     waiting: Waiters,
-    replies: Mutex<Replies>,
+    /// Most handlers set none.
+    replies: OnceLock<Mutex<Replies>>,
+}
+
+/// Where calls come from, and to which server: what those of one connection share.
+pub(crate) struct Origin {
+    pub(super) connection: Connection,
+    pub(super) server: Arc<ServerState>,
 }
 
 /// What goes out beside the answer.
@@ -80,18 +86,13 @@ struct Replies {
 }
 
 impl Context {
-    pub(crate) fn new(
-        connection: Arc<Connection>,
-        deadline: Option<Instant>,
-        server: Arc<ServerState>,
-    ) -> Self {
+    pub(crate) fn new(origin: Arc<Origin>, deadline: Option<Instant>) -> Self {
         let inner = Inner {
-            connection,
+            origin,
             deadline,
-            server,
             cancelled: AtomicBool::new(false),
             waiting: Waiters::default(),
-            replies: Mutex::default(),
+            replies: OnceLock::new(),
         };
         let inner = Arc::new(inner);
         Self { method: Text::default(), metadata: Metadata::new(), inner }
@@ -116,22 +117,22 @@ impl Context {
     /// The time left until the deadline; `None` without one.
     pub fn time_left(&self) -> Option<Duration> {
         let at = self.inner.deadline?;
-        Some(at.saturating_duration_since(self.inner.server.now()))
+        Some(at.saturating_duration_since(self.server().now()))
     }
 
     /// The address on this side, if whoever accepted the connection said it.
     pub fn local_addr(&self) -> Option<&str> {
-        self.inner.connection.local_addr.as_deref()
+        self.inner.origin.connection.local_addr.as_deref()
     }
 
     /// The address on the other side, if whoever accepted the connection said it.
     pub fn remote_addr(&self) -> Option<&str> {
-        self.inner.connection.remote_addr.as_deref()
+        self.inner.origin.connection.remote_addr.as_deref()
     }
 
     /// Who calls, if that was verified.
     pub fn peer(&self) -> Option<&str> {
-        self.inner.connection.peer.as_deref()
+        self.inner.origin.connection.peer.as_deref()
     }
 
     /// Whether the caller gave up, its connection was lost, or the deadline passed. The handler
@@ -154,21 +155,28 @@ impl Context {
 
     /// Sets metadata that is sent before the answer.
     pub fn set_header(&self, name: impl Into<Text>, value: impl Into<Bytes>) {
-        self.inner.replies.lock().headers.insert(name, value);
+        self.replies().headers.insert(name, value);
     }
 
     /// Sets metadata that is sent behind the answer; while an answer streams, until its end.
     pub fn set_trailer(&self, name: impl Into<Text>, value: impl Into<Bytes>) {
-        self.inner.replies.lock().trailers.insert(name, value);
+        self.replies().trailers.insert(name, value);
+    }
+
+    fn replies(&self) -> MutexGuard<'_, Replies> {
+        self.inner.replies.get_or_init(Mutex::default).lock()
     }
 
     pub(crate) fn take_headers(&self) -> Metadata {
-        std::mem::take(&mut self.inner.replies.lock().headers)
+        let replies = self.inner.replies.get();
+        replies.map(|replies| std::mem::take(&mut replies.lock().headers)).unwrap_or_default()
     }
 
     pub(crate) fn take_trailers(&self, others: &Trailers) -> Metadata {
         let mut trailers = others.get();
-        trailers.extend(std::mem::take(&mut self.inner.replies.lock().trailers));
+        if let Some(replies) = self.inner.replies.get() {
+            trailers.extend(std::mem::take(&mut replies.lock().trailers));
+        }
         trailers
     }
 
@@ -178,7 +186,7 @@ impl Context {
     }
 
     pub(crate) fn server(&self) -> &ServerState {
-        &self.inner.server
+        &self.inner.origin.server
     }
 }
 
@@ -187,7 +195,7 @@ impl fmt::Debug for Context {
         f.debug_struct("Context")
             .field("method", &self.method)
             .field("deadline", &self.inner.deadline)
-            .field("connection", &self.inner.connection)
+            .field("connection", &self.inner.origin.connection)
             .finish_non_exhaustive()
     }
 }

@@ -22,13 +22,11 @@ where
     Req: Send + 'static,
     Resp: Send + Sync + 'static,
 {
-    let shared = Arc::new((codec, handler));
     Arc::new(move |request| {
-        let (codec, handler) = &*shared;
-        let begun = Opened::new(codec, request).and_then(|call| {
+        let begun = Opened::new(&codec, request).and_then(|call| {
             let bytes = call.body.into_single()?;
             let method = &call.context.method;
-            let message = decode(codec, &call.content_type, bytes, Side::Request, method)?;
+            let message = decode(&codec, &call.content_type, bytes, Side::Request, method)?;
             Ok((handler(call.context, message), call.answer_type))
         });
         let (answer, content_type) = match begun {
@@ -36,9 +34,9 @@ where
             Err(status) => return Box::pin(std::future::ready(Err(status))),
         };
         // Neither the request nor the handler's future is kept twice, as an async block would.
-        let shared = shared.clone();
+        let codec = codec.clone();
         Box::pin(answer.map(move |answer| {
-            let body = Body::single(encode(&shared.0, &content_type, &answer?)?);
+            let body = Body::single(encode(&codec, &content_type, &answer?)?);
             Ok(Response { content_type, ..Response::new(body) })
         }))
     })

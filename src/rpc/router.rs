@@ -296,11 +296,17 @@ impl<K> Router<K> {
 }
 
 impl Table {
-    fn find(&self, request: Request) -> Result<BoxFuture<'static, Outcome>, Status> {
-        let name = &request.method;
+    /// Who answers calls of that method.
+    fn find(&self, name: &Text) -> Result<&Handler, Status> {
         if let Some(method) = self.methods.get(name) {
-            return Ok((method.handler)(request));
+            return Ok(&method.handler);
         }
+        self.stand_in(name)
+    }
+
+    /// Who answers calls of a method that is not registered.
+    #[cold]
+    fn stand_in(&self, name: &Text) -> Result<&Handler, Status> {
         let Some((service, _)) = split(name) else {
             let text = format!("{name:?} is not of the form Service.Method");
             return Err(Status::new(Code::BadRequest, text));
@@ -311,7 +317,7 @@ impl Table {
             return Err(Status::new(Code::Unimplemented, text));
         }
         match &self.fallback {
-            Some(fallback) => Ok(fallback(request)),
+            Some(fallback) => Ok(fallback),
             None => Err(Status::new(Code::NotFound, format!("no service {service}"))),
         }
     }
@@ -332,8 +338,8 @@ impl<K> Service<Request> for Router<K> {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        match self.table.find(request) {
-            Ok(call) => call,
+        match self.table.find(&request.method) {
+            Ok(handler) => handler(request),
             Err(status) => Box::pin(std::future::ready(Err(status))),
         }
     }

@@ -11,12 +11,13 @@ use std::{
 use bytes::{Buf, Bytes};
 
 use super::{
-    Body, BoxError, Code, Connection, Context, Request, Status,
+    Body, BoxError, Code, Context, Request, Status,
     answer::{Link, Out, Watched, panicked},
+    context::Origin,
     incoming::Incoming,
     layer::oneshot,
     message::Outcome,
-    state::{Ending, Permit, ServerState},
+    state::{Ending, ServerState},
     wire::RequestHead,
 };
 use crate::{
@@ -38,48 +39,62 @@ pub(crate) struct Shared<S> {
     pub(crate) max_sessions: usize,
 }
 
-impl Context {
-    /// For answers to what is no request.
-    pub(crate) fn none<S>(shared: &Shared<S>) -> Self {
-        Self::new(Arc::default(), None, shared.state.clone())
+/// A call that may run, and is counted as long as it does.
+pub(crate) struct Permit<S> {
+    shared: Arc<Shared<S>>,
+    ending: Ending,
+}
+
+impl<S> Permit<S> {
+    pub(super) fn new(shared: &Arc<Shared<S>>) -> Option<Self> {
+        let welcome = shared.state.begin();
+        welcome.then(|| Self { shared: shared.clone(), ending: Ending::Cancelled })
+    }
+}
+
+impl<S> Drop for Permit<S> {
+    fn drop(&mut self) {
+        self.shared.state.end(self.ending);
     }
 }
 
 /// Reads the request, runs the handler, and sends what it answers.
 pub(crate) async fn serve_call<S>(
-    shared: Arc<Shared<S>>,
-    connection: Arc<Connection>,
+    mut permit: Permit<S>,
+    origin: Arc<Origin>,
     mut stream: Stream,
     preface: bool,
-    mut permit: Permit,
 ) where
     S: super::Serve,
     S::Error: Into<BoxError>,
 {
+    let shared = &*permit.shared;
     let mut reader = Reader::new(shared.exchange.max_message, Role::Acceptor);
     // What is matched is not named: it would have room for itself as long as the call lasts.
-    let body = match read_request(&mut stream, &mut reader, preface, &shared).await {
+    let body = match read_request(&mut stream, &mut reader, preface, shared).await {
         Ok(body) => body,
         Err(Unread::Silent(code)) => return stream.reset(code),
         Err(Unread::Bad(status)) => {
-            let mut out = Out::new(Link::Whole(stream), Context::none(&shared), shared.exchange);
-            permit.end(out.end(Err(status)).await);
+            let context = Context::new(origin, None);
+            let mut out = Out::new(Link::Whole(stream), context, shared.exchange);
+            permit.ending = out.end(Err(status)).await;
             return out.reset(ResetCode::PROTOCOL_ERROR);
         }
     };
     let deadline =
         reader.take_ttl().map(|ttl| shared.runtime.now() + Duration::from_millis(ttl.into()));
-    let context = Context::new(connection, deadline, shared.state.clone());
+    let context = Context::new(origin, deadline);
     let (mut out, request) = match request_of(body, stream, reader, &context) {
         (stream, Ok(request)) => (Out::new(stream, context, shared.exchange), request),
         (stream, Err(status)) => {
             let mut out = Out::new(stream, context, shared.exchange);
-            return permit.end(out.end(Err(status)).await);
+            permit.ending = out.end(Err(status)).await;
+            return;
         }
     };
     out.deadline = deadline;
     let handler = pin!(oneshot(shared.service.clone(), request));
-    permit.end(run(&shared, &mut out, handler).await);
+    permit.ending = run(shared, &mut out, handler).await;
 }
 
 /// Why there is no request.

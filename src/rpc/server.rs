@@ -1,6 +1,7 @@
 //! Who answers calls.
 
 use std::{
+    collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
@@ -14,8 +15,9 @@ use tower_service::Service;
 
 use super::{
     BoxError, Connection, Request, Response, Router,
-    serve::{Shared, serve_call},
-    state::{Listed, Permit, ServerState, ServerStats},
+    context::Origin,
+    serve::{Permit, Shared, serve_call},
+    state::{Listed, ServerState, ServerStats},
 };
 use crate::{
     Backoff, ConfigError, GoAwayCode, ResetCode, Session, Stream, Streams,
@@ -209,7 +211,7 @@ impl<S: Serve> Server<S> {
         session: Session,
         connection: Connection,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let source = Source::Session(session.clone());
+        let source = Source::Session(session.clone(), Accepted::default());
         accept_calls(self.shared.clone(), session, source, connection)
     }
 
@@ -319,14 +321,31 @@ impl<S> fmt::Debug for Server<S> {
 /// Where calls come from.
 enum Source {
     /// All streams of a session, with their preface still to be read.
-    Session(Session),
+    Session(Session, Accepted),
     Streams(Streams),
+}
+
+/// Streams that were accepted together, and wait to be served.
+#[derive(Default)]
+struct Accepted(VecDeque<Stream>);
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        for stream in self.0.drain(..) {
+            stream.reset(ResetCode::REFUSED);
+        }
+    }
 }
 
 impl Source {
     async fn next(&mut self) -> Option<Stream> {
         match self {
-            Self::Session(session) => session.accept().await,
+            Self::Session(session, Accepted(accepted)) => {
+                if accepted.is_empty() {
+                    session.accept_some(accepted).await;
+                }
+                accepted.pop_front()
+            }
             Self::Streams(streams) => streams.next().await,
         }
     }
@@ -354,23 +373,24 @@ async fn accept_listed<S: Serve>(
     mut source: Source,
     connection: Connection,
 ) {
-    let preface = matches!(source, Source::Session(_));
-    let connection = Arc::new(connection);
+    let preface = matches!(source, Source::Session(..));
+    let origin = Arc::new(Origin { connection, server: shared.state.clone() });
     // Where a call is until it first waits; most never do, and the next one takes their place.
     let mut first = Box::pin(Fuse::terminated());
     let mut in_a_row = 0;
     loop {
-        let Some(stream) = next_in_turn(&mut source, &mut in_a_row).await else { return };
-        let Some(permit) = Permit::new(&shared.state) else {
+        let Some(stream) = in_turn(source.next(), &mut in_a_row).await else { return };
+        let Some(permit) = Permit::new(&shared) else {
             stream.reset(ResetCode::REFUSED);
             continue;
         };
-        let call = serve_call(shared.clone(), connection.clone(), stream, preface, permit);
+        // Made where it is put: a call is long, and mostly of room for later.
+        let call = || serve_call(permit, origin.clone(), stream, preface);
         if shared.spawn_each {
-            shared.runtime.spawn(call);
+            shared.runtime.spawn(call());
             continue;
         }
-        first.as_mut().set(call.fuse());
+        first.as_mut().set(call().fuse());
         let over = std::future::poll_fn(|cx| Poll::Ready(poll_once(first.as_mut(), cx))).await;
         if !over {
             let waiting = std::mem::replace(&mut first, Box::pin(Fuse::terminated()));
@@ -379,9 +399,9 @@ async fn accept_listed<S: Serve>(
     }
 }
 
-/// The next stream; once there were many in a row, the other tasks of this thread come first.
-async fn next_in_turn(source: &mut Source, in_a_row: &mut usize) -> Option<Stream> {
-    let mut next = pin!(source.next());
+/// What comes next; once there were many in a row, the other tasks of this thread come first.
+async fn in_turn<T>(next: impl Future<Output = T>, in_a_row: &mut usize) -> T {
+    let mut next = pin!(next);
     std::future::poll_fn(|cx| {
         if *in_a_row == MAX_IN_A_ROW {
             *in_a_row = 0;

@@ -126,6 +126,25 @@ impl ServerState {
         self.sessions.lock().len()
     }
 
+    /// Whether one more call may run; if so, it has to [`end`](Self::end).
+    pub(super) fn begin(&self) -> bool {
+        // Counted before it looks: shutdown sees the call, or the call sees the shutdown.
+        let active = self.active.fetch_add(1, Ordering::SeqCst);
+        let welcome = active < self.max_calls && !self.is_draining();
+        if welcome {
+            self.started.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.leave();
+        }
+        welcome
+    }
+
+    pub(super) fn end(&self, ending: Ending) {
+        self.endings[ending as usize].fetch_add(1, Ordering::Relaxed);
+        self.leave();
+    }
+
     /// A call runs no more. Only who shuts down waits for the last.
     fn leave(&self) {
         if self.active.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_draining() {
@@ -151,37 +170,6 @@ impl ServerState {
     /// Waits until something holds.
     pub(super) async fn changed(&self, holds: impl Fn(&Self) -> bool) {
         self.waiting.until(|| holds(self)).await;
-    }
-}
-
-/// A call that runs.
-pub(crate) struct Permit {
-    state: Arc<ServerState>,
-    ending: Ending,
-}
-
-impl Permit {
-    pub(super) fn new(state: &Arc<ServerState>) -> Option<Self> {
-        // Counted before it looks: shutdown sees the call, or the call sees the shutdown.
-        let active = state.active.fetch_add(1, Ordering::SeqCst);
-        if active >= state.max_calls || state.is_draining() {
-            state.refused.fetch_add(1, Ordering::Relaxed);
-            state.leave();
-            return None;
-        }
-        state.started.fetch_add(1, Ordering::Relaxed);
-        Some(Self { state: state.clone(), ending: Ending::Cancelled })
-    }
-
-    pub(crate) const fn end(&mut self, ending: Ending) {
-        self.ending = ending;
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.state.endings[self.ending as usize].fetch_add(1, Ordering::Relaxed);
-        self.state.leave();
     }
 }
 
@@ -239,19 +227,19 @@ mod tests {
         let mut idle = pin!(state.changed(|state| state.is_draining() && state.active() == 0));
         let mut look = || idle.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         assert!(!look());
-        let running = Permit::new(&state).unwrap();
-        assert!(Permit::new(&state).is_none());
+        assert!(state.begin());
+        assert!(!state.begin());
         assert_eq!(count(), 0, "refused because there are too many");
         state.drain();
         assert!(!look() && count() == 1);
-        assert!(Permit::new(&state).is_none());
+        assert!(!state.begin());
         assert_eq!(count(), 1, "refused because of the shutdown, and not the last");
-        drop(running);
+        state.end(Ending::Done);
         assert!(count() == 2 && look());
         let mut again = pin!(state.changed(|state| state.refused.load(Ordering::SeqCst) > 2));
         assert!(again.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         // It was counted for a moment: who looked then waits for it.
-        assert!(Permit::new(&state).is_none());
+        assert!(!state.begin());
         assert_eq!(count(), 3);
     }
 }
