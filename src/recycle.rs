@@ -61,7 +61,6 @@ impl Recycler {
     }
 
     /// Remembers none.
-    #[cfg(any(feature = "sp", feature = "exchange"))]
     pub(crate) fn clear(&mut self) {
         (self.lent, self.bytes) = (VecDeque::new(), 0);
     }

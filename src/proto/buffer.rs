@@ -5,7 +5,10 @@ use std::mem;
 
 use bytes::{Buf, Bytes};
 
-use crate::config::READ_BUFFER;
+use crate::{
+    config::READ_BUFFER,
+    recycle::{Recycler, allocate},
+};
 
 /// The chunks of one stream, oldest first: two indices into [`Buffers`].
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +36,15 @@ pub(super) struct Buffers {
     used: usize,
     /// Emptied copy chunks, by size class.
     spare: [Vec<Vec<u8>>; CLASSES.len()],
+    /// What copies are handed over in, by size class.
+    lent: [Recycler; CLASSES.len()],
 }
 
 impl Buffers {
     pub(super) const fn new() -> Self {
-        Self { nodes: Vec::new(), free: NIL, used: 0, spare: [const { Vec::new() }; CLASSES.len()] }
+        let spare = [const { Vec::new() }; CLASSES.len()];
+        let lent = [const { Recycler::new(MAX_LENT) }; CLASSES.len()];
+        Self { nodes: Vec::new(), free: NIL, used: 0, spare, lent }
     }
 
     /// Appends `body`, a part of `owner`.
@@ -58,8 +65,7 @@ impl Buffers {
             class = 1;
         }
         while !body.is_empty() {
-            let enough = CLASSES.iter().position(|size| *size >= body.len());
-            let class_of_body = enough.unwrap_or(CLASSES.len() - 1).max(class);
+            let class_of_body = class_of(body.len()).max(class);
             let spare = self.spare[class_of_body].pop();
             let mut bytes = spare.unwrap_or_else(|| Vec::with_capacity(CLASSES[class_of_body]));
             body = fill(&mut bytes, body);
@@ -79,13 +85,20 @@ impl Buffers {
             let (now, later) = out.split_at_mut(len);
             now.copy_from_slice(&bytes[..len]);
             out = later;
-            if len == bytes.len() {
-                self.pop(queue);
-            } else {
-                chunk.advance(len);
-            }
+            self.take(queue, len);
         }
         wanted - out.len()
+    }
+
+    /// So many bytes of the oldest chunk are read.
+    #[inline(always)]
+    fn take(&mut self, queue: &mut ChunkQueue, len: usize) {
+        let chunk = &mut self.nodes[queue.head as usize].chunk;
+        if len == chunk.as_slice().len() {
+            self.pop(queue);
+        } else {
+            chunk.advance(len);
+        }
     }
 
     /// How many bytes lie in one piece at the front.
@@ -99,12 +112,25 @@ impl Buffers {
             return Bytes::new();
         }
         let chunk = &mut self.nodes[queue.head as usize].chunk;
-        if chunk.as_slice().len() > max {
-            return chunk.split_to(max);
+        match chunk {
+            Chunk::Shared(bytes) if bytes.len() > max => bytes.split_to(max),
+            Chunk::Shared(bytes) => {
+                let bytes = mem::take(bytes);
+                self.pop(queue);
+                bytes
+            }
+            // Once more: this memory stays here, and what it is handed over in comes back.
+            Chunk::Copied { bytes, at } => {
+                let len = max.min(bytes.len() - *at);
+                let class = class_of(len);
+                let lent = self.lent[class].take(len);
+                let mut copy = lent.unwrap_or_else(|| allocate(CLASSES[class]));
+                copy[..len].copy_from_slice(&bytes[*at..*at + len]);
+                let copy = self.lent[class].lend(copy, len);
+                self.take(queue, len);
+                copy
+            }
         }
-        let taken = mem::replace(chunk, Chunk::Shared(Bytes::new()));
-        self.pop(queue);
-        taken.freeze()
     }
 
     /// Drops all chunks of a stream; returns how many bytes that were.
@@ -122,6 +148,7 @@ impl Buffers {
         for spare in &mut self.spare {
             *spare = Vec::new();
         }
+        self.lent.iter_mut().for_each(Recycler::clear);
     }
 
     fn last(&mut self, queue: ChunkQueue) -> Option<&mut Chunk> {
@@ -174,6 +201,11 @@ impl Buffers {
     }
 }
 
+/// The smallest class that has room for so much, or else the largest.
+fn class_of(len: usize) -> usize {
+    CLASSES.iter().position(|size| *size >= len).unwrap_or(CLASSES.len() - 1)
+}
+
 /// Copies what there is room for; returns the rest.
 fn fill<'a>(bytes: &mut Vec<u8>, body: &'a [u8]) -> &'a [u8] {
     let (fits, rest) = body.split_at(body.len().min(bytes.capacity() - bytes.len()));
@@ -193,6 +225,9 @@ const CLASSES: [usize; 3] = [512, 4 << 10, 16 << 10];
 /// Emptied copy chunks to keep, per size: messages on many streams reuse the small ones, at most
 /// 256 KiB of each, until the session falls idle.
 const SPARE: [usize; CLASSES.len()] = [512, 64, 16];
+
+/// Memory of each class that is handed over, to be used again when nobody holds it any more.
+const MAX_LENT: usize = 256 << 10;
 
 /// A pool of more nodes than this is given back when it empties.
 const SHRINK_NODES: usize = 4_096;
@@ -238,24 +273,5 @@ impl Chunk {
             Self::Shared(bytes) => bytes.advance(len),
             Self::Copied { at, .. } => *at += len,
         }
-    }
-
-    fn freeze(self) -> Bytes {
-        match self {
-            Self::Shared(bytes) => bytes,
-            Self::Copied { bytes, at } => {
-                let mut bytes = Bytes::from(bytes);
-                bytes.advance(at);
-                bytes
-            }
-        }
-    }
-
-    /// Its first bytes, fewer than it has. What is left is no longer written to.
-    fn split_to(&mut self, len: usize) -> Bytes {
-        let mut bytes = mem::replace(self, Self::Shared(Bytes::new())).freeze();
-        let front = bytes.split_to(len);
-        *self = Self::Shared(bytes);
-        front
     }
 }

@@ -4,6 +4,7 @@
 
 mod closing;
 mod codec;
+mod deadlines;
 mod direct;
 mod ending;
 mod limits;
