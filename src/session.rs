@@ -188,9 +188,9 @@ impl Session {
 
     /// Opens a stream, and in the same breath stages what fits of `head` and `body`, with FIN
     /// behind if all did and `finish` says so; then there is nothing left but to read, and the task
-    /// is woken when there is something (which saves a lock). The deadline is one for reading; without one the
-    /// peer may take its time (`spec.md §7.4.4`). `None`: it passed before there was a stream, on a
-    /// session that has a timer.
+    /// is woken when there is something (which saves a lock). The deadline is one for reading;
+    /// without one the peer may take its time (`spec.md §7.4.4`). `None`: it passed before there was
+    /// a stream, on a session that has a timer.
     #[cfg(feature = "exchange")]
     pub(crate) async fn open_with(
         &self,

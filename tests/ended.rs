@@ -1,5 +1,7 @@
 //! A writer that has nothing to write still learns how its stream ended.
 
+use std::io::IoSlice;
+
 use bytes::Bytes;
 use futures::{
     AsyncReadExt, AsyncWriteExt,
@@ -91,6 +93,10 @@ fn a_stream_that_is_over_answers_as_before_and_disturbs_no_other() {
             let written = over.write_chunk(&mut chunk).await;
             assert_eq!(written.map_err(finished), Err(Some(StreamError::Finished)));
             over.write_chunk(&mut Bytes::new()).await.unwrap();
+            assert_eq!(over.write_vectored(&[]).await.unwrap(), 0);
+            assert_eq!(over.write_vectored(&[IoSlice::new(b"")]).await.unwrap(), 0);
+            let written = over.write_vectored(&[IoSlice::new(b"x")]).await;
+            assert_eq!(written.map_err(finished), Err(Some(StreamError::Finished)));
             over.flush().await.unwrap();
             over.close().await.unwrap();
             assert_eq!(over.ended().await, Ok(()));

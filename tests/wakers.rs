@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
-use support::Sim;
+use support::{Sim, joined};
 use trunkline::{
     Stream,
     runtime::{BoxFuture, ManualTimer, Timer},
@@ -139,4 +139,56 @@ fn a_waker_that_is_replaced_is_not_woken() {
     assert!(accepted.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
     sim.settle();
     assert!(fresh.0.load(Ordering::Relaxed) >= 1);
+}
+
+/// Does something as soon as it is woken, where the waker is called.
+struct Act<F>(Mutex<Option<F>>);
+
+impl<F: FnOnce() + Send + 'static> Wake for Act<F> {
+    fn wake(self: Arc<Self>) {
+        let act = self.0.lock().unwrap().take();
+        act.into_iter().for_each(|act| act());
+    }
+}
+
+/// Two tasks share a stream. While the one that waits for its end is about to be woken, behind many
+/// others, the other one reads the last byte, and the stream is let go.
+#[test]
+fn who_lets_a_stream_go_wakes_who_still_waits_on_it() {
+    let mut sim = Sim::new(3);
+    let (client, server) = sim.pair(1 << 16);
+    let (mut near, far) = sim.run(async move {
+        let (mut near, mut far) = (Vec::new(), Vec::new());
+        for _ in 0..20 {
+            let (mut ours, theirs) = joined(&client, &server).await;
+            ours.close().await.unwrap();
+            near.push(ours);
+            far.push(theirs);
+        }
+        (near, far)
+    });
+    let shared = Arc::new(Mutex::new(near.pop().unwrap()));
+    let reader = shared.clone();
+    let reads = Waker::from(Arc::new(Act(Mutex::new(Some(move || {
+        let read = reader.lock().unwrap().read(&mut [0; 8]).now_or_never();
+        assert_eq!(read.unwrap().unwrap(), 1);
+    })))));
+    for stream in &mut near {
+        let mut buffer = [0];
+        let mut read = stream.read(&mut buffer);
+        assert!(read.poll_unpin(&mut Context::from_waker(&reads)).is_pending());
+    }
+    let fresh = Arc::new(Fresh::default());
+    fresh.poll("ended", &mut Box::pin(shared.lock().unwrap().ended()));
+    sim.run(async move {
+        // In one batch.
+        let closed = far.into_iter().map(|mut theirs| async move {
+            theirs.write_all(b"x").await.unwrap();
+            theirs.close().await.unwrap();
+        });
+        futures::future::join_all(closed).await;
+    });
+    sim.settle();
+    assert_eq!(fresh.0.load(Ordering::Relaxed), 1, "it ended, and nobody told the one who waits");
+    assert_eq!(shared.lock().unwrap().ended().now_or_never(), Some(Ok(())));
 }

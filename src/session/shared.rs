@@ -279,6 +279,16 @@ impl State {
         self.let_go(writer);
     }
 
+    /// The stream is over, but held: tasks may share it, and who still waits looks again. The event
+    /// that was to wake it may be among those not taken yet, and is another stream's by then.
+    #[inline]
+    pub(crate) fn wake_waiting(&mut self, slot: Slot) {
+        let Some(wakers) = self.streams.get_mut(slot.index()) else { return };
+        let (reader, writer) = (wakers.read.take(), wakers.write.take());
+        self.wake(reader);
+        self.wake(writer);
+    }
+
     /// The driver sleeps until someone has work for it.
     #[inline]
     pub(crate) fn driver_sleeps(&mut self, cx: &Context<'_>) {

@@ -76,7 +76,8 @@ impl Hold {
             && self.half == Half::Both
             && let Some(id) = state.core.release_finished(slot)
         {
-            self.is_over(state, slot, id);
+            state.wake_waiting(slot);
+            self.is_over(id);
         }
     }
 
@@ -88,13 +89,13 @@ impl Hold {
             && self.half == Half::Both
             && let Some(id) = state.core.id(slot)
         {
+            state.forget_wakers(slot, true, true);
             state.core.release(slot, Half::Both);
-            self.is_over(state, slot, id);
+            self.is_over(id);
         }
     }
 
-    fn is_over(&mut self, state: &mut State, slot: Slot, id: StreamId) {
-        state.forget_wakers(slot, true, true);
+    const fn is_over(&mut self, id: StreamId) {
         self.half = Half::None;
         self.number = id.0;
     }
@@ -226,7 +227,10 @@ impl Handle {
         cx: &Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let Some(slot) = self.hold.slot() else { return finished() };
+        let Some(slot) = self.hold.slot() else {
+            let nothing = slices.iter().all(|slice| slice.is_empty());
+            return if nothing { Poll::Ready(Ok(0)) } else { finished() };
+        };
         self.shared.with(|state| {
             let mut total = 0;
             for slice in slices.iter().filter(|slice| !slice.is_empty()) {
