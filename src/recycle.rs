@@ -22,11 +22,12 @@ impl Recycler {
         Self { lent: VecDeque::new(), bytes: 0, most }
     }
 
-    /// A buffer of at least `len` bytes, all initialised, that came back.
+    /// A buffer of at least `len` bytes, all initialised, that came back. One that lies behind many
+    /// which are held is found by a later call.
     #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Option<BytesMut> {
         // Oldest first: its slices have had the longest time to go.
-        for _ in 0..self.lent.len() {
+        for _ in 0..self.lent.len().min(LOOKS) {
             let oldest = self.lent.pop_front()?;
             self.bytes -= oldest.len();
             match oldest.try_into_mut() {
@@ -55,7 +56,7 @@ impl Recycler {
     }
 
     /// Bytes of the buffers that are remembered.
-    #[cfg(all(test, feature = "exchange"))]
+    #[cfg(test)]
     pub(crate) const fn held(&self) -> usize {
         self.bytes
     }
@@ -65,6 +66,9 @@ impl Recycler {
         (self.lent, self.bytes) = (VecDeque::new(), 0);
     }
 }
+
+/// Buffers that one search looks at: those who hold hundreds would have each pay for all.
+const LOOKS: usize = 16;
 
 /// A buffer in the form that `freeze` and `try_into_mut` convert without allocating.
 pub(crate) fn allocate(len: usize) -> BytesMut {
@@ -108,3 +112,20 @@ impl Memory {
 /// What is remembered per session: sixteen calls with bodies of 64 KiB each way.
 #[cfg(feature = "exchange")]
 pub(crate) const MAX_LENT: usize = 2 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_is_short_and_goes_on_where_the_last_one_ended() {
+        let mut recycler = Recycler::new(1 << 20);
+        let mut held: Vec<_> = (0..1_000).map(|_| recycler.lend(allocate(512), 100)).collect();
+        held.pop();
+        let searches = (1..).find(|_| recycler.take(512).is_some());
+        assert_eq!(searches, Some(1_000_usize.div_ceil(LOOKS)));
+        assert_eq!(recycler.lent.len(), held.len(), "those that are held are not forgotten");
+        recycler.clear();
+        assert!(recycler.take(1).is_none());
+    }
+}

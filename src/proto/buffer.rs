@@ -275,3 +275,123 @@ impl Chunk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use quickcheck::{Arbitrary, Gen, QuickCheck};
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Push(usize),
+        Read(usize),
+        /// The chunk is held until the end, or let go at once.
+        Chunk(usize, bool),
+        /// Lets go of what was held for so long.
+        LetGo(u8),
+        Clear,
+        Shrink,
+    }
+
+    impl Arbitrary for Step {
+        fn arbitrary(g: &mut Gen) -> Self {
+            let len = usize::arbitrary(g) % g.choose(&[8, 600, 6_000, 2 * MIN_PIN]).unwrap();
+            match u8::arbitrary(g) % 32 {
+                0..=12 => Self::Push(len + 1),
+                13..=18 => Self::Read(len),
+                19..=22 => Self::Chunk(usize::MAX, bool::arbitrary(g)),
+                23..=28 => Self::Chunk(len, bool::arbitrary(g)),
+                29 => Self::LetGo(u8::arbitrary(g)),
+                30 => Self::Clear,
+                _ => Self::Shrink,
+            }
+        }
+    }
+
+    /// Whatever mixture of reads, and whoever holds what was read: the bytes of each stream are what
+    /// was pushed, in order, and a chunk stays as it was handed over.
+    #[test]
+    fn streams_are_queues_and_chunks_do_not_change() {
+        fn holds(steps: Vec<(bool, Step)>) -> bool {
+            let mut buffers = Buffers::new();
+            let mut streams = [(); 2].map(|()| (ChunkQueue::EMPTY, VecDeque::<u8>::new()));
+            let mut held: VecDeque<(Bytes, Vec<u8>)> = VecDeque::new();
+            let mut byte = 0_u8;
+            for (which, step) in steps {
+                let (queue, model) = &mut streams[usize::from(which)];
+                let right = match step {
+                    Step::Push(len) => {
+                        let body: Vec<u8> = std::iter::repeat_with(|| {
+                            byte = byte.wrapping_mul(5).wrapping_add(1);
+                            byte ^ (len as u8)
+                        })
+                        .take(len)
+                        .collect();
+                        let owner = Bytes::from(body);
+                        model.extend(&owner);
+                        buffers.push(queue, &owner, &owner);
+                        true
+                    }
+                    Step::Read(len) => {
+                        let mut out = vec![0; len];
+                        let read = buffers.read(queue, &mut out);
+                        read == len.min(model.len()) && out[..read].iter().eq(&take(model, read))
+                    }
+                    Step::Chunk(max, hold) => {
+                        let front = buffers.front_len(*queue);
+                        let chunk = buffers.read_chunk(queue, max);
+                        let expected = take(model, chunk.len());
+                        let right = chunk == expected && chunk.len() == front.min(max);
+                        if hold {
+                            held.push_back((chunk, expected));
+                        }
+                        right
+                    }
+                    Step::LetGo(few) => {
+                        drop(held.drain(..usize::from(few).min(held.len())));
+                        true
+                    }
+                    Step::Clear => buffers.clear(queue) == mem::take(model).len(),
+                    Step::Shrink => {
+                        buffers.shrink();
+                        true
+                    }
+                };
+                let unchanged = held.iter().all(|(chunk, expected)| chunk == expected);
+                let empty = streams.iter().all(|(q, model)| q.is_empty() == model.is_empty());
+                if !(right && unchanged && empty) {
+                    return false;
+                }
+            }
+            true
+        }
+        let mut sized = QuickCheck::new().tests(100).rng(Gen::new(400));
+        sized.quickcheck(holds as fn(Vec<(bool, Step)>) -> bool);
+    }
+
+    fn take(model: &mut VecDeque<u8>, len: usize) -> Vec<u8> {
+        model.drain(..len).collect()
+    }
+
+    /// What users hold is theirs to pay for: this side remembers a bounded part of it, and nothing
+    /// when it is idle.
+    #[test]
+    fn what_is_lent_is_remembered_within_bounds() {
+        let (mut buffers, mut queue) = (Buffers::new(), ChunkQueue::EMPTY);
+        let mut held = Vec::new();
+        for class in CLASSES {
+            let owner = Bytes::from(vec![7; class.min(MIN_PIN - 1)]);
+            for _ in 0..1_000 {
+                buffers.push(&mut queue, &owner, &owner);
+                held.push(buffers.read_chunk(&mut queue, usize::MAX));
+            }
+        }
+        let kept = buffers.lent.iter().map(Recycler::held).collect::<Vec<_>>();
+        assert_eq!(kept, [MAX_LENT; CLASSES.len()]);
+        buffers.shrink();
+        assert!(buffers.lent.iter().all(|lent| lent.held() == 0));
+    }
+}
