@@ -222,7 +222,7 @@ impl WriteHalf {
 
     /// Ends both directions at once and tells the peer why. What was written still goes out before
     /// that. The read half fails with [`LocalReset`](StreamError::LocalReset), and what it had not
-    /// read is discarded.
+    /// read is discarded; one that had read all the peer sent, to its end, gets the end of file.
     pub fn reset(self, code: ResetCode) {
         self.handle.reset(code);
     }

@@ -126,3 +126,67 @@ fn a_reset_of_one_half_ends_the_other() {
         assert_eq!(read_all(&mut near).await.1, Some(remote));
     });
 }
+
+#[test]
+fn a_reader_that_has_all_gets_the_end_whatever_the_other_half_does() {
+    // spec.md §4.7.3
+    let mut sim = Sim::new(8);
+    let (client, server) = sim.pair(4096);
+    sim.run(async move {
+        for unread in [0, 1] {
+            let (mut near, far) = joined(&client, &server).await;
+            near.write_all(b"all").await.unwrap();
+            near.close().await.unwrap();
+            support::pause(100).await;
+            let (mut read, write) = far.into_split();
+            let mut text = [0; 3];
+            read.read_exact(&mut text[unread..]).await.unwrap();
+            write.reset(ResetCode(256));
+            let local = StreamError::LocalReset(ResetCode(256));
+            let end = (unread > 0).then_some(local);
+            assert_eq!(read_all(&mut read).await, (Vec::new(), end));
+        }
+    });
+}
+
+#[test]
+fn halves_of_a_stream_that_is_over_do_not_join_those_of_one_that_lives() {
+    // What tells them apart: the id of one may be the place of the other.
+    let mut sim = Sim::new(9);
+    let (client, server) = sim.pair(4096);
+    sim.run(async move {
+        let (mut near, mut far) = joined(&client, &server).await;
+        let mut others = Vec::new();
+        for _ in 0..4 {
+            others.push(joined(&client, &server).await);
+        }
+        far.close().await.unwrap();
+        near.close().await.unwrap();
+        assert_eq!(read_all(&mut near).await, (Vec::new(), None));
+        for (other, far) in others {
+            let (read, write) = near.into_split();
+            let (other_read, other_write) = other.into_split();
+            let apart = read.reunite(other_write).unwrap_err();
+            let others = other_read.reunite(write).unwrap_err();
+            near = apart.read.reunite(others.write).unwrap();
+            let mut other = others.read.reunite(apart.write).unwrap();
+            other.close().await.unwrap();
+            drop(far);
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_was_joined_is_held_as_before() {
+    let mut sim = Sim::new(10);
+    let (client, server) = sim.pair(4096);
+    sim.run(async move {
+        let (mut near, far) = joined(&client, &server).await;
+        let (read, write) = far.into_split();
+        let (read, mut write) = read.reunite(write).unwrap().into_split();
+        drop(read);
+        write.write_all(b"still written").await.unwrap();
+        write.close().await.unwrap();
+        assert_eq!(read_all(&mut near).await, (b"still written".to_vec(), None));
+    });
+}

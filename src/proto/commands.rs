@@ -300,7 +300,7 @@ impl Core {
     /// Releases a stream that is held as a whole if both directions are finished, all was read, and
     /// the connection has all that was staged; returns its id.
     pub fn release_finished(&mut self, slot: Slot) -> Option<StreamId> {
-        let entry = &mut self.streams[slot];
+        let entry = &self.streams[slot];
         let finished = entry.state == State::Closed
             && entry.chunks.is_empty()
             && entry.is_flushed(self.batches.flushed());
@@ -308,7 +308,6 @@ impl Core {
             return None;
         }
         let id = entry.stream_id();
-        entry.marks.clear(Marks::HELD);
         self.forget(slot);
         Some(id)
     }
