@@ -190,22 +190,24 @@ impl End {
                     assert!(ended == Ok(()) && closed && peer.2);
                 }
             }
-            Op::Split => {
-                self.held = match std::mem::replace(&mut self.held, Held::Nothing) {
-                    Held::Whole(stream) => {
-                        let (read, write) = stream.into_split();
-                        Held::Halves(read, write)
-                    }
-                    Held::Halves(read, write) => Held::Whole(read.reunite(write).unwrap()),
-                    Held::Nothing => Held::Nothing,
-                };
-            }
+            Op::Split => self.split_or_join(),
             Op::Drop if self.closed && self.at_end => self.held = Held::Nothing,
             Op::Drop | Op::Open | Op::Pause(_) => {}
         }
         if let Held::Whole(stream) = &self.held {
             assert_eq!(stream.id().unwrap().0, self.id, "the id of another stream");
         }
+    }
+
+    fn split_or_join(&mut self) {
+        self.held = match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Whole(stream) => {
+                let (read, write) = stream.into_split();
+                Held::Halves(read, write)
+            }
+            Held::Halves(read, write) => Held::Whole(read.reunite(write).unwrap()),
+            Held::Nothing => Held::Nothing,
+        };
     }
 
     fn is_done(&self) -> bool {
