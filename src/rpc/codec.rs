@@ -37,7 +37,8 @@ use bytes::Bytes;
 
 use super::{BoxError, Code, Status, Text};
 
-/// One or several ways to encode bodies, told apart by their content type.
+/// One or several ways to encode bodies, told apart by their content type. Calls take clones: what
+/// is large in a codec is better shared.
 pub trait Codec: Clone + Send + Sync + 'static {
     /// The content type of bodies for which none is named.
     fn default_type(&self) -> &'static str;
