@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use support::Flag;
 use trunkline::{
     Config, Session,
-    rpc::{Client, Code, Retryable, Router, Server, Status},
+    rpc::{Client, Code, Retryable, Router, Server, ServerBuilder, Status},
     runtime::Runtime,
     transport::memory,
 };
@@ -181,4 +181,27 @@ fn who_polled_a_call_last_hears_of_the_answer() {
             assert_eq!(poll(last).map(Result::unwrap), Poll::Ready("x".into()));
         }
     }
+}
+
+#[test]
+fn calls_that_are_tasks_of_their_own_do_not_wait_for_each_other() {
+    let (line, near, far) = Line::new();
+    let tasks = Arc::new(Mutex::new(Vec::new()));
+    let spawned = tasks.clone();
+    let runtime = Runtime::new(move |task| spawned.lock().push(task));
+    let server = ServerBuilder::default().spawn_each(true).build(echo(&runtime), &runtime).unwrap();
+    let client = Client::new(near, &runtime);
+    let mut calls = sent(&client, "Echo.Say", 3);
+    line.drive();
+    let mut serving: BoxFuture<'static, ()> = Box::pin(server.serve(far));
+    assert!(!look(&mut serving));
+    assert_eq!((tasks.lock().len(), server.stats().active, server.stats().done), (3, 3, 0));
+    // The last is answered while the first may still compute.
+    assert!(look(&mut tasks.lock()[2]));
+    line.drive();
+    assert!(poll(&mut calls[2], Waker::noop()).is_ready());
+    assert!(poll(&mut calls[0], Waker::noop()).is_pending());
+    // A task that the runtime drops before its first poll counts too.
+    tasks.lock().clear();
+    assert_eq!((server.stats().active, server.stats().done, server.stats().cancelled), (0, 1, 2));
 }

@@ -121,7 +121,7 @@ impl Stream {
     /// nothing is read, not even what arrived before.
     pub(crate) fn poll_begin(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StreamError>> {
         self.handle.poll_begin(cx)
     }
