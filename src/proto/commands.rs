@@ -225,12 +225,6 @@ impl Core {
         }
     }
 
-    /// Why the stream was reset, if it was.
-    #[cfg(feature = "rpc")]
-    pub(crate) fn why_reset(&self, slot: Slot) -> Option<StreamError> {
-        (self.streams[slot].state == State::Reset).then(|| self.stream_error(slot))
-    }
-
     /// Why the stream ended early, if it did. Else the event of `direction` follows when it does,
     /// at that deadline, and now and then for nothing.
     pub fn early_end(&mut self, slot: Slot, direction: Direction) -> Option<StreamError> {

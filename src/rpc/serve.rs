@@ -24,6 +24,7 @@ use crate::{
     Protocol, ResetCode, Stream, StreamError,
     exchange::{ExchangeConfig, ExchangeError, Kind, Message, Reader, Role},
     runtime::Runtime,
+    stream::Source,
 };
 
 /// What the calls of a server have in common.
@@ -173,8 +174,7 @@ fn poll_request(
     cx: &mut TaskContext<'_>,
 ) -> Poll<Result<Bytes, Unread>> {
     while let Some(read) = preface {
-        // Whoever gave up while the stream waited for its turn asks for nothing any more.
-        let mut chunk = match std::task::ready!(stream.poll_begin(cx)) {
+        let mut chunk = match std::task::ready!(stream.poll_take(cx)) {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return Poll::Ready(Err(Unread::Silent(ResetCode::UNKNOWN_PROTOCOL))),
             Err(StreamError::TimedOut) => return Poll::Ready(Err(Unread::late(true))),

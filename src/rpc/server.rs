@@ -1,7 +1,6 @@
 //! Who answers calls.
 
 use std::{
-    collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
@@ -211,7 +210,7 @@ impl<S: Serve> Server<S> {
         session: Session,
         connection: Connection,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let source = Source::Session(session.clone(), Accepted::default());
+        let source = Source::Session(session.clone());
         accept_calls(self.shared.clone(), session, source, connection)
     }
 
@@ -321,31 +320,14 @@ impl<S> fmt::Debug for Server<S> {
 /// Where calls come from.
 enum Source {
     /// All streams of a session, with their preface still to be read.
-    Session(Session, Accepted),
+    Session(Session),
     Streams(Streams),
-}
-
-/// Streams that were accepted together, and wait to be served.
-#[derive(Default)]
-struct Accepted(VecDeque<Stream>);
-
-impl Drop for Accepted {
-    fn drop(&mut self) {
-        for stream in self.0.drain(..) {
-            stream.reset(ResetCode::REFUSED);
-        }
-    }
 }
 
 impl Source {
     async fn next(&mut self) -> Option<Stream> {
         match self {
-            Self::Session(session, Accepted(accepted)) => {
-                if accepted.is_empty() {
-                    session.accept_some(accepted).await;
-                }
-                accepted.pop_front()
-            }
+            Self::Session(session) => session.accept().await,
             Self::Streams(streams) => streams.next().await,
         }
     }
@@ -373,7 +355,7 @@ async fn accept_listed<S: Serve>(
     mut source: Source,
     connection: Connection,
 ) {
-    let preface = matches!(source, Source::Session(..));
+    let preface = matches!(source, Source::Session(_));
     let origin = Arc::new(Origin { connection, server: shared.state.clone() });
     // Where a call is until it first waits; most never do, and the next one takes their place.
     let mut first = Box::pin(Fuse::terminated());

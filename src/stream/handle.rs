@@ -77,7 +77,7 @@ impl Hold {
             && let Some(id) = state.core.release_finished(slot)
         {
             state.wake_waiting(slot);
-            self.is_over(id);
+            self.let_go(id);
         }
     }
 
@@ -91,11 +91,11 @@ impl Hold {
         {
             state.forget_wakers(slot, true, true);
             state.core.release(slot, Half::Both);
-            self.is_over(id);
+            self.let_go(id);
         }
     }
 
-    const fn is_over(&mut self, id: StreamId) {
+    const fn let_go(&mut self, id: StreamId) {
         self.half = Half::None;
         self.number = id.0;
     }

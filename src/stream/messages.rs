@@ -8,13 +8,13 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Handle, ReadHalf, Stream, WriteHalf, handle::Hold};
+use super::{Handle, ReadHalf, Stream, WriteHalf};
 use crate::{
     error::{ResetCode, StreamError},
     frame::StreamId,
     proto::{Core, Direction, Read, Slot},
     recycle::Memory,
-    session::shared::{Shared, State},
+    session::shared::Shared,
 };
 
 /// What messages are read from.
@@ -116,18 +116,6 @@ impl Stream {
 }
 
 #[cfg(feature = "rpc")]
-impl Stream {
-    /// As [`poll_take`](Source::poll_take), for the first bytes; but of a stream that has ended early
-    /// nothing is read, not even what arrived before.
-    pub(crate) fn poll_begin(
-        &mut self,
-        cx: &Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.handle.poll_begin(cx)
-    }
-}
-
-#[cfg(feature = "rpc")]
 impl WriteHalf {
     /// Ends both directions, for the time is up.
     pub(crate) fn expire(&self) {
@@ -162,16 +150,27 @@ impl Handle {
     fn poll_take(&mut self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
         let Self { shared, hold } = self;
         let Some(slot) = hold.to_read() else { return Poll::Ready(Ok(None)) };
-        shared.with(|state| take(state, hold, slot, cx))
-    }
-
-    #[cfg(feature = "rpc")]
-    fn poll_begin(&mut self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        let Self { shared, hold } = self;
-        let Some(slot) = hold.to_read() else { return Poll::Ready(Ok(None)) };
-        shared.with(|state| match state.core.why_reset(slot) {
-            Some(error) => Poll::Ready(Err(error)),
-            None => take(state, hold, slot, cx),
+        shared.with(|state| {
+            let core = &mut state.core;
+            let read = match core.front_len(slot) {
+                len if len == 0 || len > FEW => core.read_chunk(slot, usize::MAX),
+                ..=LITTLE => read_few::<LITTLE>(core, slot),
+                _ => read_few::<FEW>(core, slot),
+            };
+            Poll::Ready(match read? {
+                Read::Data(chunk) => {
+                    hold.was_read(state);
+                    Ok(Some(chunk))
+                }
+                Read::End => {
+                    hold.was_read(state);
+                    Ok(None)
+                }
+                Read::Blocked => {
+                    state.wait_readable(slot, cx);
+                    return Poll::Pending;
+                }
+            })
         })
     }
 
@@ -210,34 +209,6 @@ impl Handle {
             Poll::Pending
         })
     }
-}
-
-fn take(
-    state: &mut State,
-    hold: &mut Hold,
-    slot: Slot,
-    cx: &Context<'_>,
-) -> Poll<Result<Option<Bytes>, StreamError>> {
-    let core = &mut state.core;
-    let read = match core.front_len(slot) {
-        len if len == 0 || len > FEW => core.read_chunk(slot, usize::MAX),
-        ..=LITTLE => read_few::<LITTLE>(core, slot),
-        _ => read_few::<FEW>(core, slot),
-    };
-    Poll::Ready(match read? {
-        Read::Data(chunk) => {
-            hold.was_read(state);
-            Ok(Some(chunk))
-        }
-        Read::End => {
-            hold.was_read(state);
-            Ok(None)
-        }
-        Read::Blocked => {
-            state.wait_readable(slot, cx);
-            return Poll::Pending;
-        }
-    })
 }
 
 /// A few bytes in one allocation, which plain `Bytes` need two for as soon as they are shared.
