@@ -198,8 +198,7 @@ impl Decoder {
                 }
                 return Ok(None);
             }
-            let whole = input.len() == left;
-            let part = if whole { std::mem::take(input) } else { input.split_to(left) };
+            let part = input.split_to(left);
             self.fragment = None;
             if more {
                 self.body.push(&part, 0, more, memory);
