@@ -236,14 +236,14 @@ impl Core {
     }
 
     #[inline]
-    fn insert(&mut self, state: State, marks: Marks) -> Slot {
+    fn insert(&mut self, id: u32, state: State, marks: Marks) -> Slot {
         let mut limit = INITIAL_WINDOW;
         let extra = (self.limits.stream_window - INITIAL_WINDOW) as usize;
         if self.budget.charge(extra) {
             limit = self.limits.stream_window;
         }
         self.streams.insert(Entry {
-            id: 0,
+            id,
             state,
             marks: marks.with(Marks::COUNTED),
             send: SendWindow::initial(),
@@ -298,11 +298,15 @@ impl Core {
         if entry.marks.take(Marks::CLOSE_TIMER) {
             self.deadlines.cancelled();
         }
-        if entry.marks.take(Marks::LINKED) {
-            self.late.expect(entry.recv.credit());
+        let linked = entry.marks.take(Marks::LINKED);
+        let (credit, done) = (entry.recv.credit(), entry.counts_no_more());
+        if linked {
+            self.late.expect(credit);
             self.streams.unlink(slot);
         }
-        self.uncount_if_done(slot);
+        if done {
+            self.uncount(slot);
+        }
     }
 
     fn stop_receiving(&mut self, slot: Slot) {
@@ -331,7 +335,7 @@ impl Core {
     /// The peer knows the stream, or it is gone: its place in the ack backlog is free.
     #[inline]
     fn release_permit(&mut self, slot: Slot) {
-        if self.streams[slot].marks.any(Marks::OPEN_TIMER.with(Marks::UNACKED)) {
+        if self.streams[slot].marks.any(Marks::PERMIT) {
             self.take_permit(slot);
         }
     }
@@ -361,11 +365,7 @@ impl Core {
     /// (`spec.md §4.4.4`); its window takes from the budget only while it is live (`§5.6.2`).
     #[inline]
     fn uncount_if_done(&mut self, slot: Slot) {
-        let entry = &self.streams[slot];
-        if entry.marks.any(Marks::COUNTED)
-            && entry.state.is_terminal()
-            && !entry.marks.any(Marks::OWES)
-        {
+        if self.streams[slot].counts_no_more() {
             self.uncount(slot);
         }
     }
@@ -395,15 +395,17 @@ impl Core {
 
     #[inline]
     fn forget(&mut self, slot: Slot) {
-        if self.streams[slot].marks.any(Marks::TIES) {
+        let entry = &self.streams[slot];
+        let (ties, unread) = (entry.marks.any(Marks::TIES), !entry.chunks.is_empty());
+        if ties {
             self.unlink(slot);
         }
-        self.drop_chunks(slot);
+        if unread {
+            self.drop_unread(slot);
+        }
         self.stop_receiving(slot);
-        for direction in [Direction::Read, Direction::Write] {
-            if self.user_deadlines.take(slot, direction) {
-                self.deadlines.cancelled();
-            }
+        for _ in 0..self.user_deadlines.take_both(slot) {
+            self.deadlines.cancelled();
         }
         self.streams.remove(slot);
         // The last stream may be what an end waits for.

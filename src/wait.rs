@@ -65,7 +65,8 @@ impl WaitList {
 
     /// One who waits, or is new, comes to look, where there is room for so many. False: others
     /// were here before, and leave none, so that the newcomer has to wait.
-    pub(crate) fn may_look(&mut self, key: Option<u64>, room: usize) -> bool {
+    #[inline]
+    pub(crate) fn may_look(&mut self, key: Option<u64>, room: impl FnOnce() -> usize) -> bool {
         match key {
             Some(key) => {
                 if !self.contains(key) {
@@ -73,7 +74,7 @@ impl WaitList {
                 }
                 true
             }
-            None => self.is_empty() && (self.offered == 0 || self.offered < room),
+            None => self.is_empty() && (self.offered == 0 || self.offered < room()),
         }
     }
 
@@ -300,21 +301,21 @@ mod tests {
     fn newcomers_wait_while_someone_was_here_before() {
         let waker = futures::task::noop_waker_ref();
         let (mut list, mut first, mut second) = (WaitList::default(), None, None);
-        assert!(list.may_look(None, 1));
+        assert!(list.may_look(None, || 1));
         let _ = list.register(&mut first, waker);
-        assert!(!list.may_look(None, 1), "one waits");
+        assert!(!list.may_look(None, || 1), "one waits");
         assert!(list.pop().is_some());
-        assert!(!list.may_look(None, 1), "one was woken and has not looked");
-        assert!(list.may_look(None, 2), "there is room for both");
-        assert!(list.may_look(first, 1));
-        assert!(list.may_look(None, 1), "it has looked");
+        assert!(!list.may_look(None, || 1), "one was woken and has not looked");
+        assert!(list.may_look(None, || 2), "there is room for both");
+        assert!(list.may_look(first, || 1));
+        assert!(list.may_look(None, || 1), "it has looked");
         // In vain: it keeps its place.
         let _ = list.register(&mut second, waker);
         let _ = list.register(&mut first, waker);
-        assert!(list.pop().is_some() && list.may_look(first, 1));
-        assert!(!list.may_look(None, 1));
+        assert!(list.pop().is_some() && list.may_look(first, || 1));
+        assert!(!list.may_look(None, || 1));
         assert!(list.pop().is_some());
         list.decline();
-        assert!(list.may_look(None, 1), "it went away");
+        assert!(list.may_look(None, || 1), "it went away");
     }
 }

@@ -29,7 +29,7 @@ impl Inner {
             let mailbox = state.mailbox(id);
             // Those who wait were here before, and so was one who was woken and has not looked yet,
             // even where there is room for both: its message must not come behind this one.
-            if !mailbox.room.may_look(None, 1) || !mailbox.has_room(self.config.out_queue) {
+            if !mailbox.room.may_look(None, || 1) || !mailbox.has_room(self.config.out_queue) {
                 return Err((SendError::Full, outgoing));
             }
             mailbox.push(outgoing);
@@ -148,7 +148,7 @@ impl Place<'_> {
                 (self.mailbox, self.key) = (mailbox.number, None);
             }
             let waits = self.key.is_some_and(|key| mailbox.room.contains(key));
-            if waits || !mailbox.room.may_look(self.key, 1) || !mailbox.has_room(limit) {
+            if waits || !mailbox.room.may_look(self.key, || 1) || !mailbox.has_room(limit) {
                 let replaced = mailbox.room.register(&mut self.key, cx.waker());
                 state.after.let_go(replaced);
                 return Poll::Pending;

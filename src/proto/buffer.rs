@@ -32,26 +32,28 @@ impl ChunkQueue {
 #[derive(Debug)]
 pub(super) struct Buffers {
     nodes: Vec<Node>,
-    free: u32,
     used: usize,
-    /// Emptied copy chunks, by size class.
-    spare: [Vec<Vec<u8>>; CLASSES.len()],
+    /// Vacant nodes, by the memory they keep.
+    spare: [Vacant; CLASSES.len()],
+    /// Those that keep none.
+    free: u32,
     /// What copies are handed over in, by size class.
     lent: [Recycler; CLASSES.len()],
 }
 
 impl Buffers {
     pub(super) const fn new() -> Self {
-        let spare = [const { Vec::new() }; CLASSES.len()];
         let lent = [const { Recycler::new(MAX_LENT) }; CLASSES.len()];
-        Self { nodes: Vec::new(), free: NIL, used: 0, spare, lent }
+        Self { nodes: Vec::new(), used: 0, spare: [Vacant::NONE; CLASSES.len()], free: NIL, lent }
     }
 
     /// Appends `body`, a part of `owner`.
     #[inline]
     pub(super) fn push(&mut self, queue: &mut ChunkQueue, body: &[u8], owner: &Bytes) {
         if body.len() >= MIN_PIN {
-            self.append(queue, Chunk::Shared(owner.slice_ref(body)));
+            let index = self.vacant();
+            self.nodes[index as usize].chunk = Chunk::Shared(owner.slice_ref(body));
+            self.append(queue, index);
         } else {
             self.push_copy(queue, body);
         }
@@ -65,12 +67,12 @@ impl Buffers {
             class = 1;
         }
         while !body.is_empty() {
-            let class_of_body = class_of(body.len()).max(class);
-            let spare = self.spare[class_of_body].pop();
-            let mut bytes = spare.unwrap_or_else(|| Vec::with_capacity(CLASSES[class_of_body]));
-            body = fill(&mut bytes, body);
+            let index = self.vacant_with_memory(class_of(body.len()).max(class));
+            if let Chunk::Copied { bytes, .. } = &mut self.nodes[index as usize].chunk {
+                body = fill(bytes, body);
+            }
             class = 1;
-            self.append(queue, Chunk::Copied { bytes, at: 0 });
+            self.append(queue, index);
         }
     }
 
@@ -120,12 +122,13 @@ impl Buffers {
                 bytes
             }
             // Once more: this memory stays here, and what it is handed over in comes back.
-            Chunk::Copied { bytes, at } => {
-                let len = max.min(bytes.len() - *at);
+            Chunk::Copied { bytes, at, .. } => {
+                let at = *at as usize;
+                let len = max.min(bytes.len() - at);
                 let class = class_of(len);
                 let lent = self.lent[class].take(len);
                 let mut copy = lent.unwrap_or_else(|| allocate(CLASSES[class]));
-                copy[..len].copy_from_slice(&bytes[*at..*at + len]);
+                copy[..len].copy_from_slice(&bytes[at..at + len]);
                 let copy = self.lent[class].lend(copy, len);
                 self.take(queue, len);
                 copy
@@ -146,28 +149,59 @@ impl Buffers {
     /// Gives back what an idle session need not hold.
     pub(super) fn shrink(&mut self) {
         for spare in &mut self.spare {
-            *spare = Vec::new();
+            while let Some(index) = spare.take(&self.nodes) {
+                let node = &mut self.nodes[index as usize];
+                *node = Node { next: self.free, ..Node::EMPTY };
+                self.free = index;
+            }
         }
+        self.shrink_table(0);
         self.lent.iter_mut().for_each(Recycler::clear);
+    }
+
+    /// Gives back a table of more nodes than `keep`, if all are vacant.
+    fn shrink_table(&mut self, keep: usize) {
+        if self.used == 0 && self.nodes.len() > keep {
+            self.nodes = Vec::new();
+            self.spare = [Vacant::NONE; CLASSES.len()];
+            self.free = NIL;
+        }
     }
 
     fn last(&mut self, queue: ChunkQueue) -> Option<&mut Chunk> {
         self.nodes.get_mut(queue.tail as usize).map(|node| &mut node.chunk)
     }
 
+    /// A node for a chunk that has its own memory.
+    fn vacant(&mut self) -> u32 {
+        let index = self.free;
+        if let Some(node) = self.nodes.get(index as usize) {
+            self.free = node.next;
+            return index;
+        }
+        self.nodes.push(Node::EMPTY);
+        (self.nodes.len() - 1) as u32
+    }
+
+    /// A node with memory to copy into.
     #[inline(always)]
-    fn append(&mut self, queue: &mut ChunkQueue, chunk: Chunk) {
-        let node = Node { chunk, next: NIL };
+    fn vacant_with_memory(&mut self, class: usize) -> u32 {
+        self.spare[class].take(&self.nodes).unwrap_or_else(|| self.add_memory(class))
+    }
+
+    #[cold]
+    fn add_memory(&mut self, class: usize) -> u32 {
+        let index = self.vacant();
+        let bytes = Vec::with_capacity(CLASSES[class]);
+        self.nodes[index as usize].chunk = Chunk::Copied { bytes, at: 0, class: class as u8 };
+        index
+    }
+
+    /// The chunk in the node at `index`, which was vacant, is the last of `queue`.
+    #[inline(always)]
+    fn append(&mut self, queue: &mut ChunkQueue, index: u32) {
         self.used += 1;
-        let index = if self.free == NIL {
-            self.nodes.push(node);
-            (self.nodes.len() - 1) as u32
-        } else {
-            let index = self.free;
-            self.free = self.nodes[index as usize].next;
-            self.nodes[index as usize] = node;
-            index
-        };
+        self.nodes[index as usize].next = NIL;
         if queue.is_empty() {
             queue.head = index;
         } else {
@@ -176,28 +210,56 @@ impl Buffers {
         queue.tail = index;
     }
 
+    /// The oldest chunk is read; its node is vacant.
     #[inline(always)]
     fn pop(&mut self, queue: &mut ChunkQueue) {
         let index = queue.head;
         let node = &mut self.nodes[index as usize];
-        let mut spent = node.chunk.take();
         queue.head = node.next;
         if queue.head == NIL {
             queue.tail = NIL;
         }
-        node.next = self.free;
-        self.free = index;
         self.used -= 1;
-        if self.used == 0 && self.nodes.len() > SHRINK_NODES {
-            self.nodes = Vec::new();
-            self.free = NIL;
+        match &mut node.chunk {
+            Chunk::Copied { bytes, at, class }
+                if self.spare[usize::from(*class)].count < SPARE[usize::from(*class)] =>
+            {
+                bytes.clear();
+                *at = 0;
+                self.spare[usize::from(*class)].put(node, index);
+            }
+            chunk => {
+                *chunk = Chunk::NONE;
+                node.next = self.free;
+                self.free = index;
+            }
         }
-        if let Some(class) = CLASSES.iter().position(|size| spent.capacity() == *size)
-            && self.spare[class].len() < SPARE[class]
-        {
-            spent.clear();
-            self.spare[class].push(spent);
-        }
+        self.shrink_table(SHRINK_NODES);
+    }
+}
+
+/// A list of vacant nodes, the last one first: its memory is the most likely to be in a cache.
+#[derive(Clone, Copy, Debug)]
+struct Vacant {
+    first: u32,
+    count: usize,
+}
+
+impl Vacant {
+    const NONE: Self = Self { first: NIL, count: 0 };
+
+    #[inline(always)]
+    fn take(&mut self, nodes: &[Node]) -> Option<u32> {
+        let index = self.first;
+        self.first = nodes.get(index as usize)?.next;
+        self.count -= 1;
+        Some(index)
+    }
+
+    const fn put(&mut self, node: &mut Node, index: u32) {
+        node.next = self.first;
+        self.first = index;
+        self.count += 1;
     }
 }
 
@@ -238,40 +300,36 @@ struct Node {
     next: u32,
 }
 
+impl Node {
+    const EMPTY: Self = Self { chunk: Chunk::NONE, next: NIL };
+}
+
 #[derive(Debug)]
 enum Chunk {
     Shared(Bytes),
     Copied {
         bytes: Vec<u8>,
         /// So many of them are read.
-        at: usize,
+        at: u32,
+        /// What the memory is worth keeping as.
+        class: u8,
     },
 }
 
 impl Chunk {
+    const NONE: Self = Self::Shared(Bytes::new());
+
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Shared(bytes) => bytes,
-            Self::Copied { bytes, at } => &bytes[*at..],
-        }
-    }
-
-    /// Lets go of the bytes; returns the memory of a copy.
-    #[inline]
-    fn take(&mut self) -> Vec<u8> {
-        match self {
-            Self::Shared(bytes) => {
-                *bytes = Bytes::new();
-                Vec::new()
-            }
-            Self::Copied { bytes, .. } => mem::take(bytes),
+            Self::Copied { bytes, at, .. } => &bytes[*at as usize..],
         }
     }
 
     fn advance(&mut self, len: usize) {
         match self {
             Self::Shared(bytes) => bytes.advance(len),
-            Self::Copied { at, .. } => *at += len,
+            Self::Copied { at, .. } => *at += len as u32,
         }
     }
 }

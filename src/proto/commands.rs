@@ -79,7 +79,7 @@ impl Core {
             return Err(OpenError::StreamsExhausted.into());
         }
         let marks = Marks::UNACKED.with(Marks::OUTBOUND).with(Marks::HELD);
-        let slot = self.insert(State::Init, marks);
+        let slot = self.insert(0, State::Init, marks);
         self.outbound += 1;
         self.unacked += 1;
         self.unnumbered += 1;
@@ -258,6 +258,22 @@ impl Core {
             self.owe(slot, Marks::OWES_FIN);
         }
         Ok(())
+    }
+
+    /// [Finishes](Self::finish) a stream; whether everything it staged was flushed, FIN too. Else
+    /// [`Event::Writable`](super::Event::Writable) follows.
+    #[inline]
+    pub fn close_stream(&mut self, slot: Slot) -> Result<bool, StreamError> {
+        let entry = &mut self.streams[slot];
+        if entry.state == State::Reset {
+            return Err(self.stream_error(slot));
+        }
+        if let Verdict::Next(_) = entry.advance(Input::Close) {
+            self.owe(slot, Marks::OWES_FIN);
+        } else if entry.is_flushed(self.batches.flushed()) {
+            return Ok(true);
+        }
+        self.await_flush(slot)
     }
 
     /// Ends both directions at once, and discards what is unread.

@@ -122,9 +122,9 @@ impl Core {
         if full || self.refuse_inbound {
             return self.refuse(header).map(|()| None);
         }
-        let slot = self.insert(State::SynReceived, Marks::QUEUED.with(Marks::LINKED));
+        let marks = Marks::QUEUED.with(Marks::LINKED);
+        let slot = self.insert(header.stream.0, State::SynReceived, marks);
         self.inbound += 1;
-        self.streams[slot].id = header.stream.0;
         self.streams.link(slot);
         self.accept_queue.push_back(slot);
         self.events.push_back(Event::Acceptable);
@@ -158,7 +158,7 @@ impl Core {
     fn handle_known(&mut self, slot: Slot, header: Header, now: Instant) -> Result<(), Violation> {
         let Header { kind, flags, length, .. } = header;
         let rst = flags.contains(Flags::RST);
-        let entry = &mut self.streams[slot];
+        let mut entry = &mut self.streams[slot];
         match kind {
             Kind::Data if !entry.recv.fits(length) => return Err(Violation::WindowExceeded),
             Kind::WindowUpdate if !rst && !entry.send.can_grow(length) => {
@@ -171,8 +171,11 @@ impl Core {
         if flags.contains(Flags::ACK) {
             entry.advance(Input::Ack);
         }
-        // Whatever the peer sends on it, it knows the stream.
-        self.release_permit(slot);
+        if entry.marks.any(Marks::PERMIT) {
+            // Whatever the peer sends on it, it knows the stream.
+            self.take_permit(slot);
+            entry = &mut self.streams[slot];
+        }
         if rst {
             self.skip_body(slot, header.body_len());
             let code = if kind == Kind::WindowUpdate { ResetCode(length) } else { ResetCode::NONE };
@@ -180,12 +183,23 @@ impl Core {
         }
         match kind {
             // FIN waits for the end of the body.
-            Kind::Data if length > 0 => {
-                self.receive(slot, length, flags.contains(Flags::FIN));
-                return Ok(());
-            }
+            Kind::Data if length > 0 => match entry.advance(Input::Data) {
+                Verdict::Next(_) => {
+                    entry.marks.set(Marks::PROGRESS);
+                    entry.recv.receive(length, self.input_us);
+                    self.company.note(slot, length, self.input_us);
+                    let mixed = self.last_body.replace(slot).is_some_and(|last| last != slot);
+                    let fin = flags.contains(Flags::FIN);
+                    self.receiving = Some(Receiving { slot, fin, mixed });
+                    return Ok(());
+                }
+                verdict => {
+                    self.refuse_body(slot, length, verdict);
+                    return Ok(());
+                }
+            },
             Kind::WindowUpdate if length > 0 => {
-                self.streams[slot].send.grow(length);
+                entry.send.grow(length);
                 self.wake_writer(slot);
             }
             _ => {}
@@ -196,24 +210,13 @@ impl Core {
         Ok(())
     }
 
-    /// Prepares for a body, and for the FIN that its frame may carry.
-    fn receive(&mut self, slot: Slot, length: u32, fin: bool) {
-        let entry = &mut self.streams[slot];
-        match entry.advance(Input::Data) {
-            Verdict::Next(_) => {
-                entry.marks.set(Marks::PROGRESS);
-                entry.recv.receive(length, self.input_us);
-                self.company.note(slot, length, self.input_us);
-                let mixed = self.last_body.replace(slot).is_some_and(|last| last != slot);
-                self.receiving = Some(Receiving { slot, fin, mixed });
-            }
-            verdict => {
-                self.skip_body(slot, length);
-                if verdict == Verdict::ResetStream {
-                    log::debug!("stream {}: data after FIN", self.streams[slot].id);
-                    self.end_stream(slot, End::Local(ResetCode::STREAM_CLOSED));
-                }
-            }
+    /// A body that must not come, or comes too late.
+    #[cold]
+    fn refuse_body(&mut self, slot: Slot, length: u32, verdict: Verdict) {
+        self.skip_body(slot, length);
+        if verdict == Verdict::ResetStream {
+            log::debug!("stream {}: data after FIN", self.streams[slot].id);
+            self.end_stream(slot, End::Local(ResetCode::STREAM_CLOSED));
         }
     }
 

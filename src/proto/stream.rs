@@ -74,6 +74,11 @@ impl Entry {
         !self.marks.any(Marks::OWES) && self.staged_in <= flushed
     }
 
+    /// Whether it still counts although it is over on the wire.
+    pub(super) const fn counts_no_more(&self) -> bool {
+        self.marks.any(Marks::COUNTED) && self.state.is_terminal() && !self.marks.any(Marks::OWES)
+    }
+
     /// Whether the table is to forget this stream: nobody holds it and nothing is owed.
     pub(super) const fn is_over(&self) -> bool {
         !self.marks.any(Marks::HELD.with(Marks::OWES).with(Marks::QUEUED))
@@ -147,6 +152,8 @@ impl Marks {
     pub(super) const ROOMY: Self = Self(1 << 23);
     pub(super) const CLOSE_TIMER: Self = Self(1 << 24);
     pub(super) const OPEN_TIMER: Self = Self(1 << 25);
+    /// What acknowledging it ends.
+    pub(super) const PERMIT: Self = Self(Self::UNACKED.0 | Self::OPEN_TIMER.0);
     /// Is one of the streams that `max_streams` or `max_outbound_streams` bounds.
     pub(super) const COUNTED: Self = Self(1 << 26);
     /// Its holder waits for the peer to finish, however long that takes.
@@ -253,9 +260,8 @@ impl Streams {
             self.add_buckets();
         }
         self.linked += 1;
-        self.chain(slot.0);
         // Its next frame often follows its first.
-        self.last = (self[slot].id, slot.0);
+        self.last = (self.chain(slot.0), slot.0);
     }
 
     /// Later frames for the id of `slot` find no stream.
@@ -264,7 +270,7 @@ impl Streams {
         if self.last.0 == id {
             self.last = (0, NIL);
         }
-        let bucket = self.bucket(id);
+        let bucket = bucket(id, self.multiplier, self.buckets.len());
         let mut at = std::mem::replace(&mut self.buckets[bucket], next);
         if at != slot.0 {
             self.buckets[bucket] = at;
@@ -284,7 +290,8 @@ impl Streams {
         if self.last.0 == id {
             return Some(Slot(self.last.1));
         }
-        let mut slot = *self.buckets.get(self.bucket(id))?;
+        let bucket = bucket(id, self.multiplier, self.buckets.len());
+        let mut slot = *self.buckets.get(bucket)?;
         while slot != NIL {
             let entry = &self.entries[slot as usize];
             if entry.id == id {
@@ -296,10 +303,13 @@ impl Streams {
         None
     }
 
-    fn chain(&mut self, slot: u32) {
-        let bucket = self.bucket(self.entries[slot as usize].id);
-        let next = std::mem::replace(&mut self.buckets[bucket], slot);
-        self.entries[slot as usize].next = next;
+    /// Puts the entry in `slot` into the bucket of its id, which it returns.
+    fn chain(&mut self, slot: u32) -> u32 {
+        let Self { entries, buckets, multiplier, .. } = self;
+        let entry = &mut entries[slot as usize];
+        let bucket = bucket(entry.id, *multiplier, buckets.len());
+        entry.next = std::mem::replace(&mut buckets[bucket], slot);
+        entry.id
     }
 
     #[cold]
@@ -344,13 +354,14 @@ impl Streams {
     pub(super) const fn live(&self) -> usize {
         self.live
     }
+}
 
-    /// Ids at a stride would lie in few buckets of some multipliers: hence the second step.
-    const fn bucket(&self, id: u32) -> usize {
-        let product = (id as u64).wrapping_mul(self.multiplier);
-        let hash = (product ^ (product >> 32)).wrapping_mul(GOLDEN) >> 32;
-        hash as usize & self.buckets.len().wrapping_sub(1)
-    }
+/// In which of `buckets` an id lies. Ids at a stride would lie in few buckets of some multipliers:
+/// hence the second step.
+const fn bucket(id: u32, multiplier: u64, buckets: usize) -> usize {
+    let product = (id as u64).wrapping_mul(multiplier);
+    let hash = (product ^ (product >> 32)).wrapping_mul(GOLDEN) >> 32;
+    hash as usize & buckets.wrapping_sub(1)
 }
 
 impl Index<Slot> for Streams {

@@ -295,6 +295,12 @@ impl UserDeadlines {
         numbers.is_some_and(|numbers| numbers[direction as usize] == number)
     }
 
+    /// Forgets those of a stream; how many there were.
+    pub(super) fn take_both(&mut self, slot: Slot) -> usize {
+        let numbers = self.numbers.get_mut(slot.index()).map(std::mem::take);
+        numbers.map_or(0, |numbers| numbers.iter().filter(|number| **number != 0).count())
+    }
+
     /// Gives back the memory of a session without streams.
     pub(super) fn release(&mut self) {
         self.numbers = Vec::new();

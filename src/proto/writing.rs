@@ -79,7 +79,7 @@ impl Core {
         self.await_flush(slot)
     }
 
-    fn await_flush(&mut self, slot: Slot) -> Result<bool, StreamError> {
+    pub(super) fn await_flush(&mut self, slot: Slot) -> Result<bool, StreamError> {
         if let Phase::Ended = self.phase {
             return Err(StreamError::Session(self.session_error()));
         }
@@ -103,6 +103,7 @@ impl Core {
     /// or its turn.
     #[inline]
     fn room(&mut self, slot: Slot, wanted: usize) -> Result<Option<Room>, StreamError> {
+        let bulk = self.staging.data_len() > MIN_OVERTAKEN;
         let entry = &mut self.streams[slot];
         if entry.state == State::Reset {
             return Err(self.stream_error(slot));
@@ -114,7 +115,7 @@ impl Core {
             return Ok(Some(Room { len: 0, ahead: false }));
         }
         let window = entry.send.available();
-        if wanted <= window && self.overtakes(slot, wanted) {
+        if bulk && wanted <= window && self.overtakes(slot, wanted) {
             return Ok(Some(Room { len: wanted, ahead: true }));
         }
         let entry = &mut self.streams[slot];
@@ -189,20 +190,22 @@ impl Core {
 
     /// The id and flags of a Data frame: SYN and ACK ride on it if they are still owed.
     fn data_header(&mut self, slot: Slot) -> (StreamId, Flags) {
+        let entry = &self.streams[slot];
+        if !entry.marks.any(Marks::OWES_SYN.with(Marks::OWES_ACK)) {
+            return (entry.stream_id(), Flags::NONE);
+        }
+        let (marks, larger) = (entry.marks, entry.recv.starts_larger());
         let mut flags = Flags::NONE;
-        if self.streams[slot].marks.any(Marks::OWES_SYN) {
+        if marks.any(Marks::OWES_SYN) {
             flags = flags.with(Flags::SYN);
             self.stage_syn(slot);
-            if self.streams[slot].recv.starts_larger() {
-                self.owe(slot, Marks::OWES_CREDIT);
-            }
         }
-        if self.streams[slot].marks.any(Marks::OWES_ACK) {
+        if marks.any(Marks::OWES_ACK) {
             flags = flags.with(Flags::ACK);
             self.stage_ack(slot);
-            if self.streams[slot].recv.starts_larger() {
-                self.owe(slot, Marks::OWES_CREDIT);
-            }
+        }
+        if larger {
+            self.owe(slot, Marks::OWES_CREDIT);
         }
         (self.streams[slot].stream_id(), flags)
     }

@@ -368,7 +368,7 @@ impl State {
     #[inline]
     fn may_look(&mut self, list: List, key: Option<u64>) -> bool {
         match list {
-            List::Open => self.lists.open.may_look(key, self.core.room_to_open()),
+            List::Open => self.lists.open.may_look(key, || self.core.room_to_open()),
             List::Accept | List::Ping | List::End => true,
         }
     }
@@ -422,17 +422,18 @@ impl State {
     /// Takes wakers until `wakes` is full or there is no more news.
     fn collect(&mut self, wakes: &mut Wakes) {
         while !wakes.is_full() {
-            if let Some(waker) = self.due.pop_front() {
-                wakes.push(waker);
+            let waker = if !self.due.is_empty() {
+                self.due.pop_front()
             } else if let Some(event) = self.core.poll_event() {
-                if let Some(waker) = self.take_waker(event) {
-                    wakes.push(waker);
-                }
+                self.take_waker(event)
             } else {
                 if let Some(driver) = self.take_driver() {
                     wakes.push(driver);
                 }
                 return;
+            };
+            if let Some(waker) = waker {
+                wakes.push(waker);
             }
         }
     }
@@ -545,6 +546,7 @@ impl Ticket<'_> {
 }
 
 impl Drop for Ticket<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.shared.stop_waiting(self.list, self.key);
         #[cfg(feature = "exchange")]

@@ -143,15 +143,25 @@ impl Handle {
         }
     }
 
+    #[inline]
     pub(super) fn poll_read(
         &mut self,
         cx: &Context<'_>,
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        match self.hold.to_read() {
+            Some(slot) if !out.is_empty() => self.poll_read_some(cx, slot, out),
+            _ => Poll::Ready(Ok(0)),
+        }
+    }
+
+    fn poll_read_some(
+        &mut self,
+        cx: &Context<'_>,
+        slot: Slot,
+        out: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let Self { shared, hold } = self;
-        let Some(slot) = hold.to_read().filter(|_| !out.is_empty()) else {
-            return Poll::Ready(Ok(0));
-        };
         let read = shared.with(|state| match state.core.read(slot, out) {
             Ok(Read::Data(len)) => {
                 hold.was_read(state);
@@ -266,33 +276,30 @@ impl Handle {
     }
 
     pub(super) fn poll_flush(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flushed(cx, |_, _| Ok(()))
+        self.poll_flushed(cx, |state, slot| state.core.flush(slot))
     }
 
     pub(super) fn poll_close(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flushed(cx, |state, slot| state.core.finish(slot))
+        self.poll_flushed(cx, |state, slot| state.core.close_stream(slot))
     }
 
     fn poll_flushed(
         &mut self,
         cx: &Context<'_>,
-        first: impl FnOnce(&mut State, Slot) -> Result<(), StreamError>,
+        flush: impl FnOnce(&mut State, Slot) -> Result<bool, StreamError>,
     ) -> Poll<io::Result<()>> {
         let Self { shared, hold } = self;
         let Some(slot) = hold.slot() else { return Poll::Ready(Ok(())) };
-        shared.with(|state| {
-            let flushed = first(state, slot).and_then(|()| state.core.flush(slot));
-            match flushed {
-                Ok(true) => {
-                    hold.was_flushed(state);
-                    Poll::Ready(Ok(()))
-                }
-                Ok(false) => {
-                    state.wait_writable(slot, cx);
-                    Poll::Pending
-                }
-                Err(error) => Poll::Ready(Err(error.into())),
+        shared.with(|state| match flush(state, slot) {
+            Ok(true) => {
+                hold.was_flushed(state);
+                Poll::Ready(Ok(()))
             }
+            Ok(false) => {
+                state.wait_writable(slot, cx);
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
         })
     }
 
@@ -305,6 +312,14 @@ impl Handle {
                 Poll::Pending
             }
         })
+    }
+
+    fn release(&self, slot: Slot) {
+        let half = self.hold.half;
+        self.shared.with(|state| {
+            state.forget_wakers(slot, half != Half::Write, half != Half::Read);
+            state.core.release(slot, half);
+        });
     }
 
     pub(super) fn set_deadline(&self, direction: Direction, at: Option<Instant>) -> io::Result<()> {
@@ -325,13 +340,11 @@ impl Handle {
 }
 
 impl Drop for Handle {
+    #[inline]
     fn drop(&mut self) {
-        let Some(slot) = self.hold.slot() else { return };
-        let half = self.hold.half;
-        self.shared.with(|state| {
-            state.forget_wakers(slot, half != Half::Write, half != Half::Read);
-            state.core.release(slot, half);
-        });
+        if let Some(slot) = self.hold.slot() {
+            self.release(slot);
+        }
     }
 }
 
