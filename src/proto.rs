@@ -12,6 +12,7 @@
 //! | `writing` | from a writer into the staging buffer: window, turn, frame |
 //! | `output` | what is owed becomes frames; batches, events, counters |
 //! | `timing` | deadlines, keepalive, stalls |
+//! | `overdue` | streams that wait for the peer's ACK or FIN |
 //! | `ending` | how a session ends, in which steps |
 //! | `state` | the life of a stream, as one table |
 //! | `stream`, `window`, `buffer`, `staging`, `batches`, `line`, `acks`, `ping`, `liveness`, `budget`, `deadline` | the parts, each with its own invariant |
@@ -31,6 +32,7 @@ mod input;
 mod line;
 mod liveness;
 mod output;
+mod overdue;
 mod ping;
 mod staging;
 mod state;
@@ -65,6 +67,7 @@ use self::{
     ending::Phase,
     line::Line,
     liveness::Liveness,
+    overdue::{Wait, Waiting},
     ping::{Pings, RoundTrip},
     staging::Staging,
     stream::{End, Entry, Marks, Streams},
@@ -158,6 +161,10 @@ pub struct Core {
     events: VecDeque<Event>,
     /// There is something for the driver to do.
     wants_driver: bool,
+    /// Streams that wait for the peer, by [what for](Wait).
+    waiting: [Waiting; 2],
+    /// When what was owed was staged last, in milliseconds.
+    staged_ms: u32,
     deadlines: DeadlineQueue<Timeout>,
     /// What [`poll_timeout`](Self::poll_timeout) answered last.
     next_timeout: Option<Instant>,
@@ -220,6 +227,8 @@ impl Core {
             go_away: None,
             events: VecDeque::new(),
             wants_driver: false,
+            waiting: [Waiting::new(now), Waiting::new(now)],
+            staged_ms: 0,
             deadlines: DeadlineQueue::new(),
             next_timeout: None,
             user_deadlines: UserDeadlines::new(),
@@ -251,6 +260,7 @@ impl Core {
             chunks: ChunkQueue::EMPTY,
             end: End::None,
             staged_in: self.batches.flushed(),
+            waits_since: [0; 2],
             next: 0,
         })
     }
@@ -295,8 +305,8 @@ impl Core {
     fn unlink(&mut self, slot: Slot) {
         self.release_permit(slot);
         let entry = &mut self.streams[slot];
-        if entry.marks.take(Marks::CLOSE_TIMER) {
-            self.deadlines.cancelled();
+        if entry.marks.take(Marks::AWAITS_FIN) {
+            self.waiting[Wait::Fin as usize].leave();
         }
         let linked = entry.marks.take(Marks::LINKED);
         let (credit, done) = (entry.recv.credit(), entry.counts_no_more());
@@ -342,8 +352,8 @@ impl Core {
 
     fn take_permit(&mut self, slot: Slot) {
         let marks = &mut self.streams[slot].marks;
-        if marks.take(Marks::OPEN_TIMER) {
-            self.deadlines.cancelled();
+        if marks.take(Marks::AWAITS_ACK) {
+            self.waiting[Wait::Ack as usize].leave();
         }
         if marks.take(Marks::UNACKED) {
             if marks.any(Marks::OWES_RST) {

@@ -350,7 +350,7 @@ impl Core {
             self.owe(slot, Marks::OWES_CREDIT);
         }
         // A FIN that is still owed arms it, else the driver does: it knows the time.
-        if !self.streams[slot].marks.any(Marks::OWES_FIN.with(Marks::CLOSE_TIMER)) {
+        if !self.streams[slot].marks.any(Marks::OWES_FIN.with(Marks::AWAITS_FIN)) {
             self.owe(slot, Marks::ARMS_CLOSE);
         }
     }

@@ -188,6 +188,10 @@ impl Core {
 
     /// SYN, ACK, credit, FIN and RST of every stream that owes one.
     fn stage_owed(&mut self, now: Instant) {
+        if self.owed.is_empty() {
+            return;
+        }
+        self.staged_ms = self.millis(now);
         // Bounded: what does not fit goes with the next batch.
         for _ in 0..self.owed.len().min(MAX_OWED_PER_BATCH) {
             let Some(slot) = self.owed.pop_front() else { return };
@@ -200,7 +204,7 @@ impl Core {
                 continue;
             }
             if marks.any(Marks::UNACKED) {
-                self.arm_open_timeout(slot, now);
+                self.await_ack(slot, now);
             }
             if marks.any(Marks::OWES_WINDOW) {
                 self.stage_window_update(slot, now);
@@ -209,7 +213,7 @@ impl Core {
                 self.stage_fin(slot, now);
             } else if marks.any(Marks::ARMS_CLOSE) {
                 self.streams[slot].marks.clear(Marks::ARMS_CLOSE);
-                self.arm_close_timeout(slot, now);
+                self.await_fin(slot, now);
             }
         }
     }
@@ -218,7 +222,7 @@ impl Core {
         let early = self.streams[slot].marks.any(Marks::UNACKED);
         if early && matches!(self.phase, Phase::Open) && !self.early_resets_sent.count(now) {
             // `spec.md §9.2.5`: it waits for the ACK of its stream, or for `open_timeout`.
-            return self.arm_open_timeout(slot, now);
+            return self.await_ack(slot, now);
         }
         let entry = &mut self.streams[slot];
         entry.marks.clear(Marks::OWES_RST);
@@ -241,7 +245,7 @@ impl Core {
         if syn {
             flags = flags.with(Flags::SYN);
             self.stage_syn(slot);
-            self.arm_open_timeout(slot, now);
+            self.await_ack(slot, now);
         }
         let delta = self.owed_credit(slot, syn, now);
         let entry = &self.streams[slot];
@@ -330,7 +334,7 @@ impl Core {
             self.unlink(slot);
             self.forget_if_over(slot);
         } else {
-            self.arm_close_timeout(slot, now);
+            self.await_fin(slot, now);
         }
     }
 }

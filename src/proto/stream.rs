@@ -36,6 +36,9 @@ pub(super) struct Entry {
     pub(super) end: End,
     /// The batch that holds the last frame of this stream.
     pub(super) staged_in: u64,
+    /// Since when it waits, by what for, in milliseconds of the session, which start anew after seven
+    /// weeks.
+    pub(super) waits_since: [u32; 2],
     /// The slot that follows in its bucket, or in the list of vacant ones: the table's own.
     pub(super) next: u32,
 }
@@ -150,10 +153,10 @@ impl Marks {
     pub(super) const WRITE_EXPIRED: Self = Self(1 << 22);
     /// Its reader last waited with room for much.
     pub(super) const ROOMY: Self = Self(1 << 23);
-    pub(super) const CLOSE_TIMER: Self = Self(1 << 24);
-    pub(super) const OPEN_TIMER: Self = Self(1 << 25);
+    pub(super) const AWAITS_FIN: Self = Self(1 << 24);
+    pub(super) const AWAITS_ACK: Self = Self(1 << 25);
     /// What acknowledging it ends.
-    pub(super) const PERMIT: Self = Self(Self::UNACKED.0 | Self::OPEN_TIMER.0);
+    pub(super) const PERMIT: Self = Self(Self::UNACKED.0 | Self::AWAITS_ACK.0);
     /// Is one of the streams that `max_streams` or `max_outbound_streams` bounds.
     pub(super) const COUNTED: Self = Self(1 << 26);
     /// Its holder waits for the peer to finish, however long that takes.
@@ -165,8 +168,8 @@ impl Marks {
     /// What [`Core::unlink`](super::Core::unlink) has not done yet.
     pub(super) const TIES: Self = Self(
         Self::UNACKED.0
-            | Self::OPEN_TIMER.0
-            | Self::CLOSE_TIMER.0
+            | Self::AWAITS_ACK.0
+            | Self::AWAITS_FIN.0
             | Self::LINKED.0
             | Self::COUNTED.0,
     );
@@ -407,6 +410,7 @@ mod tests {
             chunks: ChunkQueue::EMPTY,
             end: End::None,
             staged_in: 0,
+            waits_since: [0; 2],
             next: 0,
         }
     }

@@ -9,6 +9,7 @@ mod direct;
 mod ending;
 mod limits;
 mod opening;
+mod overdue;
 mod pair;
 mod regressions;
 mod staging;

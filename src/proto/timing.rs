@@ -2,15 +2,13 @@
 
 use std::time::Instant;
 
-use super::{Core, Direction, Event, Marks, Phase, Slot, State, ping::Purpose, stream::End};
-use crate::error::{GoAwayCode, ResetCode, SessionError};
+use super::{Core, Direction, Event, Marks, Phase, Slot, ping::Purpose};
+use crate::error::SessionError;
 
 /// What a deadline is for. A key is valid while its stream has that id, or that deadline, and
 /// still waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Timeout {
-    Open(Slot, u32),
-    Close(Slot, u32),
     User(Slot, Direction, u32),
     Ping(u32),
 }
@@ -38,10 +36,11 @@ impl Core {
         if self.acks.due().is_some_and(|due| now >= due) {
             self.send_acks();
         }
+        self.reset_overdue(now);
         while self.outcome.is_none()
             && let Some(timeout) = self.deadlines.pop_due(now)
         {
-            self.expire(timeout, now);
+            self.expire(timeout);
         }
         self.finish_if_drained(now);
     }
@@ -83,6 +82,7 @@ impl Core {
         consider(self.liveness.quiet_due());
         consider(self.liveness.keepalive_due());
         consider(self.liveness.stall_due());
+        consider(self.overdue());
         consider(self.deadlines.next());
         next
     }
@@ -153,29 +153,8 @@ impl Core {
         self.wants_driver = true;
     }
 
-    fn expire(&mut self, timeout: Timeout, now: Instant) {
+    fn expire(&mut self, timeout: Timeout) {
         match timeout {
-            Timeout::Open(slot, id) if self.waits_for_ack(slot, id) => {
-                self.streams[slot].marks.clear(Marks::OPEN_TIMER);
-                if self.streams[slot].state == State::Reset {
-                    // Its reset has waited long enough (`spec.md §9.2.5`).
-                    return self.release_permit(slot);
-                }
-                if self.limits.open_timeout_ends_session {
-                    let code = GoAwayCode::INTERNAL_ERROR;
-                    return self.finish_session(Err(SessionError::OpenTimeout), Some(code), now);
-                }
-                self.end_stream(slot, End::Local(ResetCode::OPEN_TIMEOUT));
-            }
-            Timeout::Close(slot, id) if self.is_half_closed(slot, id) => {
-                let held = self.streams[slot].marks.any(Marks::HELD);
-                if held && self.streams[slot].marks.take(Marks::PROGRESS) {
-                    self.deadlines.push(now + self.limits.close_timeout, timeout);
-                    return;
-                }
-                self.streams[slot].marks.clear(Marks::CLOSE_TIMER);
-                self.end_stream(slot, End::Local(ResetCode::CLOSE_TIMEOUT));
-            }
             Timeout::User(slot, direction, number)
                 if self.user_deadlines.is(slot, direction, number) =>
             {
@@ -197,37 +176,8 @@ impl Core {
                     self.events.push_back(Event::Pong(value, None));
                 }
             }
-            Timeout::Open(..) | Timeout::Close(..) | Timeout::User(..) => {}
+            Timeout::User(..) => {}
         }
-    }
-
-    #[inline]
-    pub(super) fn arm_open_timeout(&mut self, slot: Slot, now: Instant) {
-        let entry = &mut self.streams[slot];
-        let Some(timeout) = self.limits.open_timeout.filter(|_| self.timed) else { return };
-        if entry.id != 0 && entry.marks.any(Marks::UNACKED) && !entry.marks.any(Marks::OPEN_TIMER) {
-            entry.marks.set(Marks::OPEN_TIMER);
-            self.deadlines.push(now + timeout, Timeout::Open(slot, entry.id));
-        }
-    }
-
-    #[inline]
-    pub(super) fn arm_close_timeout(&mut self, slot: Slot, now: Instant) {
-        let entry = &mut self.streams[slot];
-        if !self.timed
-            || entry.state != State::LocalClosed
-            || entry.id == 0
-            || entry.marks.any(Marks::CLOSE_TIMER)
-        {
-            return;
-        }
-        // `spec.md §7.4.4`: the time of a patient holder starts when it lets go.
-        if entry.marks.any(Marks::PATIENT) && entry.marks.any(Marks::HELD) {
-            return;
-        }
-        entry.marks.set(Marks::CLOSE_TIMER);
-        entry.marks.clear(Marks::PROGRESS);
-        self.deadlines.push(now + self.limits.close_timeout, Timeout::Close(slot, entry.id));
     }
 
     fn sweep_deadlines(&mut self) {
@@ -236,26 +186,12 @@ impl Core {
         }
         let mut deadlines = std::mem::replace(&mut self.deadlines, super::DeadlineQueue::new());
         deadlines.sweep(|timeout| match timeout {
-            Timeout::Open(slot, id) => self.waits_for_ack(slot, id),
-            Timeout::Close(slot, id) => self.is_half_closed(slot, id),
             Timeout::User(slot, direction, number) => {
                 self.user_deadlines.is(slot, direction, number)
             }
             Timeout::Ping(value) => self.pings.is_open(value),
         });
         self.deadlines = deadlines;
-    }
-
-    fn waits_for_ack(&self, slot: Slot, id: u32) -> bool {
-        self.streams
-            .get(slot)
-            .is_some_and(|entry| entry.id == id && entry.marks.any(Marks::OPEN_TIMER))
-    }
-
-    fn is_half_closed(&self, slot: Slot, id: u32) -> bool {
-        self.streams
-            .get(slot)
-            .is_some_and(|entry| entry.id == id && entry.marks.any(Marks::CLOSE_TIMER))
     }
 }
 

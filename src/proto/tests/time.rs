@@ -572,16 +572,20 @@ fn without_a_timer_no_deadline_is_kept() {
 
 // spec.md §9.1.1
 #[test]
-fn close_timeouts_of_streams_that_are_over_do_not_pile_up() {
+fn time_limits_of_streams_that_are_over_do_not_pile_up() {
     let mut wire = Wire::client();
     for _ in 0..1_000 {
         let slot = wire.established();
         let id = wire.core.id(slot).unwrap().0;
+        let later = wire.now + Duration::from_secs(3_600);
+        assert!(wire.core.set_deadline(slot, Direction::Read, Some(later), wire.now));
         wire.core.finish(slot).unwrap();
         wire.expect(&[update(id, FIN, 0)]);
+        assert!(wire.core.overdue().is_some());
         wire.feed(&[update(id, FIN, 0)]);
         wire.core.release(slot, Half::Both);
         wire.core.poll_timeout();
+        assert_eq!(wire.core.overdue(), None);
     }
     let held = format!("{:?}", wire.core).matches("Deadline {").count();
     assert!(held < 300, "{held} deadlines of no stream");
