@@ -53,12 +53,27 @@ impl Hold {
         (!self.at_end).then_some(Slot(self.number))
     }
 
-    /// Something was read: perhaps the last there was.
+    /// What a reader gets of what was found, perhaps the last there was; or it waits.
     #[inline(always)]
-    pub(super) fn was_read(&mut self, state: &mut State) {
-        if state.core.is_read_out(Slot(self.number)) {
+    pub(super) fn read<T>(
+        &mut self,
+        state: &mut State,
+        cx: &Context<'_>,
+        read: Result<Read<T>, StreamError>,
+    ) -> Poll<Result<Option<T>, StreamError>> {
+        let slot = Slot(self.number);
+        let found = match read? {
+            Read::Data(data) => Some(data),
+            Read::End => None,
+            Read::Blocked => {
+                state.wait_readable(slot, cx);
+                return Poll::Pending;
+            }
+        };
+        if state.core.is_read_out(slot) {
             self.was_read_out(state);
         }
+        Poll::Ready(Ok(found))
     }
 
     // Apart, so that it takes no room in those who read on.
@@ -162,20 +177,9 @@ impl Handle {
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let Self { shared, hold } = self;
-        let read = shared.with(|state| match state.core.read(slot, out) {
-            Ok(Read::Data(len)) => {
-                hold.was_read(state);
-                Poll::Ready(Ok(len))
-            }
-            Ok(Read::End) => {
-                hold.was_read(state);
-                Poll::Ready(Ok(0))
-            }
-            Ok(Read::Blocked) => {
-                state.wait_readable(slot, cx);
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
+        let read = shared.with(|state| {
+            let read = state.core.read(slot, out);
+            hold.read(state, cx, read).map(|read| Ok(read?.unwrap_or(0)))
         });
         if read.is_pending()
             && out.len() >= LEAST_DIRECT
@@ -193,21 +197,11 @@ impl Handle {
     ) -> Poll<io::Result<Option<Bytes>>> {
         let Self { shared, hold } = self;
         let Some(slot) = hold.to_read() else { return Poll::Ready(Ok(None)) };
-        shared.with(|state| match state.core.read_chunk(slot, max) {
-            Ok(Read::Data(chunk)) => {
-                hold.was_read(state);
-                Poll::Ready(Ok(Some(chunk)))
-            }
-            Ok(Read::End) => {
-                hold.was_read(state);
-                Poll::Ready(Ok(None))
-            }
-            Ok(Read::Blocked) => {
-                state.wait_readable(slot, cx);
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
-        })
+        let read = shared.with(|state| {
+            let read = state.core.read_chunk(slot, max);
+            hold.read(state, cx, read)
+        });
+        read.map_err(io::Error::from)
     }
 
     /// Lends out the next chunk, which stays in `chunk` until it is consumed.

@@ -157,20 +157,7 @@ impl Handle {
                 ..=LITTLE => read_few::<LITTLE>(core, slot),
                 _ => read_few::<FEW>(core, slot),
             };
-            Poll::Ready(match read? {
-                Read::Data(chunk) => {
-                    hold.was_read(state);
-                    Ok(Some(chunk))
-                }
-                Read::End => {
-                    hold.was_read(state);
-                    Ok(None)
-                }
-                Read::Blocked => {
-                    state.wait_readable(slot, cx);
-                    return Poll::Pending;
-                }
-            })
+            hold.read(state, cx, read)
         })
     }
 
