@@ -42,29 +42,143 @@ impl Arbitrary for Step {
 
 /// What is known of a live stream.
 #[derive(Debug)]
-struct Stream {
+struct Known {
     slot: Slot,
     id: u32,
     held: bool,
     finished: bool,
+    /// Something came since its time ran.
+    progress: bool,
     ack_due: Option<Instant>,
     fin_due: Option<Instant>,
-    progress: bool,
 }
 
-impl Stream {
-    /// The stream is reset at that moment, with that code; or it was heard of, and waits on.
+impl Known {
+    fn due(&self) -> Option<Instant> {
+        self.ack_due.into_iter().chain(self.fin_due).min()
+    }
+
+    /// The code it is reset with at that moment, if it is. Its time may start anew instead.
     fn pass(&mut self, now: Instant) -> Option<u32> {
         if self.ack_due.is_some_and(|due| now >= due) {
             return Some(6);
         }
-        if self.fin_due.is_some_and(|due| now >= due) {
-            if !(self.held && self.progress) {
-                return Some(7);
-            }
-            (self.progress, self.fin_due) = (false, Some(now + CLOSE));
+        if self.fin_due.is_none_or(|due| now < due) {
+            return None;
         }
+        if !(self.held && self.progress) {
+            return Some(7);
+        }
+        (self.progress, self.fin_due) = (false, Some(now + CLOSE));
         None
+    }
+}
+
+/// A core, and what is known of it.
+struct Model {
+    wire: Wire,
+    streams: Vec<Known>,
+}
+
+impl Model {
+    fn open(&mut self) {
+        let slot = self.wire.open();
+        self.streams.push(Known {
+            slot,
+            id: self.wire.core.id(slot).unwrap().0,
+            held: true,
+            finished: false,
+            progress: false,
+            ack_due: Some(self.wire.now + OPEN),
+            fin_due: None,
+        });
+    }
+
+    /// The peer sends something of a stream: it knows it.
+    fn hear(&mut self, at: usize, frame: impl FnOnce(u32) -> Frame) {
+        let known = &mut self.streams[at];
+        known.ack_due = None;
+        self.wire.feed(&[frame(known.id)]);
+    }
+
+    fn finish(&mut self, at: usize) {
+        let known = &mut self.streams[at];
+        if !std::mem::replace(&mut known.finished, true) {
+            (known.progress, known.fin_due) = (false, Some(self.wire.now + CLOSE));
+            self.wire.core.finish(known.slot).unwrap();
+        }
+    }
+
+    fn let_go(&mut self, at: usize) {
+        let known = &mut self.streams[at];
+        if std::mem::replace(&mut known.held, false) {
+            self.wire.core.release(known.slot, Half::Both);
+        }
+    }
+
+    fn forget(&mut self, at: usize) {
+        self.let_go(at);
+        self.streams.remove(at);
+    }
+
+    /// Whether exactly those are reset that are due, each at its own time.
+    fn pass(&mut self, time: Duration) -> bool {
+        let end = self.wire.now + time;
+        while let Some(at) = self.wire.core.poll_timeout().filter(|at| *at <= end) {
+            let now = self.wire.now.max(at);
+            self.wire.now = now;
+            self.wire.core.handle_timeout(now);
+            let mut expected = Vec::new();
+            for at in (0..self.streams.len()).rev() {
+                if let Some(code) = self.streams[at].pass(now) {
+                    expected.push((self.streams[at].id, code));
+                    self.forget(at);
+                }
+            }
+            let mut found = resets(&self.wire.sent());
+            found.sort_unstable();
+            expected.sort_unstable();
+            if found != expected {
+                return false;
+            }
+        }
+        self.wire.now = end;
+        self.streams.iter().all(|known| known.due().is_none_or(|due| due > end))
+    }
+
+    fn step(&mut self, step: Step) -> bool {
+        let at = match step {
+            Step::Open => {
+                self.open();
+                return true;
+            }
+            Step::Pass(millis) => return self.pass(Duration::from_millis(millis.into())),
+            _ if self.streams.is_empty() => return true,
+            Step::Ack(which)
+            | Step::Finish(which)
+            | Step::Data(which)
+            | Step::Fin(which)
+            | Step::Drop(which) => usize::from(which) % self.streams.len(),
+        };
+        match step {
+            Step::Ack(_) => self.hear(at, |id| update(id, ACK, 0)),
+            Step::Data(_) => {
+                self.hear(at, |id| data(id, ACK, "x"));
+                self.streams[at].progress = true;
+            }
+            Step::Fin(_) => {
+                self.hear(at, |id| update(id, FIN, 0));
+                self.finish(at);
+                self.forget(at);
+            }
+            // Unfinished, that resets it.
+            Step::Drop(_) if !self.streams[at].finished => self.forget(at),
+            Step::Drop(_) => self.let_go(at),
+            _ => self.finish(at),
+        }
+        // What is said for other reasons has no part in this.
+        self.wire.sent();
+        true
     }
 }
 
@@ -88,113 +202,10 @@ fn wire() -> Wire {
 quickcheck! {
     // spec.md §7.3.1, §7.4.1, §7.4.2
     fn each_is_reset_at_its_own_time(steps: Vec<Step>) -> bool {
-        let mut wire = wire();
-        let mut streams: Vec<Stream> = Vec::new();
-        for step in steps.into_iter().chain([Step::Pass(60_000)]) {
-            let (Step::Ack(which) | Step::Finish(which) | Step::Data(which) | Step::Fin(which)
-            | Step::Drop(which)) = step
-            else {
-                match step {
-                    Step::Open => {
-                        let slot = wire.open();
-                        let id = wire.core.id(slot).unwrap().0;
-                        let ack_due = Some(wire.now + OPEN);
-                        let (held, finished, fin_due, progress) = (true, false, None, false);
-                        streams.push(Stream {
-                            slot, id, held, finished, ack_due, fin_due, progress,
-                        });
-                    }
-                    Step::Pass(millis) => {
-                        let end = wire.now + Duration::from_millis(millis.into());
-                        while let Some(at) = wire.core.poll_timeout().filter(|at| *at <= end) {
-                            wire.now = wire.now.max(at);
-                            let now = wire.now;
-                            wire.core.handle_timeout(now);
-                            let mut expected = Vec::new();
-                            streams.retain_mut(|stream| match stream.pass(now) {
-                                Some(code) => {
-                                    expected.push((stream.id, code));
-                                    if stream.held {
-                                        wire.core.release(stream.slot, Half::Both);
-                                    }
-                                    false
-                                }
-                                None => true,
-                            });
-                            let mut found = resets(&wire.sent());
-                            found.sort_unstable();
-                            expected.sort_unstable();
-                            if found != expected {
-                                return false;
-                            }
-                        }
-                        wire.now = end;
-                        let due = |stream: &Stream| {
-                            stream.ack_due.into_iter().chain(stream.fin_due).min()
-                        };
-                        if streams.iter().any(|stream| due(stream).is_some_and(|at| at <= end)) {
-                            return false;
-                        }
-                    }
-                    _ => {}
-                }
-                continue;
-            };
-            if streams.is_empty() {
-                continue;
-            }
-            let at = usize::from(which) % streams.len();
-            let now = wire.now;
-            let stream = &mut streams[at];
-            let over = match step {
-                Step::Ack(_) => {
-                    wire.feed(&[update(stream.id, ACK, 0)]);
-                    false
-                }
-                Step::Data(_) => {
-                    wire.feed(&[data(stream.id, ACK, "x")]);
-                    stream.progress = true;
-                    false
-                }
-                Step::Fin(_) => {
-                    wire.feed(&[update(stream.id, FIN, 0)]);
-                    if !stream.finished {
-                        wire.core.finish(stream.slot).unwrap();
-                    }
-                    wire.sent();
-                    true
-                }
-                Step::Drop(_) if !stream.finished => true,
-                Step::Drop(_) => {
-                    if stream.held {
-                        wire.core.release(stream.slot, Half::Both);
-                    }
-                    stream.held = false;
-                    false
-                }
-                _ => {
-                    if !stream.finished {
-                        wire.core.finish(stream.slot).unwrap();
-                        stream.fin_due = Some(now + CLOSE);
-                        stream.progress = false;
-                    }
-                    stream.finished = true;
-                    false
-                }
-            };
-            if !matches!(step, Step::Finish(_) | Step::Drop(_)) {
-                stream.ack_due = None;
-            }
-            if over {
-                let stream = streams.remove(at);
-                if stream.held {
-                    wire.core.release(stream.slot, Half::Both);
-                }
-            }
-            // A window update has no part in this, nor has the reset of a drop.
-            wire.sent();
-        }
-        wire.core.live_streams() == streams.len() && wire.core.overdue().is_none()
+        let mut model = Model { wire: wire(), streams: Vec::new() };
+        let right = steps.into_iter().chain([Step::Pass(60_000)]).all(|step| model.step(step));
+        let core = &model.wire.core;
+        right && core.live_streams() == model.streams.len() && core.overdue().is_none()
     }
 }
 
