@@ -120,9 +120,10 @@ pub struct Decoder {
     filled: usize,
     /// The fragment that is arriving, once its header has.
     fragment: Option<Fragment>,
-    /// The message that is arriving: its kind, and what is there of its body.
+    /// The kind of the message that is arriving.
     kind: Option<Kind>,
-    body: Partial,
+    /// What is there of its body, where that does not lie in one piece.
+    body: Option<Box<Partial>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +147,7 @@ impl Decoder {
             filled: 0,
             fragment: None,
             kind: None,
-            body: Partial::default(),
+            body: None,
         }
     }
 
@@ -192,7 +193,7 @@ impl Decoder {
                 // All of it belongs to a fragment that goes on.
                 if !input.is_empty() {
                     let left = left - input.len();
-                    self.body.push(input, left, more, memory);
+                    self.body_mut().push(input, left, more, memory);
                     self.fragment = Some(Fragment { left, more });
                     *input = Bytes::new();
                 }
@@ -201,45 +202,81 @@ impl Decoder {
             let part = input.split_to(left);
             self.fragment = None;
             if more {
-                self.body.push(&part, 0, more, memory);
+                self.body_mut().push(&part, 0, more, memory);
                 continue;
             }
             self.kind = None;
-            if self.body.len() == 0 {
-                return Ok(Some(Message { kind, body: part }));
-            }
-            self.body.push(&part, 0, more, memory);
-            return Ok(Some(Message { kind, body: self.body.take(memory) }));
+            let body = match self.body.take() {
+                None => part,
+                Some(mut body) => {
+                    body.push(&part, 0, more, memory);
+                    body.take(memory)
+                }
+            };
+            return Ok(Some(Message { kind, body }));
         }
+    }
+
+    fn body_mut(&mut self) -> &mut Partial {
+        self.body.get_or_insert_default()
     }
 
     /// Whether the header of the next fragment is there.
     fn take_header(&mut self, input: &mut Bytes) -> Result<bool, Malformed> {
+        // As a rule it lies in one piece.
+        if self.filled == 0
+            && let Some(header) = input.first_chunk()
+        {
+            self.check_header(header)?;
+            let taken = if has_ttl(header) { HEADER + TTL } else { HEADER };
+            if let Some(header) = input.get(..taken) {
+                self.begin_fragment(header)?;
+                input.advance(taken);
+                return Ok(true);
+            }
+        }
+        self.collect_header(input)
+    }
+
+    /// The same for one that comes in pieces.
+    #[cold]
+    fn collect_header(&mut self, input: &mut Bytes) -> Result<bool, Malformed> {
         if self.filled < HEADER && !self.fill(input, HEADER) {
             return Ok(false);
         }
-        if self.filled == HEADER {
-            self.check_header()?;
+        let header = self.header;
+        if self.filled == HEADER
+            && let Some(header) = header.first_chunk()
+        {
+            self.check_header(header)?;
         }
-        if self.header[1] & HAS_TTL != 0 && !self.fill(input, HEADER + TTL) {
+        let has_ttl = has_ttl(&header);
+        if has_ttl && !self.fill(input, HEADER + TTL) {
             return Ok(false);
         }
-        let [kind, flags, _, _, l0, l1, l2, l3, t0, t1, t2, t3] = self.header;
-        let mut left = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
-        if flags & HAS_TTL != 0 {
-            let ttl = u32::from_be_bytes([t0, t1, t2, t3]);
+        let header = self.header;
+        self.begin_fragment(&header[..self.filled])?;
+        // Not before: what is malformed stays so, whoever asks again.
+        self.filled = 0;
+        Ok(true)
+    }
+
+    /// A header that was checked, with the time to live that it has.
+    fn begin_fragment(&mut self, header: &[u8]) -> Result<(), Malformed> {
+        let [kind, flags, _, _, l0, l1, l2, l3, ttl @ ..] = header else { return Ok(()) };
+        let mut left = u32::from_be_bytes([*l0, *l1, *l2, *l3]) as usize;
+        if let Some(ttl) = ttl.first_chunk() {
+            let ttl = u32::from_be_bytes(*ttl);
             if ttl == 0 {
                 return Err(Malformed::ZeroTtl);
             }
             self.ttl = Some(ttl);
             left = left.saturating_sub(TTL);
         }
-        // Not before: what is malformed stays so, whoever asks again.
-        self.filled = 0;
         self.first = false;
-        self.kind = Kind::parse(kind);
+        self.kind = Kind::parse(*kind);
         self.fragment = Some(Fragment { left, more: flags & MORE != 0 });
-        Ok(true)
+        Ok(())
     }
 
     /// Takes what is missing of the first `len` bytes of a header; whether that is there.
@@ -252,8 +289,8 @@ impl Decoder {
     }
 
     /// Every rule that a header can break, before a byte of the body is looked at.
-    fn check_header(&self) -> Result<(), Malformed> {
-        let [kind, flags, r0, r1, l0, l1, l2, l3, ..] = self.header;
+    fn check_header(&self, header: &[u8; HEADER]) -> Result<(), Malformed> {
+        let [kind, flags, r0, r1, l0, l1, l2, l3] = *header;
         let Some(parsed) = Kind::parse(kind) else { return Err(Malformed::UnknownKind(kind)) };
         if flags & !(MORE | HAS_TTL) != 0 {
             return Err(Malformed::UnknownFlags(flags));
@@ -275,12 +312,16 @@ impl Decoder {
         if len == 0 && flags & MORE != 0 {
             return Err(Malformed::EmptyFragment);
         }
-        let total = len.saturating_add(self.body.len());
+        let total = len.saturating_add(self.body.as_ref().map_or(0, |body| body.len()));
         if total > self.max_message {
             return Err(Malformed::TooLarge { announced: total, max: self.max_message });
         }
         Ok(())
     }
+}
+
+const fn has_ttl(header: &[u8]) -> bool {
+    matches!(header, [_, flags, ..] if *flags & HAS_TTL != 0)
 }
 
 /// What is wrong with the bytes of an exchange (`spec.md §14.2.8`). It ends that exchange only.
@@ -470,10 +511,7 @@ mod tests {
         let mut decoder = Decoder::new(usize::MAX, true);
         let mut input = Bytes::from_static(&[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]);
         assert_eq!(decoder.decode(&mut input), Ok(None));
-        assert!(
-            decoder.body.capacity() <= 2 * super::super::partial::CHUNK,
-            "{}",
-            decoder.body.capacity()
-        );
+        let capacity = decoder.body.unwrap().capacity();
+        assert!(capacity <= 2 * super::super::partial::CHUNK, "{capacity}");
     }
 }

@@ -58,7 +58,7 @@ impl Draft {
         fragment: usize,
         finish: bool,
     ) -> Outgoing {
-        let mut rest = Bytes::new();
+        let mut rest = None;
         if self.len() + payload.len() > fragment {
             if self.len() > fragment {
                 // Rare: what was made is itself too long for a fragment.
@@ -66,7 +66,8 @@ impl Draft {
                 whole.extend_from_slice(&payload);
                 payload = whole.into();
             }
-            rest = payload.split_off(fragment - self.len());
+            let bytes = payload.split_off(fragment - self.len());
+            rest = Some(Box::new(Rest { bytes, kind, fragment }));
         }
         if (1..=COPIED).contains(&payload.len()) {
             self.bytes.extend_from_slice(&payload);
@@ -74,8 +75,8 @@ impl Draft {
         }
         let len = self.len() + payload.len();
         let header = &mut self.bytes[self.header..];
-        patch_header(header, kind, !rest.is_empty(), self.ttl.is_some(), len);
-        Outgoing { head: self.bytes, sent: 0, body: payload, rest, kind, fragment, finish }
+        patch_header(header, kind, rest.is_some(), self.ttl.is_some(), len);
+        Outgoing { head: self.bytes, sent: 0, body: payload, rest, finish }
     }
 }
 
@@ -96,29 +97,27 @@ pub(crate) struct Outgoing {
     head: Vec<u8>,
     sent: usize,
     body: Bytes,
-    rest: Bytes,
+    rest: Option<Box<Rest>>,
+    finish: bool,
+}
+
+/// What follows the fragment that is being staged; never empty.
+#[derive(Debug)]
+struct Rest {
+    bytes: Bytes,
     kind: Kind,
     fragment: usize,
-    finish: bool,
 }
 
 impl Outgoing {
     /// Nothing but FIN.
     pub(crate) const fn finish() -> Self {
-        Self {
-            head: Vec::new(),
-            sent: 0,
-            body: Bytes::new(),
-            rest: Bytes::new(),
-            kind: Kind::Message,
-            fragment: 1,
-            finish: true,
-        }
+        Self { head: Vec::new(), sent: 0, body: Bytes::new(), rest: None, finish: true }
     }
 
     /// What to stage next: a head, a body, and whether FIN follows.
     pub(crate) fn parts(&mut self) -> (&[u8], &mut Bytes, bool) {
-        (&self.head[self.sent..], &mut self.body, self.finish && self.rest.is_empty())
+        (&self.head[self.sent..], &mut self.body, self.finish && self.rest.is_none())
     }
 
     /// So much of the head is still to be staged.
@@ -146,14 +145,18 @@ impl Outgoing {
 
     /// Makes the next fragment of what is left, once all before was staged; false if nothing is.
     pub(crate) fn next_fragment(&mut self) -> bool {
-        if self.rest.is_empty() {
+        let Some(rest) = &mut self.rest else {
             self.give_back();
             return false;
-        }
-        self.body = self.rest.split_to(self.rest.len().min(self.fragment));
+        };
+        self.body = rest.bytes.split_to(rest.bytes.len().min(rest.fragment));
         self.head.clear();
         self.sent = 0;
-        put_header(&mut self.head, self.kind, !self.rest.is_empty(), None, self.body.len());
+        let more = !rest.bytes.is_empty();
+        put_header(&mut self.head, rest.kind, more, None, self.body.len());
+        if !more {
+            self.rest = None;
+        }
         true
     }
 

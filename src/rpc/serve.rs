@@ -18,7 +18,7 @@ use super::{
     layer::oneshot,
     message::Outcome,
     state::{Ending, ServerState},
-    wire::RequestHead,
+    wire,
 };
 use crate::{
     Protocol, ResetCode, Stream, StreamError,
@@ -71,7 +71,7 @@ pub(crate) async fn serve_call<S>(
     let shared = &*permit.shared;
     let mut reader = Reader::new(shared.exchange.max_message, Role::Acceptor);
     // What is matched is not named: it would have room for itself as long as the call lasts.
-    let body = match read_request(&mut stream, &mut reader, preface, shared).await {
+    let mut body = match read_request(&mut stream, &mut reader, preface, shared).await {
         Ok(body) => body,
         Err(Unread::Silent(code)) => return stream.reset(code),
         Err(Unread::Bad(status)) => {
@@ -84,14 +84,25 @@ pub(crate) async fn serve_call<S>(
     let deadline =
         reader.take_ttl().map(|ttl| shared.runtime.now() + Duration::from_millis(ttl.into()));
     let context = Context::new(origin, deadline);
-    let (mut out, request) = match request_of(body, stream, reader, &context) {
-        (stream, Ok(request)) => (Out::new(stream, context, shared.exchange), request),
-        (stream, Err(status)) => {
-            let mut out = Out::new(stream, context, shared.exchange);
+    let mut request = Request { context: Some(context.clone()), deadline, ..Request::default() };
+    let streaming = match wire::decode_request(&mut body, &mut request) {
+        Ok(streaming) => streaming,
+        Err(error) => {
+            let status = Status::new(Code::BadRequest, error.to_string());
+            let mut out = Out::new(Link::Whole(stream), context, shared.exchange);
             permit.ending = out.end(Err(status)).await;
             return;
         }
     };
+    let link = if streaming {
+        let (read, write) = stream.into_split();
+        request.body = Body::wire(Incoming::request(read, reader));
+        Link::Write(write)
+    } else {
+        request.body = Body::single(body);
+        Link::Whole(stream)
+    };
+    let mut out = Out::new(link, context, shared.exchange);
     out.deadline = deadline;
     let handler = pin!(oneshot(shared.service.clone(), request));
     permit.ending = run(shared, &mut out, handler).await;
@@ -198,41 +209,6 @@ fn poll_request(
         Err(ExchangeError::Timeout) => Err(Unread::late(false)),
         Err(_) => Err(Unread::Silent(ResetCode::CANCELLED)),
     })
-}
-
-fn request_of(
-    mut bytes: Bytes,
-    stream: Stream,
-    reader: Reader,
-    context: &Context,
-) -> (Link, Result<Request, Status>) {
-    let head = match RequestHead::decode(&mut bytes) {
-        Ok(head) => head,
-        Err(error) => {
-            let status = Status::new(Code::BadRequest, error.to_string());
-            return (Link::Whole(stream), Err(status));
-        }
-    };
-    let (link, body) = if head.streaming {
-        let (read, write) = stream.into_split();
-        (Link::Write(write), Body::wire(Incoming::request(read, reader)))
-    } else {
-        (Link::Whole(stream), Body::single(bytes))
-    };
-    let RequestHead { service, method, content_type, accept, metadata, .. } = head;
-    let (context, deadline) = (Some(context.clone()), context.deadline());
-    let request = Request {
-        service,
-        method,
-        content_type,
-        accept,
-        metadata,
-        deadline,
-        context,
-        body,
-        ..Request::default()
-    };
-    (link, Ok(request))
 }
 
 async fn run<S>(

@@ -86,17 +86,9 @@ impl RequestHead {
     ///
     /// [`BadHead`].
     pub fn decode(bytes: &mut Bytes) -> Result<Self, BadHead> {
-        let mut fields = Fields::new(bytes);
-        let head = Self {
-            streaming: fields.flags()?,
-            service: fields.short_text("service")?,
-            method: fields.short_text("method")?,
-            content_type: fields.content_type("content type")?,
-            accept: fields.content_type("accept")?,
-            metadata: fields.metadata()?,
-        };
-        let end = fields.at;
-        leave_rest(bytes, end);
+        let mut head = Self::default();
+        let Self { streaming, service, method, content_type, accept, metadata } = &mut head;
+        *streaming = take_request(bytes, [service, method, content_type, accept], metadata)?;
         Ok(head)
     }
 }
@@ -145,10 +137,33 @@ impl ResponseHead {
             headers: fields.metadata()?,
             trailers: fields.metadata()?,
         };
-        let end = fields.at;
+        let end = bytes.len() - fields.rest.len();
         leave_rest(bytes, end);
         Ok(head)
     }
+}
+
+/// The head of a request, to where it is needed; whether Messages follow.
+pub(crate) fn decode_request(bytes: &mut Bytes, request: &mut Request) -> Result<bool, BadHead> {
+    let Request { service, method, content_type, accept, metadata, .. } = request;
+    take_request(bytes, [service, method, content_type, accept], metadata)
+}
+
+fn take_request(
+    bytes: &mut Bytes,
+    [service, method, content_type, accept]: [&mut Text; 4],
+    metadata: &mut Metadata,
+) -> Result<bool, BadHead> {
+    let mut fields = Fields::new(bytes);
+    let streaming = fields.flags()?;
+    *service = fields.short_text("service")?;
+    *method = fields.short_text("method")?;
+    *content_type = fields.content_type("content type")?;
+    *accept = fields.content_type("accept")?;
+    *metadata = fields.metadata()?;
+    let end = bytes.len() - fields.rest.len();
+    leave_rest(bytes, end);
+    Ok(streaming)
 }
 
 /// The head of a request, from where it is.
@@ -193,7 +208,12 @@ fn put_metadata(out: &mut Vec<u8>, metadata: &Metadata) -> Result<(), TooLong> {
     Ok(())
 }
 
+#[inline]
 fn put_short(out: &mut Vec<u8>, text: &Text, field: &'static str) -> Result<(), TooLong> {
+    if text.is_empty() {
+        out.push(0);
+        return Ok(());
+    }
     put(out, text.bytes(), 1, field)
 }
 
@@ -221,25 +241,31 @@ fn leave_rest(message: &mut Bytes, at: usize) {
 /// Fields one after the other, at the front of a message. What they hold shares its memory.
 struct Fields<'a> {
     message: &'a Bytes,
-    at: usize,
+    /// What is not taken yet.
+    rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    const fn new(message: &'a Bytes) -> Self {
-        Self { message, at: 0 }
+    fn new(message: &'a Bytes) -> Self {
+        Self { message, rest: message }
     }
 
+    #[inline]
     fn take(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], BadHead> {
-        let taken = self.message[self.at..].get(..len).ok_or(BadHead::CutShort(field))?;
-        self.at += len;
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(BadHead::CutShort(field))?;
+        self.rest = rest;
         Ok(taken)
     }
 
+    #[inline]
     fn byte(&mut self, field: &'static str) -> Result<u8, BadHead> {
-        self.take(1, field).map(|taken| taken[0])
+        let (byte, rest) = self.rest.split_first().ok_or(BadHead::CutShort(field))?;
+        self.rest = rest;
+        Ok(*byte)
     }
 
     /// A number of so many bytes, four at most.
+    #[inline]
     fn number(&mut self, width: usize, field: &'static str) -> Result<usize, BadHead> {
         let digits = self.take(width, field)?;
         Ok(digits.iter().fold(0, |number, digit| number << 8 | usize::from(*digit)))
