@@ -223,22 +223,21 @@ impl Decoder {
 
     /// Whether the header of the next fragment is there.
     fn take_header(&mut self, input: &mut Bytes) -> Result<bool, Malformed> {
-        // As a rule it lies in one piece.
+        // As a rule it lies in one piece, and is right.
         if self.filled == 0
             && let Some(header) = input.first_chunk()
+            && self.check_header(header).is_ok()
+            && let taken = if has_ttl(header) { HEADER + TTL } else { HEADER }
+            && let Some(header) = input.get(..taken)
+            && self.begin_fragment(header).is_ok()
         {
-            self.check_header(header)?;
-            let taken = if has_ttl(header) { HEADER + TTL } else { HEADER };
-            if let Some(header) = input.get(..taken) {
-                self.begin_fragment(header)?;
-                input.advance(taken);
-                return Ok(true);
-            }
+            input.advance(taken);
+            return Ok(true);
         }
         self.collect_header(input)
     }
 
-    /// The same for one that comes in pieces.
+    /// The same for one that comes in pieces, or is wrong: then it stays so, whatever follows.
     #[cold]
     fn collect_header(&mut self, input: &mut Bytes) -> Result<bool, Malformed> {
         if self.filled < HEADER && !self.fill(input, HEADER) {
@@ -256,7 +255,6 @@ impl Decoder {
         }
         let header = self.header;
         self.begin_fragment(&header[..self.filled])?;
-        // Not before: what is malformed stays so, whoever asks again.
         self.filled = 0;
         Ok(true)
     }
