@@ -163,8 +163,8 @@ pub struct Core {
     wants_driver: bool,
     /// Streams that wait for the peer, by [what for](Wait).
     waiting: [Waiting; 2],
-    /// When what was owed was staged last, in milliseconds.
-    staged_ms: u32,
+    /// When what was owed was staged last, in microseconds.
+    staged_us: u64,
     deadlines: DeadlineQueue<Timeout>,
     /// What [`poll_timeout`](Self::poll_timeout) answered last.
     next_timeout: Option<Instant>,
@@ -227,8 +227,9 @@ impl Core {
             go_away: None,
             events: VecDeque::new(),
             wants_driver: false,
-            waiting: [Waiting::new(now), Waiting::new(now)],
-            staged_ms: 0,
+            waiting: [limits.open_timeout, Some(limits.close_timeout)]
+                .map(|limit| Waiting::new(limit, now)),
+            staged_us: 0,
             deadlines: DeadlineQueue::new(),
             next_timeout: None,
             user_deadlines: UserDeadlines::new(),

@@ -191,7 +191,7 @@ impl Core {
         if self.owed.is_empty() {
             return;
         }
-        self.staged_ms = self.millis(now);
+        self.staged_us = self.micros(now);
         // Bounded: what does not fit goes with the next batch.
         for _ in 0..self.owed.len().min(MAX_OWED_PER_BATCH) {
             let Some(slot) = self.owed.pop_front() else { return };

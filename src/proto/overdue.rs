@@ -38,16 +38,31 @@ pub(super) struct Waiting {
     count: usize,
     /// None of them is overdue before.
     due: Instant,
+    /// What their time is counted in, in microseconds: a millisecond, or more where the limit is
+    /// longer than 2^30 of them, twelve days.
+    tick: u64,
 }
 
 impl Waiting {
-    pub(super) const fn new(now: Instant) -> Self {
-        Self { count: 0, due: now }
+    pub(super) fn new(limit: Option<Duration>, now: Instant) -> Self {
+        let micros = limit.unwrap_or_default().as_micros() as u64;
+        Self { count: 0, due: now, tick: (micros >> 30).max(1_000) }
     }
 
     /// One of them waits no more.
     pub(super) const fn leave(&mut self) {
         self.count -= 1;
+    }
+
+    /// The time of the session, rounded down: a wait may end a tick early.
+    const fn ticks(&self, micros: u64) -> u32 {
+        (micros / self.tick) as u32
+    }
+
+    /// How long one has waited: no time at all, where the clock was set back.
+    fn waited(&self, since: u32, micros: u64) -> Duration {
+        let ticks = self.ticks(micros).wrapping_sub(since).cast_signed();
+        Duration::from_micros(u64::try_from(ticks).unwrap_or(0) * self.tick)
     }
 
     /// When to look for those that are overdue.
@@ -95,7 +110,7 @@ impl Core {
         waiting.count += 1;
         let entry = &mut self.streams[slot];
         entry.marks.set(wait.mark());
-        entry.waits_since[wait as usize] = self.staged_ms;
+        entry.waits_since[wait as usize] = waiting.ticks(self.staged_us);
     }
 
     /// When [`reset_overdue`](Self::reset_overdue) has something to do.
@@ -122,15 +137,15 @@ impl Core {
             Wait::Fin => Some(self.limits.close_timeout),
         };
         let Some(limit) = limit else { return };
-        let present = self.millis(now);
+        let present = self.micros(now);
         let mut next = now + limit;
         let mut looked = 0;
         for slot in self.streams.slots() {
             looked += 1;
             let entry = &self.streams[slot];
             if entry.marks.any(wait.mark()) {
-                let waited = present.wrapping_sub(entry.waits_since[wait as usize]);
-                match limit.checked_sub(Duration::from_millis(waited.into())) {
+                let since = entry.waits_since[wait as usize];
+                match limit.checked_sub(self.waiting[wait as usize].waited(since, present)) {
                     Some(rest) if !rest.is_zero() => next = next.min(now + rest),
                     _ => self.handle_overdue(slot, wait, now),
                 }
@@ -142,10 +157,10 @@ impl Core {
     }
 
     fn handle_overdue(&mut self, slot: Slot, wait: Wait, now: Instant) {
-        let present = self.millis(now);
+        let present = self.waiting[wait as usize].ticks(self.micros(now));
         let entry = &mut self.streams[slot];
-        let progress = entry.marks.any(Marks::HELD) && entry.marks.take(Marks::PROGRESS);
-        if wait == Wait::Fin && progress {
+        let held = entry.marks.any(Marks::HELD);
+        if wait == Wait::Fin && held && entry.marks.take(Marks::PROGRESS) {
             entry.waits_since[wait as usize] = present;
             return;
         }
@@ -161,11 +176,5 @@ impl Core {
             Wait::Ack => self.end_stream(slot, End::Local(ResetCode::OPEN_TIMEOUT)),
             Wait::Fin => self.end_stream(slot, End::Local(ResetCode::CLOSE_TIMEOUT)),
         }
-    }
-
-    /// The time of the session, rounded down: a wait may end a millisecond early. Of one that is
-    /// longer than seven weeks only the rest counts.
-    pub(super) fn millis(&self, now: Instant) -> u32 {
-        (self.micros(now) / 1_000) as u32
     }
 }

@@ -36,8 +36,8 @@ pub(super) struct Entry {
     pub(super) end: End,
     /// The batch that holds the last frame of this stream.
     pub(super) staged_in: u64,
-    /// Since when it waits, by what for, in milliseconds of the session, which start anew after seven
-    /// weeks.
+    /// Since when it waits, by [what for](super::overdue::Wait), in ticks of those who wait for the
+    /// same, which start anew after 2^32 of them.
     pub(super) waits_since: [u32; 2],
     /// The slot that follows in its bucket, or in the list of vacant ones: the table's own.
     pub(super) next: u32,

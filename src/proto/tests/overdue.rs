@@ -235,3 +235,58 @@ fn many_are_found_in_few_looks() {
     assert!(due.is_empty(), "{} are never reset", due.len());
     assert!(looks <= 3, "{looks} looks");
 }
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Sessions of any age, and limits of any length: none is missed, and none is met much too early.
+#[test]
+fn limits_of_any_length_are_met() {
+    for age in [Duration::ZERO, 7 * 7 * DAY, 50 * DAY, 400 * DAY] {
+        for limit in [
+            Duration::from_nanos(1),
+            Duration::from_micros(300),
+            Duration::from_micros(1_500),
+            OPEN,
+            24 * DAY,
+            50 * DAY,
+            1_000 * DAY,
+        ] {
+            let mut wire = Wire::new(Role::Client, |builder| {
+                builder.open_timeout(Some(limit)).close_timeout(limit)
+            });
+            wire.advance(age + Duration::from_micros(999));
+            let opened = wire.open();
+            let finished = wire.established();
+            wire.core.finish(finished).unwrap();
+            wire.sent();
+            let tick = (limit / (1 << 29)).max(Duration::from_millis(1));
+            wire.advance(limit.saturating_sub(tick));
+            if limit > tick {
+                assert_eq!(resets(&wire.sent()), [], "{limit:?} too early, after {age:?}");
+            }
+            wire.advance(limit.min(tick) + tick);
+            let ids = [opened, finished].map(|slot| wire.core.id(slot).unwrap().0);
+            let expected = [(ids[0], 6), (ids[1], 7)];
+            assert_eq!(resets(&wire.sent()), expected, "{limit:?}, after {age:?}");
+            assert_eq!(wire.core.overdue(), None);
+        }
+    }
+}
+
+/// A clock that is set back ends no wait.
+#[test]
+fn a_clock_may_go_backwards() {
+    let mut wire = wire();
+    wire.secs(1);
+    let first = wire.open();
+    let due = wire.now + OPEN;
+    wire.now = due + Duration::from_millis(3);
+    let second = wire.open();
+    wire.now = due;
+    wire.core.handle_timeout(wire.now);
+    assert_eq!(resets(&wire.sent()), [(wire.core.id(first).unwrap().0, 6)]);
+    wire.advance(OPEN - Duration::from_millis(1));
+    assert_eq!(resets(&wire.sent()), []);
+    wire.secs(1);
+    assert_eq!(resets(&wire.sent()), [(wire.core.id(second).unwrap().0, 6)]);
+}
