@@ -123,9 +123,7 @@ impl Core {
     /// Streams that have waited for too long are reset.
     pub(super) fn reset_overdue(&mut self, now: Instant) {
         for wait in Wait::ALL {
-            if self.outcome.is_none()
-                && self.waiting[wait as usize].due().is_some_and(|due| now >= due)
-            {
+            if self.waiting[wait as usize].due().is_some_and(|due| now >= due) {
                 self.look_for_overdue(wait, now);
             }
         }
@@ -141,6 +139,9 @@ impl Core {
         let mut next = now + limit;
         let mut looked = 0;
         for slot in self.streams.slots() {
+            if self.outcome.is_some() {
+                return;
+            }
             looked += 1;
             let entry = &self.streams[slot];
             if entry.marks.any(wait.mark()) {

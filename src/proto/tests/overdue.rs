@@ -6,9 +6,9 @@ use quickcheck::{Arbitrary, Gen, quickcheck};
 
 use super::wire::*;
 use crate::{
-    Role,
+    Role, SessionError,
     frame::Frame,
-    proto::{Half, Slot},
+    proto::{Event, Half, Slot},
 };
 
 const OPEN: Duration = Duration::from_secs(5);
@@ -271,6 +271,39 @@ fn limits_of_any_length_are_met() {
             assert_eq!(wire.core.overdue(), None);
         }
     }
+}
+
+/// A machine that slept for weeks missed no time limit.
+#[test]
+fn a_look_may_come_late() {
+    for late in [Duration::from_secs(40 * 60), 20 * DAY] {
+        let mut wire = wire();
+        let opened = wire.open();
+        let finished = wire.established();
+        wire.core.finish(finished).unwrap();
+        wire.sent();
+        wire.now += late;
+        wire.core.handle_timeout(wire.now);
+        let ids = [opened, finished].map(|slot| wire.core.id(slot).unwrap().0);
+        assert_eq!(resets(&wire.sent()), [(ids[0], 6), (ids[1], 7)], "{late:?} late");
+        assert_eq!(wire.core.overdue(), None);
+    }
+}
+
+/// The first stream that is overdue ends the session, and nobody is told that there is room in it.
+#[test]
+fn the_look_ends_with_the_session() {
+    let mut wire = Wire::new(Role::Client, |builder| {
+        builder.ack_backlog(2).open_timeout(Some(OPEN)).open_timeout_ends_session(true)
+    });
+    wire.open();
+    wire.open();
+    assert!(wire.core.open().is_err());
+    wire.events();
+    wire.now += OPEN;
+    wire.core.handle_timeout(wire.now);
+    assert_eq!(wire.error(), Some(SessionError::OpenTimeout));
+    assert_eq!(wire.events(), [Event::Ended]);
 }
 
 /// A clock that is set back ends no wait.
