@@ -369,6 +369,38 @@ mod tests {
         }
     }
 
+    /// Where a list of vacant nodes leads.
+    fn listed(buffers: &Buffers, mut at: u32) -> Vec<&Chunk> {
+        let mut chunks = Vec::new();
+        while let Some(node) = buffers.nodes.get(at as usize) {
+            chunks.push(&node.chunk);
+            assert!(chunks.len() <= buffers.nodes.len(), "a list without end");
+            at = node.next;
+        }
+        chunks
+    }
+
+    /// Every node is in use or in one list, and keeps memory only where that is bounded.
+    fn check(buffers: &Buffers) {
+        let mut vacant = 0;
+        for (class, spare) in buffers.spare.iter().enumerate() {
+            let chunks = listed(buffers, spare.first);
+            assert_eq!(chunks.len(), spare.count);
+            assert!(chunks.len() <= SPARE[class]);
+            vacant += chunks.len();
+            for chunk in chunks {
+                let Chunk::Copied { bytes, at: 0, class: kept } = chunk else {
+                    panic!("spare: {chunk:?}")
+                };
+                assert!(bytes.is_empty() && usize::from(*kept) == class, "{chunk:?}");
+                assert_eq!(bytes.capacity(), CLASSES[class]);
+            }
+        }
+        let free = listed(buffers, buffers.free);
+        assert!(free.iter().all(|chunk| matches!(chunk, Chunk::Shared(bytes) if bytes.is_empty())));
+        assert_eq!(vacant + free.len() + buffers.used, buffers.nodes.len());
+    }
+
     /// Whatever mixture of reads, and whoever holds what was read: the bytes of each stream are what
     /// was pushed, in order, and a chunk stays as it was handed over.
     #[test]
@@ -418,6 +450,7 @@ mod tests {
                         true
                     }
                 };
+                check(&buffers);
                 let unchanged = held.iter().all(|(chunk, expected)| chunk == expected);
                 let empty = streams.iter().all(|(q, model)| q.is_empty() == model.is_empty());
                 if !(right && unchanged && empty) {
@@ -432,6 +465,60 @@ mod tests {
 
     fn take(model: &mut VecDeque<u8>, len: usize) -> Vec<u8> {
         model.drain(..len).collect()
+    }
+
+    /// Messages on many streams find memory that was used before, as much as is kept.
+    #[test]
+    fn what_is_spare_is_kept_within_bounds() {
+        let mut buffers = Buffers::new();
+        for class in [0, 1, 2, 1, 0] {
+            // What goes to an empty queue is copied into the smallest class that has room for it.
+            let owner = Bytes::from(vec![7; CLASSES[class].min(MIN_PIN - 1)]);
+            for streams in [SPARE[class], SPARE[class] + 1, 2 * SPARE[class], SPARE[class]] {
+                let mut queues = vec![ChunkQueue::EMPTY; streams];
+                for queue in &mut queues {
+                    buffers.push(queue, &owner, &owner);
+                }
+                check(&buffers);
+                assert_eq!(buffers.used, streams);
+                assert_eq!(buffers.spare[class].count, 0, "class {class}: kept, and not used");
+                for queue in &mut queues {
+                    assert_eq!(buffers.clear(queue), owner.len());
+                    check(&buffers);
+                }
+                assert_eq!(buffers.spare[class].count, SPARE[class]);
+            }
+        }
+        let most = SPARE.iter().sum::<usize>() + SPARE[0];
+        assert!(buffers.nodes.len() <= most, "{} nodes", buffers.nodes.len());
+        // One stream that is not read keeps the table, not what others left in it.
+        let (mut queue, owner) = (ChunkQueue::EMPTY, Bytes::from_static(b"unread"));
+        buffers.push(&mut queue, &owner, &owner);
+        buffers.shrink();
+        check(&buffers);
+        assert!(buffers.spare.iter().all(|spare| spare.count == 0));
+        assert_eq!(buffers.clear(&mut queue), owner.len());
+        buffers.shrink();
+        assert_eq!(buffers.nodes.capacity(), 0);
+        check(&buffers);
+    }
+
+    /// A table that was large is given back as soon as nothing is unread, with all that is spare.
+    #[test]
+    fn a_large_table_is_given_back() {
+        let mut buffers = Buffers::new();
+        for (len, chunks) in [(8, SHRINK_NODES + 1), (8, 9), (MIN_PIN, SHRINK_NODES + 1), (8, 9)] {
+            let owner = Bytes::from(vec![7; len]);
+            let mut queues = vec![ChunkQueue::EMPTY; chunks];
+            for queue in &mut queues {
+                buffers.push(queue, &owner, &owner);
+            }
+            for queue in &mut queues {
+                assert_eq!(buffers.clear(queue), len);
+            }
+            check(&buffers);
+            assert_eq!(buffers.nodes.len(), if chunks > SHRINK_NODES { 0 } else { chunks });
+        }
     }
 
     /// What users hold is theirs to pay for: this side remembers a bounded part of it, and nothing

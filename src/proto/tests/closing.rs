@@ -5,9 +5,55 @@ use super::{
     wire::{ACK, FIN, NONE, RST, SYN, Tail, WINDOW, Wire, data, update},
 };
 use crate::{
-    GoAwayCode, ResetCode, Role, StreamError, Violation,
-    proto::{Event, Half, Read, Slot, State, Written},
+    GoAwayCode, ResetCode, Role, SessionError, StreamError, Violation,
+    proto::{Direction, Event, Half, Read, Slot, State, Written},
 };
+
+/// To close a stream is to finish it and to flush it, at every step of its life.
+#[test]
+fn closing_finishes_and_flushes() {
+    type Close = fn(&mut Wire, Slot) -> Result<bool, StreamError>;
+    let closes: [Close; 2] = [
+        |wire, slot| wire.core.close_stream(slot),
+        |wire, slot| wire.core.finish(slot).and_then(|()| wire.core.flush(slot)),
+    ];
+    let lives = closes.map(|close| {
+        let (mut wire, mut life) = (Wire::client(), Vec::new());
+        let mut step = |wire: &mut Wire, slot| {
+            let closed = close(wire, slot);
+            life.push((closed, wire.sent(), wire.events(), close(wire, slot)));
+        };
+        let slot = wire.established();
+        wire.write(slot, b"bytes");
+        step(&mut wire, slot);
+        step(&mut wire, slot);
+        wire.feed(&[data(1, FIN, "more")]);
+        step(&mut wire, slot);
+        let slot = wire.established();
+        wire.feed(&[update(3, RST, 9)]);
+        step(&mut wire, slot);
+        let slot = wire.established();
+        wire.core.set_deadline(slot, Direction::Write, Some(wire.now), wire.now);
+        step(&mut wire, slot);
+        wire.core.abort(GoAwayCode::NORMAL, wire.now);
+        step(&mut wire, slot);
+        life
+    });
+    assert_eq!(lives[0], lives[1]);
+    let answers: Vec<_> = lives[0].iter().map(|(first, .., then)| (*first, *then)).collect();
+    let reset = Err(StreamError::Reset(ResetCode(9)));
+    let late = Err(StreamError::TimedOut);
+    let over = Err(StreamError::Session(SessionError::Aborted(GoAwayCode::NORMAL)));
+    let expected = [
+        (Ok(false), Ok(true)),
+        (Ok(true), Ok(true)),
+        (Ok(true), Ok(true)),
+        (reset, reset),
+        (late, Ok(true)),
+        (over, over),
+    ];
+    assert_eq!(answers, expected);
+}
 
 // spec.md §4.5.1, §4.5.2
 #[test]

@@ -8,10 +8,22 @@ use super::{
     },
 };
 use crate::{
-    Role, StreamError, Violation,
+    ResetCode, Role, StreamError, Violation,
     frame::Frame,
     proto::{Event, Half, Read, Slot, Written},
 };
+
+/// What comes for a stream that we reset takes from its window until the peer can know of it.
+#[test]
+fn a_stream_of_which_the_reset_is_owed_still_has_a_window() {
+    let mut wire = Wire::client();
+    let slot = wire.established();
+    wire.core.reset(slot, ResetCode::CANCELLED);
+    wire.feed(&[data(1, NONE, vec![0; WINDOW])]);
+    assert!(wire.is_running());
+    wire.feed(&[data(1, NONE, "x")]);
+    wire.expect_violation(Violation::WindowExceeded);
+}
 
 // spec.md §5.2.1: of 262,145 bytes exactly 262,144 go out.
 #[test]
