@@ -163,8 +163,6 @@ pub struct Core {
     wants_driver: bool,
     /// Streams that wait for the peer, by [what for](Wait).
     waiting: [Waiting; 2],
-    /// When what was owed was staged last, in microseconds.
-    staged_us: u64,
     deadlines: DeadlineQueue<Timeout>,
     /// What [`poll_timeout`](Self::poll_timeout) answered last.
     next_timeout: Option<Instant>,
@@ -229,7 +227,6 @@ impl Core {
             wants_driver: false,
             waiting: [limits.open_timeout, Some(limits.close_timeout)]
                 .map(|limit| Waiting::new(limit, now)),
-            staged_us: 0,
             deadlines: DeadlineQueue::new(),
             next_timeout: None,
             user_deadlines: UserDeadlines::new(),

@@ -191,7 +191,7 @@ impl Core {
         if self.owed.is_empty() {
             return;
         }
-        self.staged_us = self.micros(now);
+        self.note_begin(now);
         // Bounded: what does not fit goes with the next batch.
         for _ in 0..self.owed.len().min(MAX_OWED_PER_BATCH) {
             let Some(slot) = self.owed.pop_front() else { return };
@@ -245,7 +245,6 @@ impl Core {
         if syn {
             flags = flags.with(Flags::SYN);
             self.stage_syn(slot);
-            self.await_ack(slot, now);
         }
         let delta = self.owed_credit(slot, syn, now);
         let entry = &self.streams[slot];

@@ -41,12 +41,14 @@ pub(super) struct Waiting {
     /// What their time is counted in, in microseconds: a millisecond, or more where the limit is
     /// longer than 2^30 of them, twelve days.
     tick: u64,
+    /// When what is being staged begins to wait.
+    begin: u32,
 }
 
 impl Waiting {
     pub(super) fn new(limit: Option<Duration>, now: Instant) -> Self {
         let micros = limit.unwrap_or_default().as_micros() as u64;
-        Self { count: 0, due: now, tick: (micros >> 30).max(1_000) }
+        Self { count: 0, due: now, tick: (micros >> 30).max(1_000), begin: 0 }
     }
 
     /// One of them waits no more.
@@ -54,14 +56,14 @@ impl Waiting {
         self.count -= 1;
     }
 
-    /// The time of the session, rounded down: a wait may end a tick early.
-    const fn ticks(&self, micros: u64) -> u32 {
-        (micros / self.tick) as u32
+    /// When a wait begins. Rounded up, so that none ends early; it may end two ticks late.
+    const fn begins(&self, micros: u64) -> u32 {
+        micros.div_ceil(self.tick) as u32
     }
 
     /// How long one has waited: no time at all, where the clock was set back.
     fn waited(&self, since: u32, micros: u64) -> Duration {
-        let ticks = self.ticks(micros).wrapping_sub(since).cast_signed();
+        let ticks = ((micros / self.tick) as u32).wrapping_sub(since).cast_signed();
         Duration::from_micros(u64::try_from(ticks).unwrap_or(0) * self.tick)
     }
 
@@ -72,12 +74,12 @@ impl Waiting {
 }
 
 impl Core {
-    /// Once SYN is staged: the stream waits for its ACK, if it still does.
+    /// With its SYN: the stream waits for its ACK, if it still does.
     #[inline]
     pub(super) fn await_ack(&mut self, slot: Slot, now: Instant) {
-        let Some(limit) = self.limits.open_timeout.filter(|_| self.timed) else { return };
+        let Some(limit) = self.limits.open_timeout else { return };
         let entry = &self.streams[slot];
-        if entry.id != 0 && entry.marks.any(Marks::UNACKED) && !entry.marks.any(Marks::AWAITS_ACK) {
+        if entry.marks.any(Marks::UNACKED) && !entry.marks.any(Marks::AWAITS_ACK) {
             self.begin_to_wait(slot, Wait::Ack, limit, now);
         }
     }
@@ -86,11 +88,8 @@ impl Core {
     #[inline]
     pub(super) fn await_fin(&mut self, slot: Slot, now: Instant) {
         let entry = &mut self.streams[slot];
-        if !self.timed
-            || entry.state != State::LocalClosed
-            || entry.id == 0
-            || entry.marks.any(Marks::AWAITS_FIN)
-        {
+        debug_assert!(!entry.marks.any(Marks::AWAITS_FIN), "a stream that waits already");
+        if entry.state != State::LocalClosed {
             return;
         }
         // `spec.md §7.4.4`: the time of a patient holder starts when it lets go.
@@ -99,6 +98,14 @@ impl Core {
         }
         entry.marks.clear(Marks::PROGRESS);
         self.begin_to_wait(slot, Wait::Fin, self.limits.close_timeout, now);
+    }
+
+    /// What is staged from here on begins to wait now.
+    pub(super) fn note_begin(&mut self, now: Instant) {
+        let micros = self.micros(now);
+        for waiting in &mut self.waiting {
+            waiting.begin = waiting.begins(micros);
+        }
     }
 
     #[inline]
@@ -110,7 +117,7 @@ impl Core {
         waiting.count += 1;
         let entry = &mut self.streams[slot];
         entry.marks.set(wait.mark());
-        entry.waits_since[wait as usize] = waiting.ticks(self.staged_us);
+        entry.waits_since[wait as usize] = waiting.begin;
     }
 
     /// When [`reset_overdue`](Self::reset_overdue) has something to do.
@@ -158,7 +165,7 @@ impl Core {
     }
 
     fn handle_overdue(&mut self, slot: Slot, wait: Wait, now: Instant) {
-        let present = self.waiting[wait as usize].ticks(self.micros(now));
+        let present = self.waiting[wait as usize].begins(self.micros(now));
         let entry = &mut self.streams[slot];
         let held = entry.marks.any(Marks::HELD);
         if wait == Wait::Fin && held && entry.marks.take(Marks::PROGRESS) {
