@@ -138,7 +138,16 @@ impl End {
         }
         handle.finished = true;
         handle.wants = 0;
-        if core.finish(handle.slot).is_ok() {
+        // Who waited to write waits no more. Half of them wait until FIN is flushed instead.
+        handle.write_blocked = false;
+        let finished = if handle.line.is_multiple_of(2) {
+            core.finish(handle.slot).is_ok()
+        } else {
+            let closed = core.close_stream(handle.slot);
+            handle.write_blocked = closed == Ok(false);
+            closed.is_ok()
+        };
+        if finished {
             lines.lines[handle.line].finished[self.number] = true;
         }
     }
@@ -193,9 +202,13 @@ impl End {
 
     pub(super) fn flush(&mut self, index: usize) {
         let handle = &mut self.handles[index];
-        if handle.write && self.core.flush(handle.slot) == Ok(false) {
-            handle.write_blocked = true;
+        if !handle.write {
+            return;
         }
+        let core = &mut self.core;
+        let closes = handle.finished && !handle.line.is_multiple_of(2);
+        let flushed = if closes { core.close_stream(handle.slot) } else { core.flush(handle.slot) };
+        handle.write_blocked |= flushed == Ok(false);
     }
 
     pub(super) fn ping(&mut self, now: Instant) {

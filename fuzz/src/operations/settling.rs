@@ -53,7 +53,9 @@ impl Pair {
             let handle = &self.ends[end].handles[index];
             // A half dropped without a close says nothing: two such ends would wait for each other.
             let abandoned = !handle.write && !handle.finished;
-            if abandoned || handle.finished && (handle.read_over || !handle.read) {
+            // Who waits for a flush is told of it.
+            let finished = handle.finished && !(handle.write && handle.write_blocked);
+            if abandoned || finished && (handle.read_over || !handle.read) {
                 self.ends[end].release(&mut self.lines, index, Half::Both);
                 busy = true;
             }
