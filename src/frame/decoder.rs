@@ -42,11 +42,11 @@ impl Decoder {
         if self.body_left > 0 {
             return Ok(self.take_body(input));
         }
-        let header = if self.held == 0
+        let head = if self.held == 0
             && let Some((head, rest)) = input.split_first_chunk::<HEADER_LEN>()
         {
             *input = rest;
-            Header::decode(head)?
+            head
         } else {
             let wanted = HEADER_LEN - self.held;
             let (head, rest) = input.split_at(wanted.min(input.len()));
@@ -57,8 +57,10 @@ impl Decoder {
                 return Ok(None);
             }
             self.held = 0;
-            Header::decode(&self.partial)?
+            &self.partial
         };
+        let kind = Header::decode_kind(head)?;
+        let header = Header::with_kind(kind, head);
         self.body_left = header.body_len();
         Ok(Some(Piece::Header(header)))
     }

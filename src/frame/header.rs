@@ -62,24 +62,38 @@ impl Header {
     ///
     /// [`HeaderError`] if the version is not 0 or the kind is above 3. Nothing else of a header
     /// can be malformed by itself.
+    #[inline]
     pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, HeaderError> {
-        let [version, kind, f0, f1, s0, s1, s2, s3, l0, l1, l2, l3] = *bytes;
+        let kind = Self::decode_kind(bytes)?;
+        Ok(Self::with_kind(kind, bytes))
+    }
+
+    /// What can be malformed. Apart from the rest, so that a header never is in a `Result` on its way
+    /// to who handles it: that would be written in small pieces and read back in large ones.
+    #[inline]
+    pub(super) const fn decode_kind(bytes: &[u8; HEADER_LEN]) -> Result<Kind, HeaderError> {
+        let [version, kind, ..] = *bytes;
         if version != VERSION {
             return Err(HeaderError::UnsupportedVersion(version));
         }
-        let kind = match kind {
+        Ok(match kind {
             0 => Kind::Data,
             1 => Kind::WindowUpdate,
             2 => Kind::Ping,
             3 => Kind::GoAway,
             unknown => return Err(HeaderError::UnknownKind(unknown)),
-        };
-        Ok(Self {
+        })
+    }
+
+    #[inline]
+    pub(super) const fn with_kind(kind: Kind, bytes: &[u8; HEADER_LEN]) -> Self {
+        let [_, _, f0, f1, s0, s1, s2, s3, l0, l1, l2, l3] = *bytes;
+        Self {
             kind,
             flags: Flags(u16::from_be_bytes([f0, f1])),
             stream: StreamId(u32::from_be_bytes([s0, s1, s2, s3])),
             length: u32::from_be_bytes([l0, l1, l2, l3]),
-        })
+        }
     }
 
     /// The number of bytes that follow this header: only [`Kind::Data`] has a body.

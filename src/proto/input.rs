@@ -185,7 +185,9 @@ impl Core {
             // FIN waits for the end of the body.
             Kind::Data if length > 0 => match entry.advance(Input::Data) {
                 Verdict::Next(_) => {
-                    entry.marks.set(Marks::PROGRESS);
+                    if entry.marks.any(Marks::AWAITS_FIN) {
+                        entry.marks.set(Marks::PROGRESS);
+                    }
                     entry.recv.receive(length, self.input_us);
                     self.company.note(slot, length, self.input_us);
                     let mixed = self.last_body.replace(slot).is_some_and(|last| last != slot);

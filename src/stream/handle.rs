@@ -34,23 +34,39 @@ pub(super) struct Handle {
 pub(super) struct Hold {
     /// Its place in the table of the session; the id of the stream, once that is over.
     number: u32,
-    /// `None` once the stream is over: finished in both directions, and all was read.
-    half: Half,
-    /// There is nothing more to read, ever.
-    at_end: bool,
+    /// `READS` and `WRITES`: which halves, none once the stream is over (finished in both
+    /// directions, and all was read). `AT_END`: there is nothing more to read, ever.
+    ///
+    /// Not an enum and a flag: the spare values of those would tell `None` of an `Option` apart in
+    /// the middle of a word, and the moves of a stream would be in odd pieces.
+    marks: u32,
 }
 
+const READS: u32 = 1;
+const WRITES: u32 = 2;
+const AT_END: u32 = 4;
+
 impl Hold {
+    #[inline]
+    const fn half(&self) -> Half {
+        match self.marks & (READS | WRITES) {
+            0 => Half::None,
+            READS => Half::Read,
+            WRITES => Half::Write,
+            _ => Half::Both,
+        }
+    }
+
     /// The place in the table.
     #[inline]
     pub(super) fn slot(&self) -> Option<Slot> {
-        (self.half != Half::None).then_some(Slot(self.number))
+        (self.marks & (READS | WRITES) != 0).then_some(Slot(self.number))
     }
 
     /// The place in the table, unless the end is all there is to read.
     #[inline]
     pub(super) fn to_read(&self) -> Option<Slot> {
-        (!self.at_end).then_some(Slot(self.number))
+        (self.marks & AT_END == 0).then_some(Slot(self.number))
     }
 
     /// What a reader gets of what was found, perhaps the last there was; or it waits.
@@ -79,7 +95,7 @@ impl Hold {
     // Apart, so that it takes no room in those who read on.
     #[inline(never)]
     fn was_read_out(&mut self, state: &mut State) {
-        self.at_end = true;
+        self.marks |= AT_END;
         self.was_flushed(state);
     }
 
@@ -87,8 +103,7 @@ impl Hold {
     #[inline]
     fn was_flushed(&mut self, state: &mut State) {
         let slot = Slot(self.number);
-        if self.at_end
-            && self.half == Half::Both
+        if self.marks == READS | WRITES | AT_END
             && let Some(id) = state.core.release_finished(slot)
         {
             state.wake_waiting(slot);
@@ -100,8 +115,7 @@ impl Hold {
     #[cfg(feature = "exchange")]
     pub(super) fn was_finished(&mut self, state: &mut State) {
         let slot = Slot(self.number);
-        if self.at_end
-            && self.half == Half::Both
+        if self.marks == READS | WRITES | AT_END
             && let Some(id) = state.core.id(slot)
         {
             state.forget_wakers(slot, true, true);
@@ -111,36 +125,34 @@ impl Hold {
     }
 
     const fn let_go(&mut self, id: StreamId) {
-        self.half = Half::None;
+        self.marks &= AT_END;
         self.number = id.0;
     }
 }
 
 impl Handle {
     pub(super) const fn new(shared: Arc<Shared>, slot: Slot) -> Self {
-        Self { shared, hold: Hold { number: slot.0, half: Half::Both, at_end: false } }
+        Self { shared, hold: Hold { number: slot.0, marks: READS | WRITES } }
     }
 
     pub(super) fn split(mut self) -> (Self, Self) {
-        let Hold { number, half, at_end } = self.hold;
-        let over = half == Half::None;
-        let half = |half| if over { Half::None } else { half };
-        self.hold.half = half(Half::Write);
-        let hold = Hold { number, half: half(Half::Read), at_end };
+        let Hold { number, marks } = self.hold;
+        self.hold.marks &= !READS;
+        let hold = Hold { number, marks: marks & !WRITES };
         (Self { shared: self.shared.clone(), hold }, self)
     }
 
     pub(super) fn is_other_half_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
             && self.hold.number == other.hold.number
-            && (self.hold.half == Half::None) == (other.hold.half == Half::None)
+            && self.hold.slot().is_none() == other.hold.slot().is_none()
     }
 
     /// The reading half takes the writing half in.
     pub(super) fn join(mut self, mut write: Self) -> Self {
-        if self.hold.half != Half::None {
-            self.hold.half = Half::Both;
-            write.hold.half = Half::None;
+        if self.hold.slot().is_some() {
+            self.hold.marks |= WRITES;
+            write.hold.marks &= !WRITES;
         }
         self
     }
@@ -309,7 +321,7 @@ impl Handle {
     }
 
     fn release(&self, slot: Slot) {
-        let half = self.hold.half;
+        let half = self.hold.half();
         self.shared.with(|state| {
             state.forget_wakers(slot, half != Half::Write, half != Half::Read);
             state.core.release(slot, half);
