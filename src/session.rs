@@ -184,41 +184,12 @@ impl Session {
         opened.await.map(|slot| Stream::new(shared.clone(), slot))
     }
 
-    /// Opens a stream, and in the same breath stages what fits of `head` and `body`, with FIN
-    /// behind if all did and `finish` says so; then there is nothing left but to read, and the task
-    /// is woken when there is something (which saves a lock). The deadline is one for reading;
-    /// without one the peer may take its time (`spec.md §7.4.4`). `None`: it passed before there was
-    /// a stream, on a session that has a timer.
+    /// A place among those who open streams, to send something at once. The deadline is one for
+    /// reading; without one the peer may take its time (`spec.md §7.4.4`).
     #[cfg(feature = "exchange")]
-    pub(crate) async fn open_with(
-        &self,
-        head: &mut &[u8],
-        body: &mut bytes::Bytes,
-        finish: bool,
-        read_until: Option<Instant>,
-    ) -> Option<Result<(Stream, Result<bool, crate::StreamError>), OpenError>> {
+    pub(crate) fn opening(&self, read_until: Option<Instant>) -> Opening<'_> {
         let shared = &self.handle.shared;
-        let mut ticket = shared.ticket(List::Open);
-        let until = read_until.filter(|_| shared.timer().is_some());
-        let opened = std::future::poll_fn(|cx| {
-            ticket.poll_until(cx, until, |state| {
-                let opened = open(state)?;
-                Some(opened.map(|slot| {
-                    state.core.be_patient(slot);
-                    if let Some(at) = read_until {
-                        state.core.add_deadline(slot, crate::proto::Direction::Read, at);
-                    }
-                    let staged = state.core.stage(slot, head, body, finish);
-                    if finish && matches!(staged, Ok(true)) {
-                        state.core.expect_data(slot);
-                        state.wait_readable(slot, cx);
-                    }
-                    (slot, staged)
-                }))
-            })
-        });
-        let opened = opened.await?;
-        Some(opened.map(|(slot, staged)| (Stream::new(shared.clone(), slot), staged)))
+        Opening { shared, ticket: shared.ticket(List::Open), read_until }
     }
 
     /// Opens a stream if that is possible now.
@@ -444,6 +415,54 @@ impl fmt::Debug for Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         self.session.handle.shared.stop_waiting(List::Accept, self.key);
+    }
+}
+
+/// One who opens a stream with something to send.
+#[cfg(feature = "exchange")]
+pub(crate) struct Opening<'a> {
+    shared: &'a Arc<Shared>,
+    ticket: shared::Ticket<'a>,
+    read_until: Option<Instant>,
+}
+
+/// A stream, and whether all was staged. `None`: the deadline passed before there was one, on a
+/// session that has a timer.
+#[cfg(feature = "exchange")]
+type Opened = Option<Result<(Stream, Result<bool, crate::StreamError>), OpenError>>;
+
+#[cfg(feature = "exchange")]
+impl Opening<'_> {
+    /// Opens the stream, and in the same breath stages what fits of `head` and `body`, with FIN
+    /// behind if all did and `finish` says so; then there is nothing left but to read, and the task
+    /// is woken when there is something (which saves a lock).
+    pub(crate) fn poll(
+        &mut self,
+        cx: &Context<'_>,
+        head: &mut &[u8],
+        body: &mut bytes::Bytes,
+        finish: bool,
+    ) -> Poll<Opened> {
+        let Self { shared, ticket, read_until } = self;
+        let until = read_until.filter(|_| shared.timer().is_some());
+        let opened = ticket.poll_until(cx, until, |state| {
+            let opened = open(state)?;
+            Some(opened.map(|slot| {
+                state.core.be_patient(slot);
+                if let Some(at) = *read_until {
+                    state.core.add_deadline(slot, crate::proto::Direction::Read, at);
+                }
+                let staged = state.core.stage(slot, head, body, finish);
+                if finish && matches!(staged, Ok(true)) {
+                    state.core.expect_data(slot);
+                    state.wait_readable(slot, cx);
+                }
+                (slot, staged)
+            }))
+        });
+        opened.map(|opened| {
+            Some(opened?.map(|(slot, staged)| (Stream::new(shared.clone(), slot), staged)))
+        })
     }
 }
 

@@ -184,6 +184,30 @@ fn a_call_that_is_never_polled_does_nothing() {
     assert!(server.stats().started <= 1);
 }
 
+/// Who stands between a caller and the handlers sees what a handler would.
+#[test]
+fn a_request_says_what_its_handler_would_know() {
+    let mut world = World::new(37);
+    let mut router = Router::bytes();
+    router.fallback(|mut request: Request| async move {
+        request.metadata.insert("Hops", "2");
+        let context = request.context().unwrap();
+        let hops = context.metadata().text("hops").unwrap();
+        let said = format!("{} {hops} {:?}", context.method(), context.deadline());
+        context.set_trailer("Seen", "yes");
+        assert_eq!(context.deadline(), request.deadline);
+        Ok(Response::new(Body::single(said)))
+    });
+    let (client, _) = world.serve(router);
+    assert!(Request::new("A.B", Body::single("")).context().is_none());
+    world.sim.run(async move {
+        let call = client.request("A.B").metadata("Hops", "1").timeout(None);
+        let reply = call.reply::<_, Bytes>(&Bytes::new()).await.unwrap();
+        assert_eq!(reply.message, "A.B 2 None");
+        assert_eq!(reply.trailers.text("seen"), Some("yes"));
+    });
+}
+
 #[test]
 fn a_client_can_be_bound_to_a_service_and_a_call_unbound() {
     let mut world = World::new(28);

@@ -19,21 +19,26 @@ pub(crate) enum Role {
 
 /// Opens a stream with a message, and tells whether all of it is staged. The error says whether
 /// something was sent: at a timeout there was no stream yet.
-pub(crate) async fn open(
+pub(crate) fn open(
     session: &Session,
     outgoing: &mut Outgoing,
     read_until: Option<Instant>,
-) -> Result<(Stream, bool), ExchangeError> {
-    let (mut head, body, finish) = outgoing.parts();
-    let opened = session.open_with(&mut head, body, finish, read_until).await;
-    let left = head.len();
-    outgoing.head_left(left);
-    let opened = opened.ok_or(ExchangeError::Timeout)?;
-    let (stream, staged) = opened.map_err(ExchangeError::Open)?;
-    match staged {
-        Ok(staged) => Ok((stream, staged && !outgoing.next_fragment())),
-        Err(error) => Err(ExchangeError::of_stream(error, true, stream.id().is_some())),
-    }
+) -> impl Future<Output = Result<(Stream, bool), ExchangeError>> {
+    let mut opening = session.opening(read_until);
+    std::future::poll_fn(move |cx| {
+        let (mut head, body, finish) = outgoing.parts();
+        let opened = ready!(opening.poll(cx, &mut head, body, finish));
+        let left = head.len();
+        outgoing.head_left(left);
+        Poll::Ready(match opened {
+            None => Err(ExchangeError::Timeout),
+            Some(Err(error)) => Err(ExchangeError::Open(error)),
+            Some(Ok((stream, Ok(staged)))) => Ok((stream, staged && !outgoing.next_fragment())),
+            Some(Ok((stream, Err(error)))) => {
+                Err(ExchangeError::of_stream(error, true, stream.id().is_some()))
+            }
+        })
+    })
 }
 
 /// The receiving side of an exchange, apart from its stream.

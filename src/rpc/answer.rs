@@ -3,15 +3,16 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
+    sync::Arc,
     task::{Context as TaskContext, Poll, ready},
-    time::Instant,
 };
 
 use bytes::Bytes;
 use futures::Stream as _;
 
 use super::{
-    Code, Context, Response, Status, Trailers,
+    Code, Response, Status, Trailers,
+    context::Running,
     message::Outcome,
     state::Ending,
     wire::{Failure, ResponseHead},
@@ -61,17 +62,16 @@ pub(super) enum Watched<T> {
 /// The sending side of a call.
 pub(super) struct Out {
     link: Link,
-    pub(super) context: Context,
+    call: Arc<Running>,
     limits: ExchangeConfig,
-    pub(super) deadline: Option<Instant>,
     armed: bool,
     /// Where the stream's own deadline wakes nobody.
     alarm: Option<BoxFuture>,
 }
 
 impl Out {
-    pub(super) const fn new(link: Link, context: Context, limits: ExchangeConfig) -> Self {
-        Self { link, context, limits, deadline: None, armed: false, alarm: None }
+    pub(super) const fn new(link: Link, call: Arc<Running>, limits: ExchangeConfig) -> Self {
+        Self { link, call, limits, armed: false, alarm: None }
     }
 
     pub(super) fn reset(&mut self, code: ResetCode) {
@@ -97,7 +97,7 @@ impl Out {
         if self.poll_early_end(cx).is_ready() {
             return Poll::Ready(Watched::Over(None));
         }
-        if late || self.context.time_left().is_some_and(|left| left.is_zero()) {
+        if late || self.call.is_late() {
             return Poll::Ready(Watched::Over(Some(Status::timeout())));
         }
         Poll::Pending
@@ -111,7 +111,7 @@ impl Out {
     /// Only what waits needs to be woken at the deadline. Ready where it passed and the stream,
     /// without a timer, does not know.
     fn poll_deadline(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
-        if let (false, Some(at)) = (self.armed, self.deadline) {
+        if let (false, Some(at)) = (self.armed, self.call.deadline()) {
             self.armed = true;
             let set = match &mut self.link {
                 Link::Whole(stream) => stream.set_write_deadline(Some(at)),
@@ -119,7 +119,7 @@ impl Out {
                 Link::Gone => Ok(()),
             };
             if set.is_err() {
-                self.alarm = Some(self.context.server().sleep_until(at));
+                self.alarm = Some(self.call.server().sleep_until(at));
             }
         }
         let Some(alarm) = &mut self.alarm else { return Poll::Pending };
@@ -165,15 +165,15 @@ impl Out {
     /// The last message, and what it means for the call.
     fn last(&self, outcome: Outcome) -> (Outgoing, Ending) {
         let ending = if outcome.is_ok() { Ending::Done } else { Ending::Failed };
-        let headers = self.context.take_headers();
+        let headers = self.call.take_headers();
         let (mut head, body) = match outcome {
             Ok(Response { content_type, headers, trailers, body }) => {
-                let trailers = self.context.take_trailers(&trailers);
+                let trailers = self.call.take_trailers(&trailers);
                 let head = ResponseHead { content_type, headers, trailers, ..Default::default() };
                 (head, body.into_single().unwrap_or_default())
             }
             Err(status) => {
-                let trailers = self.context.take_trailers(&Trailers::default());
+                let trailers = self.call.take_trailers(&Trailers::default());
                 (ResponseHead { trailers, ..failure(&status) }, Bytes::new())
             }
         };
@@ -195,7 +195,7 @@ impl Out {
     /// A head, messages while there is room for them, and a last response.
     pub(super) async fn stream(&mut self, response: Response) -> Ending {
         let Response { content_type, mut headers, trailers, body } = response;
-        headers.extend(self.context.take_headers());
+        headers.extend(self.call.take_headers());
         let head = ResponseHead { streaming: true, content_type, headers, ..Default::default() };
         let first = match self.response(&head, Bytes::new(), false) {
             Ok(first) => first,
@@ -225,13 +225,13 @@ impl Out {
                 Watched::Done(Some(Err(status))) => break Some((status, Ending::Failed)),
                 Watched::Panicked => break Some((panicked(), Ending::Panicked)),
                 Watched::Over(status) => {
-                    self.context.cancel();
+                    self.call.cancel();
                     self.end_over(status).await;
                     return Ending::Cancelled;
                 }
             }
         };
-        let trailers = self.context.take_trailers(&trailers);
+        let trailers = self.call.take_trailers(&trailers);
         let (head, ending) = match failed {
             None => (ResponseHead::default(), Ending::Done),
             Some((status, ending)) => (failure(&status), ending),
@@ -243,7 +243,7 @@ impl Out {
     }
 
     pub(super) fn cancelled(&self) -> Ending {
-        self.context.cancel();
+        self.call.cancel();
         Ending::Cancelled
     }
 

@@ -16,6 +16,7 @@ use super::{
     Body, BoxError, Calls, Client, Code, Context, Metadata, Node, Receiver, Request, Response,
     RetryPolicy, Sender, Status, Text, Wait,
     body::Inner,
+    client::check,
     codec::{Codec, Decode, Encode, agree, agreed},
     message::{CallOptions, Outcome},
 };
@@ -209,7 +210,8 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         async move {
             self.encode(message)?;
             self.ready(true);
-            let response = self.client.carry_out(&mut self.request).await?;
+            check(&self.request)?;
+            let response = self.client.calls.call(&mut self.request).await?;
             Reply::decode(&self.client.codec, response, &self.request.method).map(part)
         }
     }
@@ -233,7 +235,8 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     {
         self.encode(message)?;
         self.ready(false);
-        let response = self.client.carry_out(&mut self.request).await?;
+        check(&self.request)?;
+        let response = self.client.calls.call(&mut self.request).await?;
         Receiver::of_response(self.client.codec.clone(), self.request.method, response)
     }
 
@@ -291,9 +294,10 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         let (sender, slot) = Sender::new(codec.clone(), self.request.content_type.clone());
         self.request.body = Body { inner: Inner::Slot(slot) };
         self.ready(false);
-        let (client, mut request) = (self.client.clone(), self.request);
+        check(&self.request)?;
+        let (calls, mut request) = (self.client.calls.clone(), self.request);
         let mut call: BoxFuture<'static, Outcome> =
-            Box::pin(async move { client.carry_out(&mut request).await });
+            Box::pin(async move { calls.call(&mut request).await });
         let answer = std::future::poll_fn(|cx| {
             if let Poll::Ready(outcome) = call.as_mut().poll(cx) {
                 return Poll::Ready(Some(outcome));

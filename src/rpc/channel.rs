@@ -1,6 +1,6 @@
 //! From a request to the connection and back: one attempt of a call.
 
-use std::{fmt, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{fmt, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 
@@ -105,67 +105,79 @@ impl Channel {
     }
 
     /// The lease stays unless the response still needs it.
-    async fn round_trip(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async function has room for its arguments twice"
+    )]
+    fn round_trip(
         &self,
         session: &Session,
         lease: &mut Option<Lease>,
         request: &mut Request,
-    ) -> Outcome {
-        let Shared { config, runtime, .. } = &*self.shared;
-        let mut outgoing = first_message(request, config, runtime)?;
-        let deadline = request.deadline;
-        // The session sees to the deadline, which costs nothing, if it has a timer.
-        let untimed = deadline.filter(|_| session.timer().is_none());
-        // With less than a millisecond left nothing is sent, nor if no stream can be had.
-        let opened = {
-            let opening = pin!(open(session, &mut outgoing, deadline));
-            within(opening, untimed, runtime.clock()).await
-        };
-        let (stream, mut staged) = match opened.unwrap_or(Err(ExchangeError::Timeout)) {
-            Err(ExchangeError::Timeout) => return Err(Status::timeout().reaching_nobody()),
-            opened => opened?,
-        };
-        let mut call = Guard { half: Half::Whole(stream) };
-        let mut reader = Reader::new(config.max_message, Role::Opener);
-        // What opened the stream looks out for the answer already, if it had no more to do.
-        let mut looked = staged && !request.body.is_streaming();
-        if request.body.is_streaming() {
-            // In its place stands what is never sent: from here on all counts as staged.
-            let left = std::mem::replace(&mut outgoing, Outgoing::finish());
-            self.bind(&mut call, (!staged).then_some(left), request);
-            staged = true;
-        }
-        let mut alarm = None;
-        // What is left of the request is staged while the response is awaited, which may come first.
-        let found = std::future::poll_fn(|cx| {
-            if let (false, Half::Whole(stream)) = (staged, &mut call.half) {
-                // What ends writing early ends reading too, behind what arrived.
-                staged = outgoing.poll(stream, cx).is_ready();
-            }
-            let found = match std::mem::take(&mut looked) {
-                true => Poll::Pending,
-                false => reader.poll_next(&mut call.half, cx),
+    ) -> impl Future<Output = Outcome> {
+        async move {
+            let Shared { config, runtime, .. } = &*self.shared;
+            let mut outgoing = first_message(request, config, runtime)?;
+            let deadline = request.deadline;
+            // The session sees to the deadline, which costs nothing, if it has a timer.
+            let untimed = deadline.filter(|_| session.timer().is_none());
+            // With less than a millisecond left nothing is sent, nor if no stream can be had.
+            let opening = open(session, &mut outgoing, deadline);
+            let opened = match untimed {
+                None => opening.await,
+                Some(at) => {
+                    let opened = within(Box::pin(opening), at, runtime.clock()).await;
+                    opened.unwrap_or(Err(ExchangeError::Timeout))
+                }
             };
-            if let (Poll::Pending, Some(at)) = (&found, untimed) {
-                let alarm = alarm.get_or_insert_with(|| runtime.sleep_until(at));
-                return alarm.as_mut().poll(cx).map(|()| Err(ExchangeError::Timeout));
+            let (stream, mut staged) = match opened {
+                Err(ExchangeError::Timeout) => return Err(Status::timeout().reaching_nobody()),
+                opened => opened?,
+            };
+            let mut call = Guard { half: Half::Whole(stream) };
+            let mut reader = Reader::new(config.max_message, Role::Opener);
+            // What opened the stream looks out for the answer already, if it had no more to do.
+            let mut looked = staged && !request.body.is_streaming();
+            if request.body.is_streaming() {
+                // In its place stands what is never sent: from here on all counts as staged.
+                let left = std::mem::replace(&mut outgoing, Outgoing::finish());
+                self.bind(&mut call, (!staged).then_some(left), request);
+                staged = true;
             }
-            found
-        })
-        .await;
-        let body = match found {
-            Ok(Some(Message { kind: Kind::Response, body })) => body,
-            Ok(Some(_)) => return Err(call.malformed("a message of an unexpected kind")),
-            Ok(None) => return Err(call.malformed("the end without a response")),
-            Err(ExchangeError::Malformed(error)) => return Err(call.malformed(&error.to_string())),
-            Err(ExchangeError::Timeout) => {
-                call.half.reset(ResetCode::EXPIRED);
-                return Err(Status::timeout());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let until = || deadline.map(|at| Until::new(at, runtime.clock(), session));
-        call.response(body, reader, until, lease)
+            let mut alarm = None;
+            // What is left of the request is staged while the response is awaited, which may come first.
+            let found = std::future::poll_fn(|cx| {
+                if let (false, Half::Whole(stream)) = (staged, &mut call.half) {
+                    // What ends writing early ends reading too, behind what arrived.
+                    staged = outgoing.poll(stream, cx).is_ready();
+                }
+                let found = match std::mem::take(&mut looked) {
+                    true => Poll::Pending,
+                    false => reader.poll_next(&mut call.half, cx),
+                };
+                if let (Poll::Pending, Some(at)) = (&found, untimed) {
+                    let alarm = alarm.get_or_insert_with(|| runtime.sleep_until(at));
+                    return alarm.as_mut().poll(cx).map(|()| Err(ExchangeError::Timeout));
+                }
+                found
+            })
+            .await;
+            let body = match found {
+                Ok(Some(Message { kind: Kind::Response, body })) => body,
+                Ok(Some(_)) => return Err(call.malformed("a message of an unexpected kind")),
+                Ok(None) => return Err(call.malformed("the end without a response")),
+                Err(ExchangeError::Malformed(error)) => {
+                    return Err(call.malformed(&error.to_string()));
+                }
+                Err(ExchangeError::Timeout) => {
+                    call.half.reset(ResetCode::EXPIRED);
+                    return Err(Status::timeout());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let until = || deadline.map(|at| Until::new(at, runtime.clock(), session));
+            call.response(body, reader, until, lease)
+        }
     }
 
     /// The messages of a streaming request go to the writing half from now on.

@@ -224,15 +224,17 @@ impl<C: Calls, K> Client<C, K> {
             request.deadline =
                 self.timeout.and_then(|timeout| self.runtime.now().checked_add(timeout));
         }
-        self.carry_out(&mut request).await
+        check(&request)?;
+        self.calls.call(&mut request).await
     }
+}
 
-    pub(crate) async fn carry_out(&self, request: &mut Request) -> Outcome {
-        if request.method.is_empty() {
-            return Err(Status::new(Code::BadRequest, "the method has no name"));
-        }
-        self.calls.call(request).await
+/// Whether a call says what it calls.
+pub(crate) fn check(request: &Request) -> Result<(), Status> {
+    if request.method.is_empty() {
+        return Err(Status::new(Code::BadRequest, "the method has no name"));
     }
+    Ok(())
 }
 
 impl<C: Calls, K: Clone + Send + Sync + 'static> Service<Request> for Client<C, K> {

@@ -60,10 +60,11 @@ impl From<&transport::Connection> for Connection {
 pub struct Context {
     pub(crate) method: Text,
     pub(crate) metadata: Metadata,
-    inner: Arc<Inner>,
+    call: Arc<Running>,
 }
 
-struct Inner {
+/// A call that is served, as its handler and its server see it.
+pub(crate) struct Running {
     origin: Arc<Origin>,
     deadline: Option<Instant>,
     cancelled: AtomicBool,
@@ -85,17 +86,60 @@ struct Replies {
     trailers: Metadata,
 }
 
-impl Context {
-    pub(crate) fn new(origin: Arc<Origin>, deadline: Option<Instant>) -> Self {
-        let inner = Inner {
+impl Running {
+    pub(super) fn new(origin: Arc<Origin>, deadline: Option<Instant>) -> Arc<Self> {
+        Arc::new(Self {
             origin,
             deadline,
             cancelled: AtomicBool::new(false),
             waiting: Waiters::default(),
             replies: OnceLock::new(),
-        };
-        let inner = Arc::new(inner);
-        Self { method: Text::default(), metadata: Metadata::new(), inner }
+        })
+    }
+
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|at| self.server().now() >= at)
+    }
+
+    pub(super) fn take_headers(&self) -> Metadata {
+        let replies = self.replies.get();
+        replies.map(|replies| std::mem::take(&mut replies.lock().headers)).unwrap_or_default()
+    }
+
+    pub(super) fn take_trailers(&self, others: &Trailers) -> Metadata {
+        let mut trailers = others.get();
+        if let Some(replies) = self.replies.get() {
+            trailers.extend(std::mem::take(&mut replies.lock().trailers));
+        }
+        trailers
+    }
+
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.waiting.wake();
+    }
+
+    pub(super) fn server(&self) -> &ServerState {
+        &self.origin.server
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("deadline", &self.deadline)
+            .field("connection", &self.origin.connection)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    pub(super) const fn new(method: Text, metadata: Metadata, call: Arc<Running>) -> Self {
+        Self { method, metadata, call }
     }
 
     /// The method that was called.
@@ -111,28 +155,28 @@ impl Context {
     /// When the call has to be over, if the caller set a deadline. Calls that the handler makes
     /// take it over with [`Call::on_behalf`](super::Call::on_behalf).
     pub fn deadline(&self) -> Option<Instant> {
-        self.inner.deadline
+        self.call.deadline
     }
 
     /// The time left until the deadline; `None` without one.
     pub fn time_left(&self) -> Option<Duration> {
-        let at = self.inner.deadline?;
+        let at = self.call.deadline?;
         Some(at.saturating_duration_since(self.server().now()))
     }
 
     /// The address on this side, if whoever accepted the connection said it.
     pub fn local_addr(&self) -> Option<&str> {
-        self.inner.origin.connection.local_addr.as_deref()
+        self.call.origin.connection.local_addr.as_deref()
     }
 
     /// The address on the other side, if whoever accepted the connection said it.
     pub fn remote_addr(&self) -> Option<&str> {
-        self.inner.origin.connection.remote_addr.as_deref()
+        self.call.origin.connection.remote_addr.as_deref()
     }
 
     /// Who calls, if that was verified.
     pub fn peer(&self) -> Option<&str> {
-        self.inner.origin.connection.peer.as_deref()
+        self.call.origin.connection.peer.as_deref()
     }
 
     /// Whether the caller gave up, its connection was lost, or the deadline passed. The handler
@@ -140,7 +184,7 @@ impl Context {
     /// [`let_cancelled_finish`](super::ServerBuilder::let_cancelled_finish) is on; tasks that it
     /// started can ask here.
     pub fn is_cancelled(&self) -> bool {
-        self.inner.cancelled.load(Ordering::Acquire)
+        self.call.cancelled.load(Ordering::Acquire)
     }
 
     /// Waits until [`is_cancelled`](Self::is_cancelled) is true. Never returns if the call ends
@@ -150,7 +194,7 @@ impl Context {
     ///
     /// Dropping the future has no effect.
     pub async fn cancelled(&self) {
-        self.inner.waiting.until(|| self.is_cancelled()).await;
+        self.call.waiting.until(|| self.is_cancelled()).await;
     }
 
     /// Sets metadata that is sent before the answer.
@@ -164,29 +208,11 @@ impl Context {
     }
 
     fn replies(&self) -> MutexGuard<'_, Replies> {
-        self.inner.replies.get_or_init(Mutex::default).lock()
+        self.call.replies.get_or_init(Mutex::default).lock()
     }
 
-    pub(crate) fn take_headers(&self) -> Metadata {
-        let replies = self.inner.replies.get();
-        replies.map(|replies| std::mem::take(&mut replies.lock().headers)).unwrap_or_default()
-    }
-
-    pub(crate) fn take_trailers(&self, others: &Trailers) -> Metadata {
-        let mut trailers = others.get();
-        if let Some(replies) = self.inner.replies.get() {
-            trailers.extend(std::mem::take(&mut replies.lock().trailers));
-        }
-        trailers
-    }
-
-    pub(crate) fn cancel(&self) {
-        self.inner.cancelled.store(true, Ordering::Release);
-        self.inner.waiting.wake();
-    }
-
-    pub(crate) fn server(&self) -> &ServerState {
-        &self.inner.origin.server
+    pub(super) fn server(&self) -> &ServerState {
+        self.call.server()
     }
 }
 
@@ -194,8 +220,7 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("method", &self.method)
-            .field("deadline", &self.inner.deadline)
-            .field("connection", &self.inner.origin.connection)
+            .field("call", &self.call)
             .finish_non_exhaustive()
     }
 }

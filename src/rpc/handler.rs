@@ -122,15 +122,14 @@ struct Opened {
 
 impl Opened {
     fn new(codec: &impl Codec, request: Request) -> Result<Self, Status> {
-        let Request { content_type, accept, method, metadata, context, body, .. } = request;
+        let Request { content_type, accept, method, metadata, call, body, .. } = request;
         let content_type = agree(codec, &content_type)?;
         let answer_type =
             if accept.is_empty() { content_type.clone() } else { agree(codec, &accept)? };
-        let Some(mut context) = context else {
+        let Some(call) = call else {
             return Err(Status::new(Code::Internal, "the request has no context"));
         };
-        context.method = method;
-        context.metadata = metadata;
+        let context = Context::new(method, metadata, call);
         Ok(Self { context, content_type, answer_type, body })
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Body, Context, Metadata, Node, Status, Text, Trailers};
+use super::{Body, Context, Metadata, Node, Status, Text, Trailers, context::Running};
 
 /// A call that is to be made, or was received.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub struct Request {
     /// The message, or messages, of the request.
     pub body: Body,
     /// The server's side of it.
-    pub(crate) context: Option<Context>,
+    pub(crate) call: Option<Arc<Running>>,
     /// What the caller chose for this call.
     pub(crate) options: Option<Arc<CallOptions>>,
 }
@@ -57,10 +57,11 @@ impl Request {
         Self { method: method.into(), body, ..Self::default() }
     }
 
-    /// Who calls, on the server's side; `None` on the client's. The method and the metadata are not
-    /// in it but here, in the request, until a [`Router`](super::Router) calls a handler.
-    pub const fn context(&self) -> Option<&Context> {
-        self.context.as_ref()
+    /// What a handler would know about the call as it is now; `None` on the client's side.
+    #[must_use]
+    pub fn context(&self) -> Option<Context> {
+        let call = self.call.clone()?;
+        Some(Context::new(self.method.clone(), self.metadata.clone(), call))
     }
 
     /// A copy of the call; `None` if its body is a stream.
@@ -73,7 +74,7 @@ impl Request {
             accept: self.accept.clone(),
             metadata: self.metadata.clone(),
             body: Body::single(body.clone()),
-            context: self.context.clone(),
+            call: self.call.clone(),
             options: self.options.clone(),
             ..*self
         })

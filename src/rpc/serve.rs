@@ -11,9 +11,9 @@ use std::{
 use bytes::{Buf, Bytes};
 
 use super::{
-    Body, BoxError, Code, Context, Request, Status,
+    Body, BoxError, Code, Request, Status,
     answer::{Link, Out, Watched, panicked},
-    context::Origin,
+    context::{Origin, Running},
     incoming::Incoming,
     layer::oneshot,
     message::Outcome,
@@ -75,21 +75,21 @@ pub(crate) async fn serve_call<S>(
         Ok(body) => body,
         Err(Unread::Silent(code)) => return stream.reset(code),
         Err(Unread::Bad(status)) => {
-            let context = Context::new(origin, None);
-            let mut out = Out::new(Link::Whole(stream), context, shared.exchange);
+            let call = Running::new(origin, None);
+            let mut out = Out::new(Link::Whole(stream), call, shared.exchange);
             permit.ending = out.end(Err(status)).await;
             return out.reset(ResetCode::PROTOCOL_ERROR);
         }
     };
     let deadline =
         reader.take_ttl().map(|ttl| shared.runtime.now() + Duration::from_millis(ttl.into()));
-    let context = Context::new(origin, deadline);
-    let mut request = Request { context: Some(context.clone()), deadline, ..Request::default() };
+    let call = Running::new(origin, deadline);
+    let mut request = Request { call: Some(call.clone()), deadline, ..Request::default() };
     let streaming = match wire::decode_request(&mut body, &mut request) {
         Ok(streaming) => streaming,
         Err(error) => {
             let status = Status::new(Code::BadRequest, error.to_string());
-            let mut out = Out::new(Link::Whole(stream), context, shared.exchange);
+            let mut out = Out::new(Link::Whole(stream), call, shared.exchange);
             permit.ending = out.end(Err(status)).await;
             return;
         }
@@ -102,8 +102,7 @@ pub(crate) async fn serve_call<S>(
         request.body = Body::single(body);
         Link::Whole(stream)
     };
-    let mut out = Out::new(link, context, shared.exchange);
-    out.deadline = deadline;
+    let mut out = Out::new(link, call, shared.exchange);
     let handler = pin!(oneshot(shared.service.clone(), request));
     permit.ending = run(shared, &mut out, handler).await;
 }
@@ -126,17 +125,17 @@ impl Unread {
 }
 
 /// The first message, within the time for that.
-async fn read_request<S>(
+fn read_request<S>(
     stream: &mut Stream,
     reader: &mut Reader,
     preface: bool,
     shared: &Shared<S>,
-) -> Result<Bytes, Unread> {
+) -> impl Future<Output = Result<Bytes, Unread>> {
     let mut preface = preface.then(Preface::default);
     let mut armed = false;
     // Where the stream's own deadline wakes nobody.
     let mut alarm = None;
-    let found = std::future::poll_fn(|cx| {
+    std::future::poll_fn(move |cx| {
         let found = poll_request(stream, reader, &mut preface, cx);
         if found.is_pending() && !armed {
             armed = true;
@@ -145,18 +144,17 @@ async fn read_request<S>(
                 alarm = Some(shared.runtime.sleep_until(at));
             }
         }
-        match &mut alarm {
-            Some(alarm) if found.is_pending() => {
+        match (&found, &mut alarm) {
+            (Poll::Pending, Some(alarm)) => {
                 alarm.as_mut().poll(cx).map(|()| Err(Unread::late(preface.is_some())))
+            }
+            (Poll::Ready(Ok(_)), _) if armed => {
+                let _ = stream.set_read_deadline(None);
+                found
             }
             _ => found,
         }
     })
-    .await;
-    if armed && found.is_ok() {
-        let _ = stream.set_read_deadline(None);
-    }
-    found
 }
 
 /// The first bytes of a stream.
@@ -239,7 +237,7 @@ async fn give_up<S>(
     mut handler: Pin<&mut impl Future<Output = Outcome>>,
     status: Option<Status>,
 ) -> Ending {
-    out.context.cancel();
+    out.cancelled();
     if shared.let_cancelled_finish {
         // Its answer has nobody to go to, and a panic nobody to be told.
         std::future::poll_fn(|cx| {
