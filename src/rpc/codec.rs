@@ -57,6 +57,19 @@ pub trait Encode<T: ?Sized>: Codec {
     ///
     /// Why this value cannot be encoded.
     fn encode(&self, content_type: &str, value: &T) -> Result<Bytes, BoxError>;
+
+    /// The same for a value that nobody needs any more: worth writing where it can become the body as
+    /// it is.
+    ///
+    /// # Errors
+    ///
+    /// Why this value cannot be encoded.
+    fn encode_owned(&self, content_type: &str, value: T) -> Result<Bytes, BoxError>
+    where
+        T: Sized,
+    {
+        self.encode(content_type, &value)
+    }
 }
 
 /// Turns bodies into values.
@@ -82,6 +95,10 @@ impl Codec for Raw {
 impl Encode<Bytes> for Raw {
     fn encode(&self, _: &str, value: &Bytes) -> Result<Bytes, BoxError> {
         Ok(value.clone())
+    }
+
+    fn encode_owned(&self, _: &str, value: Bytes) -> Result<Bytes, BoxError> {
+        Ok(value)
     }
 }
 
@@ -159,6 +176,16 @@ impl<T: ?Sized, A: Encode<T>, B: Encode<T>> Encode<T> for (A, B) {
         match self.0.supports(content_type) {
             true => self.0.encode(content_type, value),
             false => self.1.encode(content_type, value),
+        }
+    }
+
+    fn encode_owned(&self, content_type: &str, value: T) -> Result<Bytes, BoxError>
+    where
+        T: Sized,
+    {
+        match self.0.supports(content_type) {
+            true => self.0.encode_owned(content_type, value),
+            false => self.1.encode_owned(content_type, value),
         }
     }
 }

@@ -36,7 +36,7 @@ where
         // Neither the request nor the handler's future is kept twice, as an async block would.
         let codec = codec.clone();
         Box::pin(answer.map(move |answer| {
-            let body = Body::single(encode(&codec, &content_type, &answer?)?);
+            let body = Body::single(encode(&codec, &content_type, answer?)?);
             Ok(Response { content_type, ..Response::new(body) })
         }))
     })
@@ -59,7 +59,7 @@ where
             let method = context.method.clone();
             let messages = Receiver::of_request(codec.clone(), method, content_type, body);
             let answer = handler(context, messages).await?;
-            let body = Body::single(encode(codec, &answer_type, &answer)?);
+            let body = Body::single(encode(codec, &answer_type, answer)?);
             Ok(Response { content_type: answer_type, ..Response::new(body) })
         })
     })
@@ -141,16 +141,16 @@ where
     S: Stream<Item = Result<T, Status>> + Send + 'static,
 {
     let encoding = content_type.clone();
-    let body = messages.map(move |message| encode(&codec, &encoding, &message?));
+    let body = messages.map(move |message| encode(&codec, &encoding, message?));
     Response { content_type, ..Response::new(Body::stream(body)) }
 }
 
 fn encode<K: Encode<T>, T>(
     codec: &K,
     content_type: &str,
-    message: &T,
+    message: T,
 ) -> Result<bytes::Bytes, Status> {
-    codec.encode(content_type, message).map_err(|error| {
+    codec.encode_owned(content_type, message).map_err(|error| {
         // The caller is not told more than that.
         log::debug!("an answer cannot be encoded as {content_type}: {error}");
         Status::new(Code::Internal, "the answer cannot be encoded").with_source(error)
