@@ -70,6 +70,6 @@ pub use table::{Event, Exchanges, SetStats};
 #[cfg(feature = "rpc")]
 pub(crate) use messages::protocol_error;
 #[cfg(feature = "rpc")]
-pub(crate) use outgoing::{Draft, Outgoing};
+pub(crate) use outgoing::Outgoing;
 #[cfg(feature = "rpc")]
 pub(crate) use reader::{Reader, Role, open};

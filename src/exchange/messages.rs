@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{
     Code, ExchangeConfig, ExchangeError, Kind, Message,
-    outgoing::{Draft, Outgoing},
+    outgoing::Outgoing,
     reader::{Reader, Role, open},
     table::Ticket,
 };
@@ -369,13 +369,14 @@ impl Exchange {
             Link::Open(_) | Link::Gone => None,
         };
         let preface = preface.as_ref().map_or(&[][..], |preface| &preface[..]);
-        let mut draft = Draft::new(preface, ttl, 0, payload.len());
-        put(&mut draft.bytes);
+        let mut outgoing = Outgoing::new();
+        let mut draft = outgoing.draft(preface, ttl, 0, payload.len());
+        put(draft.bytes());
         let len = draft.len() + payload.len();
         if len > self.config.max_message {
             return Err(ExchangeError::TooLarge(len));
         }
-        let mut outgoing = draft.end(kind, payload, self.config.fragment, last);
+        draft.end(kind, payload, self.config.fragment, last);
         let staged = self.start(&mut outgoing).await?;
         self.finished = last;
         if staged {

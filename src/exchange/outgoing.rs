@@ -13,30 +13,25 @@ use super::{
 };
 use crate::{StreamError, stream::Sink};
 
-/// The beginning of a message, while it is written: what precedes it, its header, and the part of
-/// the body that is made for it.
+/// A message that is being written: what precedes it, its header, and the part of the body that is
+/// made for it.
 #[derive(Debug)]
-pub(crate) struct Draft {
-    pub(crate) bytes: Vec<u8>,
+pub(crate) struct Draft<'a> {
+    message: &'a mut Outgoing,
     header: usize,
     body: usize,
     ttl: Option<u32>,
 }
 
-impl Draft {
-    /// With room for so much that is made, and for a payload of so many bytes if it is short.
-    pub(crate) fn new(preface: &[u8], ttl: Option<u32>, made: usize, payload: usize) -> Self {
-        let copied = if payload <= COPIED { payload } else { 0 };
-        let mut bytes = SPARE.try_with(Cell::take).unwrap_or_default();
-        bytes.reserve(preface.len() + HEADER + TTL + made + copied);
-        bytes.extend_from_slice(preface);
-        leave_header(&mut bytes, ttl);
-        Self { header: preface.len(), body: bytes.len(), bytes, ttl }
+impl Draft<'_> {
+    /// What is made for the body goes behind what is there.
+    pub(crate) const fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.message.head
     }
 
     /// How long the body is by now.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.body
+    pub(crate) const fn len(&self) -> usize {
+        self.message.head.len() - self.body
     }
 
     /// Copies a payload of somebody else's if it is short; else this is what to [`end`](Self::end)
@@ -46,37 +41,31 @@ impl Draft {
         if payload.len() > COPIED {
             return payload.clone();
         }
-        self.bytes.extend_from_slice(payload);
+        self.bytes().extend_from_slice(payload);
         Bytes::new()
     }
 
     /// `payload` follows what was written; `finish`: FIN follows that.
-    pub(crate) fn end(
-        mut self,
-        kind: Kind,
-        mut payload: Bytes,
-        fragment: usize,
-        finish: bool,
-    ) -> Outgoing {
-        let mut rest = None;
+    pub(crate) fn end(mut self, kind: Kind, mut payload: Bytes, fragment: usize, finish: bool) {
         if self.len() + payload.len() > fragment {
             if self.len() > fragment {
                 // Rare: what was made is itself too long for a fragment.
-                let mut whole = self.bytes.split_off(self.body);
+                let mut whole = self.message.head.split_off(self.body);
                 whole.extend_from_slice(&payload);
                 payload = whole.into();
             }
             let bytes = payload.split_off(fragment - self.len());
-            rest = Some(Box::new(Rest { bytes, kind, fragment }));
-        }
-        if (1..=COPIED).contains(&payload.len()) {
-            self.bytes.extend_from_slice(&payload);
-            payload = Bytes::new();
+            self.message.rest = Some(Box::new(Rest { bytes, kind, fragment }));
         }
         let len = self.len() + payload.len();
-        let header = &mut self.bytes[self.header..];
-        patch_header(header, kind, rest.is_some(), self.ttl.is_some(), len);
-        Outgoing { head: self.bytes, sent: 0, body: payload, rest, finish }
+        if (1..=COPIED).contains(&payload.len()) {
+            self.bytes().extend_from_slice(&payload);
+        } else {
+            self.message.body = payload;
+        }
+        let more = self.message.rest.is_some();
+        patch_header(&mut self.message.head[self.header..], kind, more, self.ttl.is_some(), len);
+        self.message.finish = finish;
     }
 }
 
@@ -110,9 +99,39 @@ struct Rest {
 }
 
 impl Outgoing {
+    /// Nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self { head: Vec::new(), sent: 0, body: Bytes::new(), rest: None, finish: false }
+    }
+
     /// Nothing but FIN.
-    pub(crate) const fn finish() -> Self {
-        Self { head: Vec::new(), sent: 0, body: Bytes::new(), rest: None, finish: true }
+    pub(crate) fn finish() -> Self {
+        Self { finish: true, ..Self::new() }
+    }
+
+    /// Begins a message, in place of what is there. With room for so much that is made, and for a
+    /// payload of so many bytes if it is short.
+    pub(crate) fn draft(
+        &mut self,
+        preface: &[u8],
+        ttl: Option<u32>,
+        made: usize,
+        payload: usize,
+    ) -> Draft<'_> {
+        self.sent = 0;
+        self.rest = None;
+        if !self.body.is_empty() {
+            self.body = Bytes::new();
+        }
+        self.head.clear();
+        if self.head.capacity() == 0 {
+            self.head = SPARE.try_with(Cell::take).unwrap_or_default();
+        }
+        let copied = if payload <= COPIED { payload } else { 0 };
+        self.head.reserve(preface.len() + HEADER + TTL + made + copied);
+        self.head.extend_from_slice(preface);
+        leave_header(&mut self.head, ttl);
+        Draft { header: preface.len(), body: self.head.len(), message: self, ttl }
     }
 
     /// What to stage next: a head, a body, and whether FIN follows.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     ResetCode, Stream, StreamError,
-    exchange::{Draft, ExchangeConfig, Kind, Outgoing},
+    exchange::{ExchangeConfig, Kind, Outgoing},
     runtime::BoxFuture,
     stream::{Sink, WriteHalf},
 };
@@ -64,6 +64,8 @@ pub(super) struct Out {
     link: Link,
     call: Arc<Running>,
     limits: ExchangeConfig,
+    /// What is being sent.
+    message: Outgoing,
     armed: bool,
     /// Where the stream's own deadline wakes nobody.
     alarm: Option<BoxFuture>,
@@ -71,7 +73,7 @@ pub(super) struct Out {
 
 impl Out {
     pub(super) const fn new(link: Link, call: Arc<Running>, limits: ExchangeConfig) -> Self {
-        Self { link, call, limits, armed: false, alarm: None }
+        Self { link, call, limits, message: Outgoing::new(), armed: false, alarm: None }
     }
 
     pub(super) fn reset(&mut self, code: ResetCode) {
@@ -136,14 +138,13 @@ impl Out {
         }
     }
 
-    /// Sends a message; false if it had nobody to go to, or no time, and the call is over.
-    fn send(&mut self, mut message: Outgoing) -> impl Future<Output = bool> {
-        // Not an async function: that has room for its arguments twice.
-        std::future::poll_fn(move |cx| self.poll_send(&mut message, cx))
+    /// Sends the message; false if it had nobody to go to, or no time, and the call is over.
+    fn send(&mut self) -> impl Future<Output = bool> {
+        std::future::poll_fn(|cx| self.poll_send(cx))
     }
 
-    fn poll_send(&mut self, message: &mut Outgoing, cx: &mut TaskContext<'_>) -> Poll<bool> {
-        let staged = message.poll(&mut self.link, cx);
+    fn poll_send(&mut self, cx: &mut TaskContext<'_>) -> Poll<bool> {
+        let staged = self.message.poll(&mut self.link, cx);
         match staged {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(_)) => self.reset(ResetCode::EXPIRED),
@@ -158,12 +159,12 @@ impl Out {
 
     /// The answer, or why there is none.
     pub(super) fn end(&mut self, outcome: Outcome) -> impl Future<Output = Ending> {
-        let (mut message, ending) = self.last(outcome);
-        std::future::poll_fn(move |cx| self.poll_send(&mut message, cx).map(|_| ending))
+        let ending = self.write_last(outcome);
+        std::future::poll_fn(move |cx| self.poll_send(cx).map(|_| ending))
     }
 
-    /// The last message, and what it means for the call.
-    fn last(&self, outcome: Outcome) -> (Outgoing, Ending) {
+    /// Writes the last message; what it means for the call.
+    fn write_last(&mut self, outcome: Outcome) -> Ending {
         let ending = if outcome.is_ok() { Ending::Done } else { Ending::Failed };
         let headers = self.call.take_headers();
         let (mut head, body) = match outcome {
@@ -178,15 +179,16 @@ impl Out {
             }
         };
         head.headers.extend(headers);
-        self.last_response(&head, body, ending)
+        self.write_last_response(&head, body, ending)
     }
 
     /// The caller is gone; or it is the deadline, and the caller may wait a little longer.
     pub(super) async fn end_over(&mut self, status: Option<Status>) {
         let Some(status) = status else { return self.reset(ResetCode::CANCELLED) };
-        let mut message = self.refusal(&status);
-        let staged =
-            std::future::poll_fn(|cx| Poll::Ready(message.poll(&mut self.link, cx).is_ready()));
+        self.write_refusal(&status);
+        let staged = std::future::poll_fn(|cx| {
+            Poll::Ready(self.message.poll(&mut self.link, cx).is_ready())
+        });
         if !staged.await {
             self.reset(ResetCode::EXPIRED);
         }
@@ -197,11 +199,10 @@ impl Out {
         let Response { content_type, mut headers, trailers, body } = response;
         headers.extend(self.call.take_headers());
         let head = ResponseHead { streaming: true, content_type, headers, ..Default::default() };
-        let first = match self.response(&head, Bytes::new(), false) {
-            Ok(first) => first,
-            Err(status) => return self.end(Err(status)).await,
-        };
-        if !self.send(first).await {
+        if let Err(status) = self.write_response(&head, Bytes::new(), false) {
+            return self.end(Err(status)).await;
+        }
+        if !self.send().await {
             return self.cancelled();
         }
         let mut body = pin!(body);
@@ -212,9 +213,9 @@ impl Out {
                     if message.len() > self.limits.max_message {
                         break Some((too_large(message.len()), Ending::Failed));
                     }
-                    let draft = Draft::new(&[], None, 0, message.len());
-                    let message = draft.end(Kind::Message, message, self.limits.fragment, false);
-                    if !self.send(message).await {
+                    let draft = self.message.draft(&[], None, 0, message.len());
+                    draft.end(Kind::Message, message, self.limits.fragment, false);
+                    if !self.send().await {
                         return self.cancelled();
                     }
                 }
@@ -237,8 +238,8 @@ impl Out {
             Some((status, ending)) => (failure(&status), ending),
         };
         let head = ResponseHead { trailers, ..head };
-        let (last, ending) = self.last_response(&head, Bytes::new(), ending);
-        self.send(last).await;
+        let ending = self.write_last_response(&head, Bytes::new(), ending);
+        self.send().await;
         ending
     }
 
@@ -247,37 +248,41 @@ impl Out {
         Ending::Cancelled
     }
 
-    /// The last message, and how the call ended; if it is more than may be sent, what says so.
-    fn last_response(
-        &self,
-        head: &ResponseHead,
-        body: Bytes,
-        ending: Ending,
-    ) -> (Outgoing, Ending) {
-        match self.response(head, body, true) {
-            Ok(message) => (message, ending),
-            Err(status) => (self.refusal(&status), Ending::Failed),
+    /// Writes the last message; if it is more than may be sent, what says so. How the call ended.
+    fn write_last_response(&mut self, head: &ResponseHead, body: Bytes, ending: Ending) -> Ending {
+        match self.write_response(head, body, true) {
+            Ok(()) => ending,
+            Err(status) => {
+                self.write_refusal(&status);
+                Ending::Failed
+            }
         }
     }
 
-    /// A message of the answer; an error if it is more than may be sent.
-    fn response(&self, head: &ResponseHead, body: Bytes, last: bool) -> Result<Outgoing, Status> {
-        let mut draft = Draft::new(&[], None, HEAD, body.len());
-        let encoded = head.encode(&mut draft.bytes);
+    /// Writes a message of the answer; an error if it is more than may be sent.
+    fn write_response(
+        &mut self,
+        head: &ResponseHead,
+        body: Bytes,
+        last: bool,
+    ) -> Result<(), Status> {
+        let mut draft = self.message.draft(&[], None, HEAD, body.len());
+        let encoded = head.encode(draft.bytes());
         encoded.map_err(|error| Status::new(Code::Unexpected, format!("the answer: {error}")))?;
         let len = draft.len() + body.len();
         if len > self.limits.max_message {
             return Err(too_large(len));
         }
-        Ok(draft.end(Kind::Response, body, self.limits.fragment, last))
+        draft.end(Kind::Response, body, self.limits.fragment, last);
+        Ok(())
     }
 
-    /// A status of our own: short, and nothing else beside it.
-    fn refusal(&self, status: &Status) -> Outgoing {
-        let mut draft = Draft::new(&[], None, HEAD, 0);
+    /// Writes a status of our own: short, and nothing else beside it.
+    fn write_refusal(&mut self, status: &Status) {
+        let mut draft = self.message.draft(&[], None, HEAD, 0);
         // So that it fits.
-        let _ = failure(status).encode(&mut draft.bytes);
-        draft.end(Kind::Response, Bytes::new(), self.limits.fragment, true)
+        let _ = failure(status).encode(draft.bytes());
+        draft.end(Kind::Response, Bytes::new(), self.limits.fragment, true);
     }
 }
 

@@ -16,8 +16,7 @@ use super::{
 use crate::{
     Protocol, ResetCode, Session,
     exchange::{
-        Draft, ExchangeConfig, ExchangeError, Kind, Message, Outgoing, Reader, Role, open,
-        protocol_error,
+        ExchangeConfig, ExchangeError, Kind, Message, Outgoing, Reader, Role, open, protocol_error,
     },
     runtime::{Runtime, within},
 };
@@ -117,7 +116,8 @@ impl Channel {
     ) -> impl Future<Output = Outcome> {
         async move {
             let Shared { config, runtime, .. } = &*self.shared;
-            let mut outgoing = first_message(request, config, runtime)?;
+            let mut outgoing = Outgoing::new();
+            write_first(&mut outgoing, request, config, runtime)?;
             let deadline = request.deadline;
             // The session sees to the deadline, which costs nothing, if it has a timer.
             let untimed = deadline.filter(|_| session.timer().is_none());
@@ -202,11 +202,12 @@ fn opens_no_more(status: &Status) -> bool {
     matches!(cause, Some(ExchangeError::Open(_) | ExchangeError::NeverSent(_)))
 }
 
-fn first_message(
+fn write_first(
+    outgoing: &mut Outgoing,
     request: &Request,
     config: &ExchangeConfig,
     runtime: &Runtime,
-) -> Result<Outgoing, Status> {
+) -> Result<(), Status> {
     let ttl = match request.deadline {
         None => None,
         Some(at) => {
@@ -222,8 +223,8 @@ fn first_message(
         _ => &Bytes::new(),
     };
     let streaming = request.body.is_streaming();
-    let mut draft = Draft::new(&Protocol::RPC.preface(), ttl, HEAD, payload.len());
-    let encoded = wire::encode_request(request, streaming, &mut draft.bytes);
+    let mut draft = outgoing.draft(&Protocol::RPC.preface(), ttl, HEAD, payload.len());
+    let encoded = wire::encode_request(request, streaming, draft.bytes());
     encoded.map_err(|error| Status::new(Code::BadRequest, error.to_string()))?;
     let payload = draft.take_from(payload);
     let len = draft.len() + payload.len();
@@ -231,7 +232,8 @@ fn first_message(
         let text = format!("a request of {len} bytes is too large");
         return Err(Status::new(Code::BadRequest, text));
     }
-    Ok(draft.end(Kind::Request, payload, config.fragment, !streaming))
+    draft.end(Kind::Request, payload, config.fragment, !streaming);
+    Ok(())
 }
 
 /// Room for a head with two names, a content type, and little else.

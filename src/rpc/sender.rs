@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::{Code, Status, Text, codec::Encode};
 use crate::{
     ResetCode, StreamError,
-    exchange::{Draft, ExchangeError, Kind, Outgoing},
+    exchange::{ExchangeError, Kind, Outgoing},
     runtime::{BoxFuture, Timer},
     stream::WriteHalf,
     wait::wake,
@@ -180,8 +180,9 @@ impl Link {
             if bytes.len() > self.max_message {
                 return Poll::Ready(Err(ExchangeError::TooLarge(bytes.len()).into()));
             }
-            let draft = Draft::new(&[], None, 0, bytes.len());
-            self.outgoing = Some(draft.end(Kind::Message, bytes, self.fragment, false));
+            let outgoing = self.outgoing.insert(Outgoing::new());
+            let draft = outgoing.draft(&[], None, 0, bytes.len());
+            draft.end(Kind::Message, bytes, self.fragment, false);
         }
         self.poll_settle(cx)
     }
