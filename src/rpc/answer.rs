@@ -171,7 +171,7 @@ impl Out {
             Ok(Response { content_type, headers, trailers, body }) => {
                 let trailers = self.call.take_trailers(&trailers);
                 let head = ResponseHead { content_type, headers, trailers, ..Default::default() };
-                (head, body.into_single().unwrap_or_default())
+                (head, body.single_bytes().unwrap_or_default())
             }
             Err(status) => {
                 let trailers = self.call.take_trailers(&Trailers::default());
@@ -294,7 +294,7 @@ fn failure(status: &Status) -> ResponseHead {
     let message: String = status.message().chars().take(MAX_WORDS).collect();
     let failure =
         Failure { code: status.code(), message: message.into(), details: status.details().clone() };
-    ResponseHead { failure: Some(failure), ..ResponseHead::default() }
+    ResponseHead { failure: Some(Box::new(failure)), ..ResponseHead::default() }
 }
 
 /// Room for a head with a content type, and little else.

@@ -56,10 +56,16 @@ impl Body {
     /// # Errors
     ///
     /// [`Code::BadRequest`] if it is a stream.
+    #[inline]
     pub fn into_single(self) -> Result<Bytes, Status> {
+        self.single_bytes().ok_or_else(not_single)
+    }
+
+    #[inline]
+    pub(crate) fn single_bytes(self) -> Option<Bytes> {
         match self.inner {
-            Inner::Single(bytes) => Ok(bytes),
-            _ => Err(Status::new(Code::BadRequest, "one message was expected, not a stream")),
+            Inner::Single(bytes) => Some(bytes),
+            _ => None,
         }
     }
 
@@ -75,6 +81,11 @@ impl Body {
     pub(crate) fn take(&mut self) -> Self {
         std::mem::take(self)
     }
+}
+
+#[cold]
+fn not_single() -> Status {
+    Status::new(Code::BadRequest, "one message was expected, not a stream")
 }
 
 impl Stream for Body {

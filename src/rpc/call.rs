@@ -371,9 +371,9 @@ pub struct Reply<T> {
 impl<T> Reply<T> {
     fn decode<K: Decode<T>>(codec: &K, response: Response, method: &Text) -> Result<Self, Status> {
         let Response { content_type, headers, trailers, body } = response;
-        let bytes = body
-            .into_single()
-            .map_err(|_| Status::new(Code::Protocol, "the answer is a stream, not one message"))?;
+        let Some(bytes) = body.single_bytes() else {
+            return Err(Status::new(Code::Protocol, "the answer is a stream, not one message"));
+        };
         let content_type = agreed(codec, &content_type)?;
         let message = decode(codec, content_type, bytes, Side::Answer, method)?;
         Ok(Self { message, headers, trailers: trailers.get() })

@@ -274,7 +274,7 @@ impl Guard {
             half.reset(ResetCode::NONE);
         }
         match head.failure {
-            Some(failure) => Err(failure.into()),
+            Some(failure) => Err((*failure).into()),
             None => Ok(Response {
                 content_type: head.content_type,
                 headers: head.headers,

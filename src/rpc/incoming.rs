@@ -161,7 +161,7 @@ impl Incoming {
         }
         self.half = Half::Gone;
         self.trailers.with(|trailers| trailers.extend(head.trailers));
-        Poll::Ready(head.failure.map(|failure| Err(failure.into())))
+        Poll::Ready(head.failure.map(|failure| Err((*failure).into())))
     }
 
     fn fail(&mut self, error: ExchangeError) -> Poll<Option<Result<Bytes, Status>>> {

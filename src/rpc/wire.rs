@@ -42,8 +42,8 @@ pub struct RequestHead {
 pub struct ResponseHead {
     /// Whether Messages and a last Response follow. The body is empty then.
     pub streaming: bool,
-    /// How the call failed; `None` if it succeeded.
-    pub failure: Option<Failure>,
+    /// How the call failed; `None` if it succeeded. Rare, and so apart: a head is moved now and then.
+    pub failure: Option<Box<Failure>>,
     /// The content type of the body.
     pub content_type: Text,
     /// Metadata that comes before the body.
@@ -101,7 +101,7 @@ impl ResponseHead {
     /// [`TooLong`] naming the field that does not fit.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         out.push(u8::from(self.streaming) * STREAMING);
-        match &self.failure {
+        match self.failure.as_deref() {
             None => out.push(0),
             Some(Failure { code, message, details }) => {
                 out.push(code.number());
@@ -124,11 +124,11 @@ impl ResponseHead {
         let streaming = fields.flags()?;
         let failure = match fields.byte("status")? {
             0 => None,
-            number => Some(Failure {
+            number => Some(Box::new(Failure {
                 code: Code::from_number(number),
                 message: fields.text("message")?,
                 details: fields.bytes(4, "details")?,
-            }),
+            })),
         };
         let head = Self {
             streaming,
@@ -391,7 +391,7 @@ mod tests {
         assert_eq!(out, [0, 0, 0, 0, 0, 0, 0]);
         out.clear();
         let failure = Failure { code: Code::NotFound, message: "no".into(), details: Bytes::new() };
-        let head = ResponseHead { failure: Some(failure), ..ResponseHead::default() };
+        let head = ResponseHead { failure: Some(Box::new(failure)), ..ResponseHead::default() };
         head.encode(&mut out).unwrap();
         assert_eq!(out, *b"\0\x09\0\x02no\0\0\0\0\0\0\0\0\0");
     }
