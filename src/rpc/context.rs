@@ -68,15 +68,21 @@ pub(crate) struct Running {
     origin: Arc<Origin>,
     deadline: Option<Instant>,
     cancelled: AtomicBool,
-    waiting: Waiters,
-    /// Most handlers set none.
-    replies: OnceLock<Mutex<Replies>>,
+    /// What most calls do without.
+    more: OnceLock<Box<More>>,
 }
 
 /// Where calls come from, and to which server: what those of one connection share.
 pub(crate) struct Origin {
     pub(super) connection: Connection,
     pub(super) server: Arc<ServerState>,
+}
+
+#[derive(Default)]
+struct More {
+    /// For the call to be given up.
+    waiting: Waiters,
+    replies: Mutex<Replies>,
 }
 
 /// What goes out beside the answer.
@@ -92,8 +98,7 @@ impl Running {
             origin,
             deadline,
             cancelled: AtomicBool::new(false),
-            waiting: Waiters::default(),
-            replies: OnceLock::new(),
+            more: OnceLock::new(),
         })
     }
 
@@ -106,21 +111,26 @@ impl Running {
     }
 
     pub(super) fn take_headers(&self) -> Metadata {
-        let replies = self.replies.get();
-        replies.map(|replies| std::mem::take(&mut replies.lock().headers)).unwrap_or_default()
+        let more = self.more.get();
+        more.map(|more| std::mem::take(&mut more.replies.lock().headers)).unwrap_or_default()
     }
 
     pub(super) fn take_trailers(&self, others: &Trailers) -> Metadata {
         let mut trailers = others.get();
-        if let Some(replies) = self.replies.get() {
-            trailers.extend(std::mem::take(&mut replies.lock().trailers));
+        if let Some(more) = self.more.get() {
+            trailers.extend(std::mem::take(&mut more.replies.lock().trailers));
         }
         trailers
     }
 
     pub(super) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
-        self.waiting.wake();
+        // Made even if nobody waits yet: who is about to meets its lock.
+        self.more().waiting.wake();
+    }
+
+    fn more(&self) -> &More {
+        self.more.get_or_init(Box::default)
     }
 
     pub(super) fn server(&self) -> &ServerState {
@@ -194,7 +204,7 @@ impl Context {
     ///
     /// Dropping the future has no effect.
     pub async fn cancelled(&self) {
-        self.call.waiting.until(|| self.is_cancelled()).await;
+        self.call.more().waiting.until(|| self.is_cancelled()).await;
     }
 
     /// Sets metadata that is sent before the answer.
@@ -208,7 +218,7 @@ impl Context {
     }
 
     fn replies(&self) -> MutexGuard<'_, Replies> {
-        self.call.replies.get_or_init(Mutex::default).lock()
+        self.call.more().replies.lock()
     }
 
     pub(super) fn server(&self) -> &ServerState {
