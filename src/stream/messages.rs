@@ -154,6 +154,7 @@ impl Handle {
             let core = &mut state.core;
             let read = match core.front_len(slot) {
                 len if len == 0 || len > FEW => core.read_chunk(slot, usize::MAX),
+                ..=TINY => read_few::<TINY>(core, slot),
                 ..=LITTLE => read_few::<LITTLE>(core, slot),
                 _ => read_few::<FEW>(core, slot),
             };
@@ -220,8 +221,11 @@ fn read_few<const N: usize>(core: &mut Core, slot: Slot) -> Result<Read<Bytes>, 
     })
 }
 
-/// A small message with its header.
-const LITTLE: usize = 192;
+/// A message of some words with its header: no longer than what is moved without a call.
+const TINY: usize = 112;
+
+/// A small one.
+const LITTLE: usize = 240;
 
 /// The most bytes that are copied.
 const FEW: usize = 1_024;
