@@ -72,4 +72,6 @@ pub(crate) use messages::protocol_error;
 #[cfg(feature = "rpc")]
 pub(crate) use outgoing::Outgoing;
 #[cfg(feature = "rpc")]
-pub(crate) use reader::{Reader, Role, open};
+#[cfg(feature = "rpc")]
+pub(crate) use reader::poll_open;
+pub(crate) use reader::{Reader, Role};

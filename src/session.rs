@@ -464,6 +464,24 @@ impl Opening<'_> {
             Some(opened?.map(|(slot, staged)| (Stream::new(shared.clone(), slot), staged)))
         })
     }
+
+    /// Whether it has a place among those who wait.
+    #[cfg(feature = "rpc")]
+    pub(crate) const fn waits(&self) -> bool {
+        self.ticket.waits()
+    }
+
+    /// Waits until there may be room, for who has not written yet what to send.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.waits() {
+            return Poll::Ready(());
+        }
+        let Self { shared, ticket, read_until } = self;
+        let until = read_until.filter(|_| shared.timer().is_some());
+        let room = |state: &mut State| (state.core.room_to_open() > 0).then_some(());
+        ticket.poll_until(cx, until, room).map(drop)
+    }
 }
 
 /// `None` while there is no room.

@@ -18,7 +18,7 @@ use calls::{World, echo, say, sleep};
 use futures::{FutureExt, StreamExt, future::select};
 use support::{Tapped, Trickle, Writes, count, frames, pause};
 use trunkline::{
-    rpc::{Client, Code, Receiver, Retryable, Router, Server, Status, codec::Raw},
+    rpc::{Client, Code, Context, Receiver, Retryable, Router, Server, Status, codec::Raw},
     transport::memory,
 };
 
@@ -265,6 +265,48 @@ fn a_call_that_waits_for_a_stream_waits_no_longer_than_its_deadline() {
     });
     assert_eq!((failed.code(), failed.retryable()), (Code::Timeout, Retryable::Always));
     assert_eq!((world.sim.now() - start).as_secs(), 2);
+}
+
+/// What a call says of its time it says when it is sent, not when it began to wait for a stream.
+#[test]
+fn a_call_that_waited_for_a_stream_says_how_much_time_is_left() {
+    let mut world = World::new(41);
+    let config = world.sim.config().max_outbound_streams(1).build().unwrap();
+    let (near, far) = world.sim.pair_with(1 << 16, config.clone(), config);
+    let mut router = Router::bytes();
+    let runtime = world.runtime.clone();
+    router
+        .unary("A.Left", move |ctx: Context, _: Bytes| {
+            let runtime = runtime.clone();
+            async move {
+                let left = ctx.time_left().unwrap().as_millis().to_string();
+                sleep(&runtime, Duration::from_secs(1)).await;
+                Ok(Bytes::from(left))
+            }
+        })
+        .unwrap();
+    world.runtime.spawn(Server::new(router, &world.runtime).serve(far));
+    let client = Client::new(near, &world.runtime).timeout(Some(Duration::from_secs(20)));
+    // Twice: the second time it is known that there is a crowd, and then that there is none.
+    for _ in 0..2 {
+        let calls: Vec<_> = (0..5)
+            .map(|_| {
+                let client = client.clone();
+                world.sim.spawn(async move {
+                    client.call::<_, Bytes>("A.Left", &Bytes::new()).await.unwrap()
+                })
+            })
+            .collect();
+        world.sim.advance(Duration::from_secs(6));
+        let mut left: Vec<_> = calls.iter().map(|call| call.take().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["16000", "17000", "18000", "19000", "20000"]);
+        let alone = client.clone();
+        let left = world.sim.run_for(Duration::from_secs(2), async move {
+            alone.call::<_, Bytes>("A.Left", &Bytes::new()).await.unwrap()
+        });
+        assert_eq!(left, "20000");
+    }
 }
 
 #[test]

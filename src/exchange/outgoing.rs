@@ -179,7 +179,16 @@ impl Outgoing {
         true
     }
 
+    /// Nothing of it was staged, and it is not wanted as it is.
+    #[cold]
+    #[cfg(feature = "rpc")]
+    pub(crate) fn discard(&mut self) {
+        self.give_back();
+        *self = Self::new();
+    }
+
     /// The next message is made in the buffer of this one.
+    #[inline]
     fn give_back(&mut self) {
         self.sent = 0;
         let mut head = std::mem::take(&mut self.head);

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{Decoder, ExchangeError, Malformed, Message, outgoing::Outgoing};
-use crate::{Session, Stream, stream::Source};
+use crate::{Session, Stream, session::Opening, stream::Source};
 
 /// Which end of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,19 +25,27 @@ pub(crate) fn open(
     read_until: Option<Instant>,
 ) -> impl Future<Output = Result<(Stream, bool), ExchangeError>> {
     let mut opening = session.opening(read_until);
-    std::future::poll_fn(move |cx| {
-        let (mut head, body, finish) = outgoing.parts();
-        let opened = ready!(opening.poll(cx, &mut head, body, finish));
-        let left = head.len();
-        outgoing.head_left(left);
-        Poll::Ready(match opened {
-            None => Err(ExchangeError::Timeout),
-            Some(Err(error)) => Err(ExchangeError::Open(error)),
-            Some(Ok((stream, Ok(staged)))) => Ok((stream, staged && !outgoing.next_fragment())),
-            Some(Ok((stream, Err(error)))) => {
-                Err(ExchangeError::of_stream(error, true, stream.id().is_some()))
-            }
-        })
+    std::future::poll_fn(move |cx| poll_open(&mut opening, outgoing, cx))
+}
+
+/// The same for who has a place among the openers.
+#[inline]
+pub(crate) fn poll_open(
+    opening: &mut Opening<'_>,
+    outgoing: &mut Outgoing,
+    cx: &Context<'_>,
+) -> Poll<Result<(Stream, bool), ExchangeError>> {
+    let (mut head, body, finish) = outgoing.parts();
+    let opened = ready!(opening.poll(cx, &mut head, body, finish));
+    let left = head.len();
+    outgoing.head_left(left);
+    Poll::Ready(match opened {
+        None => Err(ExchangeError::Timeout),
+        Some(Err(error)) => Err(ExchangeError::Open(error)),
+        Some(Ok((stream, Ok(staged)))) => Ok((stream, staged && !outgoing.next_fragment())),
+        Some(Ok((stream, Err(error)))) => {
+            Err(ExchangeError::of_stream(error, true, stream.id().is_some()))
+        }
     })
 }
 

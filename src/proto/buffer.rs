@@ -160,6 +160,7 @@ impl Buffers {
     }
 
     /// Gives back a table of more nodes than `keep`, if all are vacant.
+    #[inline]
     fn shrink_table(&mut self, keep: usize) {
         if self.used == 0 && self.nodes.len() > keep {
             self.nodes = Vec::new();

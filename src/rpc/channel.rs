@@ -1,6 +1,14 @@
 //! From a request to the connection and back: one attempt of a call.
 
-use std::{fmt, sync::Arc, task::Poll, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -14,9 +22,10 @@ use super::{
     wire,
 };
 use crate::{
-    Protocol, ResetCode, Session,
+    Protocol, ResetCode, Session, Stream,
     exchange::{
-        ExchangeConfig, ExchangeError, Kind, Message, Outgoing, Reader, Role, open, protocol_error,
+        ExchangeConfig, ExchangeError, Kind, Message, Outgoing, Reader, Role, poll_open,
+        protocol_error,
     },
     runtime::{Runtime, within},
 };
@@ -49,6 +58,8 @@ struct Shared {
     config: ExchangeConfig,
     runtime: Runtime,
     cool_down: Duration,
+    /// The last who came had to wait for a stream, so that the next looks before it writes.
+    crowded: AtomicBool,
 }
 
 enum Target {
@@ -60,13 +71,22 @@ impl Channel {
     pub(crate) fn over(session: Session, runtime: &Runtime, config: ExchangeConfig) -> Self {
         let target = Target::One(session);
         let cool_down = Duration::ZERO;
-        Self { shared: Arc::new(Shared { target, config, runtime: runtime.clone(), cool_down }) }
+        Self {
+            shared: Arc::new(Shared {
+                target,
+                config,
+                runtime: runtime.clone(),
+                cool_down,
+                crowded: AtomicBool::new(false),
+            }),
+        }
     }
 
     pub(crate) fn among(nodes: Nodes, config: ExchangeConfig) -> Self {
         let (runtime, cool_down) = (nodes.runtime.clone(), nodes.cool_down);
         let target = Target::Many(Box::new(nodes));
-        Self { shared: Arc::new(Shared { target, config, runtime, cool_down }) }
+        let crowded = AtomicBool::new(false);
+        Self { shared: Arc::new(Shared { target, config, runtime, cool_down, crowded }) }
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {
@@ -117,23 +137,18 @@ impl Channel {
         async move {
             let Shared { config, runtime, .. } = &*self.shared;
             let mut outgoing = Outgoing::new();
-            write_first(&mut outgoing, request, config, runtime)?;
             let deadline = request.deadline;
             // The session sees to the deadline, which costs nothing, if it has a timer.
             let untimed = deadline.filter(|_| session.timer().is_none());
-            // With less than a millisecond left nothing is sent, nor if no stream can be had.
-            let opening = open(session, &mut outgoing, deadline);
+            let opening = self.open(session, &mut outgoing, request);
             let opened = match untimed {
                 None => opening.await,
                 Some(at) => {
                     let opened = within(Box::pin(opening), at, runtime.clock()).await;
-                    opened.unwrap_or(Err(ExchangeError::Timeout))
+                    opened.unwrap_or_else(|| Err(Status::timeout().reaching_nobody()))
                 }
             };
-            let (stream, mut staged) = match opened {
-                Err(ExchangeError::Timeout) => return Err(Status::timeout().reaching_nobody()),
-                opened => opened?,
-            };
+            let (stream, mut staged) = opened?;
             let mut call = Guard { half: Half::Whole(stream) };
             let mut reader = Reader::new(config.max_message, Role::Opener);
             // What opened the stream looks out for the answer already, if it had no more to do.
@@ -178,6 +193,40 @@ impl Channel {
             let until = || deadline.map(|at| Until::new(at, runtime.clock(), session));
             call.response(body, reader, until, lease)
         }
+    }
+
+    /// Opens a stream with the first message, which is written when it can be sent: with the time that
+    /// is left then, and without a buffer for each of those who wait. With less than a millisecond
+    /// left nothing is sent, nor if no stream can be had.
+    fn open(
+        &self,
+        session: &Session,
+        outgoing: &mut Outgoing,
+        request: &Request,
+    ) -> impl Future<Output = Result<(Stream, bool), Status>> {
+        let Shared { config, runtime, crowded, .. } = &*self.shared;
+        let mut opening = session.opening(request.deadline);
+        std::future::poll_fn(move |cx| {
+            let crowd = crowded.load(Ordering::Relaxed);
+            let waited = opening.waits();
+            if crowd {
+                ready!(opening.poll_turn(cx));
+            }
+            if let Err(status) = write_first(outgoing, request, config, runtime) {
+                return Poll::Ready(Err(status));
+            }
+            let opened = poll_open(&mut opening, outgoing, cx);
+            if opened.is_pending() {
+                outgoing.discard();
+            }
+            if opened.is_pending() != crowd && !waited {
+                crowded.store(!crowd, Ordering::Relaxed);
+            }
+            opened.map_err(|error| match error {
+                ExchangeError::Timeout => Status::timeout().reaching_nobody(),
+                error => error.into(),
+            })
+        })
     }
 
     /// The messages of a streaming request go to the writing half from now on.

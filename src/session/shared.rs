@@ -134,26 +134,7 @@ impl Shared {
         cx: &Context<'_>,
         poll: impl FnOnce(&mut State) -> Option<R>,
     ) -> Poll<R> {
-        self.with(|state| {
-            let found = if state.may_look(list, *key) { poll(state) } else { None };
-            match found {
-                Some(result) => {
-                    if let Some(key) = key.take() {
-                        let waker = state.lists.get_mut(list).remove(key);
-                        state.let_go(waker);
-                    }
-                    Poll::Ready(result)
-                }
-                None => {
-                    let replaced = state.lists.get_mut(list).register(key, cx.waker());
-                    state.let_go(replaced);
-                    if matches!(list, List::Open) {
-                        state.core.expect_openers(true);
-                    }
-                    Poll::Pending
-                }
-            }
-        })
+        self.with(|state| state.poll_wait(list, key, cx, poll))
     }
 
     /// A waiter gives up. If it was woken and did not use that, the next one is.
@@ -363,6 +344,35 @@ impl State {
         self.wake_one(List::Ping);
     }
 
+    /// One step of waiting in a list.
+    #[inline]
+    fn poll_wait<R>(
+        &mut self,
+        list: List,
+        key: &mut Option<u64>,
+        cx: &Context<'_>,
+        poll: impl FnOnce(&mut Self) -> Option<R>,
+    ) -> Poll<R> {
+        let found = if self.may_look(list, *key) { poll(self) } else { None };
+        match found {
+            Some(result) => {
+                if let Some(key) = key.take() {
+                    let waker = self.lists.get_mut(list).remove(key);
+                    self.let_go(waker);
+                }
+                Poll::Ready(result)
+            }
+            None => {
+                let replaced = self.lists.get_mut(list).register(key, cx.waker());
+                self.let_go(replaced);
+                if matches!(list, List::Open) {
+                    self.core.expect_openers(true);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
     /// Streams are opened in turn: a newcomer who took the place that another was woken for would
     /// have that one wait for ever. Elsewhere whoever looks takes what there is.
     #[inline]
@@ -531,17 +541,35 @@ impl Ticket<'_> {
         at: Option<Instant>,
         poll: impl FnOnce(&mut State) -> Option<R>,
     ) -> Poll<Option<R>> {
-        if let Poll::Ready(result) = self.poll(cx, poll) {
-            return Poll::Ready(Some(result));
+        let Self { shared, list, key, patient } = self;
+        let was_patient = *patient;
+        let polled = shared.with(|state| {
+            let polled = state.poll_wait(*list, key, cx, poll);
+            if polled.is_ready() {
+                if std::mem::take(patient) {
+                    state.waited_enough();
+                }
+            } else if let (false, Some(at), Some(key)) = (was_patient, at, *key) {
+                *patient = true;
+                state.wait_no_longer(key, at);
+            }
+            polled
+        });
+        match polled {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending if was_patient && at.is_some_and(|at| shared.now() >= at) => {
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
         }
-        let (Some(at), Some(key)) = (at, self.key) else { return Poll::Pending };
-        if !self.patient {
-            self.patient = true;
-            self.shared.with(|state| state.wait_no_longer(key, at));
-        } else if self.shared.now() >= at {
-            return Poll::Ready(None);
-        }
-        Poll::Pending
+    }
+}
+
+#[cfg(feature = "rpc")]
+impl Ticket<'_> {
+    /// Whether it has a place among those who wait.
+    pub(crate) const fn waits(&self) -> bool {
+        self.key.is_some()
     }
 }
 
