@@ -72,6 +72,4 @@ pub(crate) use messages::protocol_error;
 #[cfg(feature = "rpc")]
 pub(crate) use outgoing::Outgoing;
 #[cfg(feature = "rpc")]
-#[cfg(feature = "rpc")]
-pub(crate) use reader::poll_open;
-pub(crate) use reader::{Reader, Role};
+pub(crate) use reader::{Reader, Role, poll_open};

@@ -442,6 +442,45 @@ fn an_exchange_that_waits_for_a_stream_waits_no_longer_than_its_deadline() {
     drop(first);
 }
 
+/// The time to live that travels is what is left when the message does.
+#[test]
+fn an_exchange_that_waited_for_a_stream_says_how_much_time_is_left() {
+    // spec.md §14.4.1
+    let mut sim = Sim::new(43);
+    let config = sim.config().max_outbound_streams(1).build().unwrap();
+    let (client, server) = sim.pair_with(1 << 16, config.clone(), config);
+    let mut dispatcher = Dispatcher::new(server.clone());
+    let mut streams = dispatcher.serve(Protocol::EXCHANGE, 8).unwrap();
+    sim.spawn(dispatcher.run());
+    let mut first = Exchange::open(&client, &ExchangeConfig::default());
+    let mut second = Exchange::open(&client, &ExchangeConfig::default());
+    let at = sim.now() + Duration::from_secs(5);
+    second.set_deadline(at).unwrap();
+    let first = sim.run(async move {
+        first.send(Message::new(Kind::Request, "x")).await.unwrap();
+        first
+    });
+    let sent = sim.spawn(async move {
+        second.send(Message::new(Kind::Request, "y")).await.unwrap();
+        second
+    });
+    sim.advance(Duration::from_millis(2_000));
+    drop(first);
+    sim.settle();
+    let second = sent.take().unwrap();
+    let far = sim.run(async move {
+        let gone = streams.next().await.unwrap();
+        drop(Exchange::accept(&server, gone, &ExchangeConfig::default()));
+        let stream = streams.next().await.unwrap();
+        let mut far = Exchange::accept(&server, stream, &ExchangeConfig::default());
+        assert_eq!(far.recv_kind(Kind::Request).await.unwrap().body, "y");
+        far
+    });
+    let late = far.deadline().unwrap().saturating_duration_since(at);
+    assert!(late <= Duration::from_millis(10), "{late:?} after the deadline of who asked");
+    drop(second);
+}
+
 /// A clock that counts the sleeps.
 #[derive(Debug)]
 struct Counting {

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -13,7 +12,7 @@ use bytes::Bytes;
 use super::{
     Code, ExchangeConfig, ExchangeError, Kind, Message,
     outgoing::Outgoing,
-    reader::{Reader, Role, open},
+    reader::{Reader, Role, poll_open},
     table::Ticket,
 };
 use crate::{Protocol, ResetCode, Session, Stream, runtime::Timer};
@@ -388,13 +387,15 @@ impl Exchange {
 
     /// The time to live for the opener's first message.
     fn ttl(&mut self) -> Result<Option<u32>, ExchangeError> {
-        let (Link::Unopened(_), Some(left)) = (&self.link, self.time_left()) else {
-            return Ok(None);
-        };
-        match u32::try_from(left.as_millis()).unwrap_or(u32::MAX) {
-            0 => Err(self.end(ExchangeError::Timeout)),
-            ttl => Ok(Some(ttl)),
+        match (&self.link, self.millis_left()) {
+            (Link::Unopened(_), Some(0)) => Err(self.end(ExchangeError::Timeout)),
+            (Link::Unopened(_), left) => Ok(left),
+            (Link::Open(_) | Link::Gone, _) => Ok(None),
         }
+    }
+
+    fn millis_left(&self) -> Option<u32> {
+        self.time_left().map(|left| u32::try_from(left.as_millis()).unwrap_or(u32::MAX))
     }
 
     /// Opens the stream if that is still to do, with as much of the message as fits; true if that
@@ -402,10 +403,23 @@ impl Exchange {
     async fn start(&mut self, outgoing: &mut Outgoing) -> Result<bool, ExchangeError> {
         let opened = {
             let Link::Unopened(session) = &self.link else { return Ok(false) };
-            let mut opening = pin!(open(session, outgoing, self.deadline));
-            let opening = std::future::poll_fn(|cx| match opening.as_mut().poll(cx) {
-                Poll::Pending => self.poll_set(cx).map_or(Poll::Pending, |e| Poll::Ready(Err(e))),
-                opened => opened,
+            let mut opening = session.opening(self.deadline);
+            let mut waited = false;
+            let opening = std::future::poll_fn(|cx| {
+                if std::mem::replace(&mut waited, true)
+                    && let Some(left) = self.millis_left()
+                {
+                    if left == 0 {
+                        return Poll::Ready(Err(ExchangeError::Timeout));
+                    }
+                    outgoing.set_ttl(left);
+                }
+                match poll_open(&mut opening, outgoing, cx) {
+                    Poll::Pending => {
+                        self.poll_set(cx).map_or(Poll::Pending, |e| Poll::Ready(Err(e)))
+                    }
+                    opened => opened,
+                }
             });
             opening.await
         };

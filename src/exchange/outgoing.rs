@@ -77,6 +77,9 @@ thread_local! {
 /// A longer buffer is not kept.
 const MAX_SPARE: usize = 4 << 10;
 
+/// What names the protocol, in front of a first message.
+const PREFACE: usize = 4;
+
 /// Bodies up to this size are copied behind their header.
 const COPIED: usize = 2_048;
 
@@ -177,6 +180,13 @@ impl Outgoing {
             self.rest = None;
         }
         true
+    }
+
+    /// Another time to live, in the first message of an exchange that is still to be opened.
+    pub(crate) fn set_ttl(&mut self, ttl: u32) {
+        if let Some(at) = self.head.get_mut(PREFACE + HEADER..PREFACE + HEADER + TTL) {
+            at.copy_from_slice(&ttl.to_be_bytes());
+        }
     }
 
     /// Nothing of it was staged, and it is not wanted as it is.

@@ -1,14 +1,11 @@
 //! The receiving side of an exchange, and how one begins.
 
-use std::{
-    task::{Context, Poll, ready},
-    time::Instant,
-};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
 use super::{Decoder, ExchangeError, Malformed, Message, outgoing::Outgoing};
-use crate::{Session, Stream, session::Opening, stream::Source};
+use crate::{Stream, session::Opening, stream::Source};
 
 /// Which end of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,16 +16,6 @@ pub(crate) enum Role {
 
 /// Opens a stream with a message, and tells whether all of it is staged. The error says whether
 /// something was sent: at a timeout there was no stream yet.
-pub(crate) fn open(
-    session: &Session,
-    outgoing: &mut Outgoing,
-    read_until: Option<Instant>,
-) -> impl Future<Output = Result<(Stream, bool), ExchangeError>> {
-    let mut opening = session.opening(read_until);
-    std::future::poll_fn(move |cx| poll_open(&mut opening, outgoing, cx))
-}
-
-/// The same for who has a place among the openers.
 #[inline]
 pub(crate) fn poll_open(
     opening: &mut Opening<'_>,

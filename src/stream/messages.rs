@@ -154,9 +154,9 @@ impl Handle {
             let core = &mut state.core;
             let read = match core.front_len(slot) {
                 len if len == 0 || len > FEW => core.read_chunk(slot, usize::MAX),
-                ..=TINY => read_few::<TINY>(core, slot),
-                ..=LITTLE => read_few::<LITTLE>(core, slot),
-                _ => read_few::<FEW>(core, slot),
+                len if len > LITTLE => read_few::<FEW>(core, slot),
+                len if len > TINY => read_few::<LITTLE>(core, slot),
+                _ => read_few::<TINY>(core, slot),
             };
             hold.read(state, cx, read)
         })
