@@ -184,6 +184,14 @@ impl Session {
         opened.await.map(|slot| Stream::new(shared.clone(), slot))
     }
 
+    /// Takes hold of the stream in a place that was [just opened](Opening::poll). Not made before: it is
+    /// long, and would be passed on from one to the next.
+    #[cfg(feature = "exchange")]
+    #[inline]
+    pub(crate) fn hold(&self, slot: Slot) -> Stream {
+        Stream::new(self.handle.shared.clone(), slot)
+    }
+
     /// A place among those who open streams, to send something at once. The deadline is one for
     /// reading; without one the peer may take its time (`spec.md §7.4.4`).
     #[cfg(feature = "exchange")]
@@ -426,10 +434,10 @@ pub(crate) struct Opening<'a> {
     read_until: Option<Instant>,
 }
 
-/// A stream, and whether all was staged. `None`: the deadline passed before there was one, on a
-/// session that has a timer.
+/// The place of a stream, which somebody has to [hold](Session::hold), and whether all was staged.
+/// `None`: the deadline passed before there was one, on a session that has a timer.
 #[cfg(feature = "exchange")]
-type Opened = Option<Result<(Stream, Result<bool, crate::StreamError>), OpenError>>;
+type Opened = Option<Result<(Slot, Result<bool, crate::StreamError>), OpenError>>;
 
 #[cfg(feature = "exchange")]
 impl Opening<'_> {
@@ -445,7 +453,7 @@ impl Opening<'_> {
     ) -> Poll<Opened> {
         let Self { shared, ticket, read_until } = self;
         let until = read_until.filter(|_| shared.timer().is_some());
-        let opened = ticket.poll_until(cx, until, |state| {
+        ticket.poll_until(cx, until, |state| {
             let opened = open(state)?;
             Some(opened.map(|slot| {
                 state.core.be_patient(slot);
@@ -459,9 +467,6 @@ impl Opening<'_> {
                 }
                 (slot, staged)
             }))
-        });
-        opened.map(|opened| {
-            Some(opened?.map(|(slot, staged)| (Stream::new(shared.clone(), slot), staged)))
         })
     }
 

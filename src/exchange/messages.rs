@@ -414,14 +414,14 @@ impl Exchange {
                     }
                     outgoing.set_ttl(left);
                 }
-                match poll_open(&mut opening, outgoing, cx) {
+                match poll_open(session, &mut opening, outgoing, cx) {
                     Poll::Pending => {
                         self.poll_set(cx).map_or(Poll::Pending, |e| Poll::Ready(Err(e)))
                     }
                     opened => opened,
                 }
             });
-            opening.await
+            opening.await.map(|(slot, staged)| (session.hold(slot), staged))
         };
         match opened {
             Ok((stream, staged)) => {

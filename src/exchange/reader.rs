@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use super::{Decoder, ExchangeError, Malformed, Message, outgoing::Outgoing};
-use crate::{Stream, session::Opening, stream::Source};
+use crate::{Session, proto::Slot, session::Opening, stream::Source};
 
 /// Which end of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,14 +14,16 @@ pub(crate) enum Role {
     Acceptor,
 }
 
-/// Opens a stream with a message, and tells whether all of it is staged. The error says whether
-/// something was sent: at a timeout there was no stream yet.
+/// Opens a stream with a message, and tells whether all of it is staged. What is opened has to be
+/// [held](Session::hold). The error says whether something was sent: at a timeout there was no
+/// stream yet.
 #[inline]
 pub(crate) fn poll_open(
+    session: &Session,
     opening: &mut Opening<'_>,
     outgoing: &mut Outgoing,
     cx: &Context<'_>,
-) -> Poll<Result<(Stream, bool), ExchangeError>> {
+) -> Poll<Result<(Slot, bool), ExchangeError>> {
     let (mut head, body, finish) = outgoing.parts();
     let opened = ready!(opening.poll(cx, &mut head, body, finish));
     let left = head.len();
@@ -29,9 +31,10 @@ pub(crate) fn poll_open(
     Poll::Ready(match opened {
         None => Err(ExchangeError::Timeout),
         Some(Err(error)) => Err(ExchangeError::Open(error)),
-        Some(Ok((stream, Ok(staged)))) => Ok((stream, staged && !outgoing.next_fragment())),
-        Some(Ok((stream, Err(error)))) => {
-            Err(ExchangeError::of_stream(error, true, stream.id().is_some()))
+        Some(Ok((slot, Ok(staged)))) => Ok((slot, staged && !outgoing.next_fragment())),
+        Some(Ok((slot, Err(error)))) => {
+            let sent = session.hold(slot).id().is_some();
+            Err(ExchangeError::of_stream(error, true, sent))
         }
     })
 }

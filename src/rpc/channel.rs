@@ -22,11 +22,12 @@ use super::{
     wire,
 };
 use crate::{
-    Protocol, ResetCode, Session, Stream,
+    Protocol, ResetCode, Session,
     exchange::{
         ExchangeConfig, ExchangeError, Kind, Message, Outgoing, Reader, Role, poll_open,
         protocol_error,
     },
+    proto::Slot,
     runtime::{Runtime, within},
 };
 
@@ -148,8 +149,8 @@ impl Channel {
                     opened.unwrap_or_else(|| Err(Status::timeout().reaching_nobody()))
                 }
             };
-            let (stream, mut staged) = opened?;
-            let mut call = Guard { half: Half::Whole(stream) };
+            let (slot, mut staged) = opened?;
+            let mut call = Guard { half: Half::Whole(session.hold(slot)) };
             let mut reader = Reader::new(config.max_message, Role::Opener);
             // What opened the stream looks out for the answer already, if it had no more to do.
             let mut looked = staged && !request.body.is_streaming();
@@ -203,7 +204,7 @@ impl Channel {
         session: &Session,
         outgoing: &mut Outgoing,
         request: &Request,
-    ) -> impl Future<Output = Result<(Stream, bool), Status>> {
+    ) -> impl Future<Output = Result<(Slot, bool), Status>> {
         let Shared { config, runtime, crowded, .. } = &*self.shared;
         let mut opening = session.opening(request.deadline);
         std::future::poll_fn(move |cx| {
@@ -215,7 +216,7 @@ impl Channel {
             if let Err(status) = write_first(outgoing, request, config, runtime) {
                 return Poll::Ready(Err(status));
             }
-            let opened = poll_open(&mut opening, outgoing, cx);
+            let opened = poll_open(session, &mut opening, outgoing, cx);
             if opened.is_pending() {
                 outgoing.discard();
             }
