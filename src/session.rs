@@ -219,7 +219,8 @@ impl Session {
     /// Dropping the future loses no stream.
     pub async fn accept(&self) -> Option<Stream> {
         let shared = &self.handle.shared;
-        shared.wait(List::Accept, |state| accept(shared, state)).await
+        let accepted = shared.wait(List::Accept, accept).await;
+        accepted.map(|slot| Stream::new(shared.clone(), slot))
     }
 
     /// The streams that the peer opens, as a [`futures::Stream`].
@@ -404,7 +405,8 @@ impl futures::Stream for Incoming {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
         let this = &mut *self;
         let shared = &this.session.handle.shared;
-        shared.poll_wait(List::Accept, &mut this.key, cx, |state| accept(shared, state))
+        let accepted = shared.poll_wait(List::Accept, &mut this.key, cx, accept);
+        accepted.map(|accepted| accepted.map(|slot| Stream::new(shared.clone(), slot)))
     }
 }
 
@@ -501,9 +503,10 @@ fn open(state: &mut State) -> Option<Result<Slot, OpenError>> {
     Some(opened)
 }
 
-fn accept(shared: &Arc<Shared>, state: &mut State) -> Option<Option<Stream>> {
+/// The place of the next stream, of which the caller takes hold at once.
+fn accept(state: &mut State) -> Option<Option<Slot>> {
     match state.core.accept() {
-        Some(slot) => Some(Some(Stream::new(shared.clone(), slot))),
+        Some(slot) => Some(Some(slot)),
         None if state.core.accepts_no_more() => Some(None),
         None => None,
     }
