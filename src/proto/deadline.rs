@@ -2,7 +2,7 @@
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
+    collections::{BinaryHeap, VecDeque},
     time::Instant,
 };
 
@@ -13,27 +13,37 @@ use std::{
 /// Pushing deadlines in increasing order, the usual case, takes constant time.
 #[derive(Debug)]
 pub(crate) struct DeadlineQueue<K> {
+    /// Those that came in order: nothing of them is moved, which for a heap takes place on each push.
+    lane: VecDeque<Deadline<K>>,
+    /// Those that came before a later one.
     heap: BinaryHeap<Reverse<Deadline<K>>>,
     cancelled: usize,
 }
 
 impl<K: Copy> DeadlineQueue<K> {
     pub(crate) const fn new() -> Self {
-        Self { heap: BinaryHeap::new(), cancelled: 0 }
+        Self { lane: VecDeque::new(), heap: BinaryHeap::new(), cancelled: 0 }
     }
 
     pub(crate) fn push(&mut self, at: Instant, key: K) {
-        self.heap.push(Reverse(Deadline { at, key }));
+        let deadline = Deadline { at, key };
+        match self.lane.back() {
+            Some(last) if at < last.at => self.heap.push(Reverse(deadline)),
+            _ => self.lane.push_back(deadline),
+        }
     }
 
     /// The next deadline, cancelled or not.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse(deadline)| deadline.at)
+        let lane = self.lane.front().map(|deadline| deadline.at);
+        let heap = self.heap.peek().map(|Reverse(deadline)| deadline.at);
+        lane.into_iter().chain(heap).min()
     }
 
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<K> {
-        if self.next()? > now {
-            return None;
+        let next = self.next().filter(|next| *next <= now)?;
+        if self.lane.front().is_some_and(|first| first.at == next) {
+            return self.lane.pop_front().map(|deadline| deadline.key);
         }
         self.heap.pop().map(|Reverse(deadline)| deadline.key)
     }
@@ -45,25 +55,24 @@ impl<K: Copy> DeadlineQueue<K> {
 
     /// Whether so much of the queue was cancelled that a sweep is worth its cost.
     pub(crate) fn wants_sweep(&self) -> bool {
-        self.cancelled > self.heap.len() / 2 + SWEEP_MIN
+        self.cancelled > self.len() / 2 + SWEEP_MIN
     }
 
     /// Drops what `is_live` denies, once that is most of the queue.
     pub(crate) fn sweep(&mut self, mut is_live: impl FnMut(K) -> bool) {
         if self.wants_sweep() {
+            self.lane.retain(|deadline| is_live(deadline.key));
             self.heap.retain(|Reverse(deadline)| is_live(deadline.key));
             self.cancelled = 0;
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.heap.len()
+        self.lane.len() + self.heap.len()
     }
 
     pub(crate) fn clear(&mut self) {
-        self.heap = BinaryHeap::new();
-        self.cancelled = 0;
+        *self = Self::new();
     }
 }
 
