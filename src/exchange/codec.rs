@@ -199,7 +199,9 @@ impl Decoder {
                 }
                 return Ok(None);
             }
-            let part = input.split_to(left);
+            // As a rule that is all there is.
+            let whole = input.len() == left;
+            let part = if whole { std::mem::take(input) } else { input.split_to(left) };
             self.fragment = None;
             if more {
                 self.body_mut().push(&part, 0, more, memory);
