@@ -209,9 +209,9 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
     {
         async move {
             self.encode(message)?;
-            self.ready(true);
+            let now = self.ready(true);
             check(&self.request)?;
-            let response = self.client.calls.call(&mut self.request).await?;
+            let response = self.client.calls.call_at(&mut self.request, now).await?;
             Reply::decode(&self.client.codec, response, &self.request.method).map(part)
         }
     }
@@ -338,14 +338,19 @@ impl<'a, C: Calls, K> Call<'a, C, K> {
         agreed(&self.client.codec, &self.request.accept).map(drop)
     }
 
-    /// The request, with its deadline: only calls of one message each way have one by default.
-    fn ready(&mut self, unary: bool) {
+    /// The request, with its deadline: only calls of one message each way have one by default. The
+    /// present, if that had to be looked up.
+    fn ready(&mut self, unary: bool) -> Option<Instant> {
         let Self { client, request, timeout, parent } = self;
         let timeout = timeout.unwrap_or_else(|| client.timeout.filter(|_| unary));
+        let mut now = None;
         if let (None, Some(timeout)) = (request.deadline, timeout) {
-            request.deadline = client.runtime.now().checked_add(timeout);
+            let present = client.runtime.now();
+            request.deadline = present.checked_add(timeout);
+            now = Some(present);
         }
         request.deadline = [request.deadline, *parent].into_iter().flatten().min();
+        now
     }
 }
 

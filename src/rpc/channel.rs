@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -94,10 +94,12 @@ impl Channel {
         &self.shared.runtime
     }
 
-    async fn attempt(&self, request: &mut Request) -> Outcome {
+    async fn attempt(&self, request: &mut Request, now: Option<Instant>) -> Outcome {
         let shared = &*self.shared;
         let nodes = match &shared.target {
-            Target::One(session) => return self.round_trip(session, &mut None, request).await,
+            Target::One(session) => {
+                return self.round_trip(session, &mut None, request, now).await;
+            }
             Target::Many(nodes) => nodes,
         };
         let expired = |at| shared.runtime.now() >= at;
@@ -108,7 +110,7 @@ impl Channel {
         loop {
             let (session, lease) = nodes.lease(request).await?;
             let mut lease = Some(lease);
-            let outcome = self.round_trip(&session, &mut lease, request).await;
+            let outcome = self.round_trip(&session, &mut lease, request, None).await;
             let (Some(lease), Err(status)) = (lease, &outcome) else { return outcome };
             let unsent = opens_no_more(status);
             if unsent || session.is_closed() {
@@ -134,6 +136,7 @@ impl Channel {
         session: &Session,
         lease: &mut Option<Lease>,
         request: &mut Request,
+        now: Option<Instant>,
     ) -> impl Future<Output = Outcome> {
         async move {
             let Shared { config, runtime, .. } = &*self.shared;
@@ -141,7 +144,7 @@ impl Channel {
             let deadline = request.deadline;
             // The session sees to the deadline, which costs nothing, if it has a timer.
             let untimed = deadline.filter(|_| session.timer().is_none());
-            let opening = self.open(session, &mut outgoing, request);
+            let opening = self.open(session, &mut outgoing, request, now);
             let opened = match untimed {
                 None => opening.await,
                 Some(at) => {
@@ -204,16 +207,23 @@ impl Channel {
         session: &Session,
         outgoing: &mut Outgoing,
         request: &Request,
+        mut now: Option<Instant>,
     ) -> impl Future<Output = Result<(Slot, bool), Status>> {
         let Shared { config, runtime, crowded, .. } = &*self.shared;
         let mut opening = session.opening(request.deadline);
         std::future::poll_fn(move |cx| {
             let crowd = crowded.load(Ordering::Relaxed);
             let waited = opening.waits();
+            let now = now.take();
             if crowd {
                 ready!(opening.poll_turn(cx));
             }
-            if let Err(status) = write_first(outgoing, request, config, runtime) {
+            let left = || {
+                request
+                    .deadline
+                    .map(|at| at.saturating_duration_since(now.unwrap_or_else(|| runtime.now())))
+            };
+            if let Err(status) = write_first(outgoing, request, left(), config) {
                 return Poll::Ready(Err(status));
             }
             let opened = poll_open(session, &mut opening, outgoing, cx);
@@ -255,18 +265,15 @@ fn opens_no_more(status: &Status) -> bool {
 fn write_first(
     outgoing: &mut Outgoing,
     request: &Request,
+    left: Option<Duration>,
     config: &ExchangeConfig,
-    runtime: &Runtime,
 ) -> Result<(), Status> {
-    let ttl = match request.deadline {
+    let ttl = match left {
         None => None,
-        Some(at) => {
-            let left = at.saturating_duration_since(runtime.now()).as_millis();
-            match u32::try_from(left).unwrap_or(u32::MAX) {
-                0 => return Err(Status::timeout().reaching_nobody()),
-                ttl => Some(ttl),
-            }
-        }
+        Some(left) => match u32::try_from(left.as_millis()).unwrap_or(u32::MAX) {
+            0 => return Err(Status::timeout().reaching_nobody()),
+            ttl => Some(ttl),
+        },
     };
     let payload = match &request.body.inner {
         Inner::Single(bytes) => bytes,
@@ -367,7 +374,15 @@ async fn pump(mut link: Link, mut body: Body) {
 
 impl Calls for Channel {
     fn call(&self, request: &mut Request) -> impl Future<Output = Outcome> + Send {
-        self.attempt(request)
+        self.attempt(request, None)
+    }
+
+    fn call_at(
+        &self,
+        request: &mut Request,
+        now: Option<Instant>,
+    ) -> impl Future<Output = Outcome> + Send {
+        self.attempt(request, now)
     }
 }
 

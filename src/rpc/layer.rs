@@ -4,6 +4,7 @@ use std::{
     future::Future,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use futures::future::BoxFuture;
@@ -50,6 +51,25 @@ pub trait Calls: Clone + Send + Sync + 'static {
     ///
     /// Dropping the future has to cancel the call.
     fn call(&self, request: &mut Request) -> impl Future<Output = Result<Response, Status>> + Send;
+
+    /// As [`call`](Self::call), by one who may have looked at the clock just before. What passes calls
+    /// on at once may pass the time on too, which is a look less; by default it is not used.
+    ///
+    /// # Errors
+    ///
+    /// A [`Status`], whatever went wrong.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has to cancel the call.
+    fn call_at(
+        &self,
+        request: &mut Request,
+        now: Option<Instant>,
+    ) -> impl Future<Output = Result<Response, Status>> + Send {
+        let _ = now;
+        self.call(request)
+    }
 }
 
 /// Turns something that makes calls into a `tower` service.

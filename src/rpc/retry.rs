@@ -1,6 +1,10 @@
 //! Making a call again, where that cannot do harm.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 
@@ -127,7 +131,7 @@ impl<C> Retry<C> {
 }
 
 impl<C: Calls> Retry<C> {
-    async fn attempts(&self, request: &mut Request) -> Outcome {
+    async fn attempts(&self, request: &mut Request, mut now: Option<Instant>) -> Outcome {
         let chosen = request.options.clone();
         let chosen = chosen.as_deref();
         let retries = chosen.and_then(|chosen| chosen.retries).unwrap_or(self.options.retries);
@@ -135,12 +139,13 @@ impl<C: Calls> Retry<C> {
         let policy = policy.or(self.options.policy.as_ref());
         let wait = chosen.and_then(|chosen| chosen.wait.as_ref()).or(self.options.wait.as_ref());
         if let Some(wait) = wait {
+            now = None;
             self.pause(wait.wait(&Attempt { made: 0, request, error: None }), request).await?;
         }
         let mut backoff = None;
         let mut made = 0;
         loop {
-            let failed = match self.inner.call(request).await {
+            let failed = match self.inner.call_at(request, now.take()).await {
                 // The deadline is that of all attempts.
                 Err(status) if status.code() == Code::Timeout => return Err(status),
                 Err(status) if may_repeat(request, &status) => status,
@@ -191,7 +196,15 @@ fn may_repeat(request: &Request, status: &Status) -> bool {
 
 impl<C: Calls> Calls for Retry<C> {
     fn call(&self, request: &mut Request) -> impl Future<Output = Outcome> + Send {
-        self.attempts(request)
+        self.attempts(request, None)
+    }
+
+    fn call_at(
+        &self,
+        request: &mut Request,
+        now: Option<Instant>,
+    ) -> impl Future<Output = Outcome> + Send {
+        self.attempts(request, now)
     }
 }
 

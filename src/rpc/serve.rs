@@ -81,8 +81,10 @@ pub(crate) async fn serve_call<S>(
             return out.reset(ResetCode::PROTOCOL_ERROR);
         }
     };
-    let deadline =
-        reader.take_ttl().map(|ttl| shared.runtime.now() + Duration::from_millis(ttl.into()));
+    let deadline = reader.take_ttl().map(|ttl| {
+        let arrived = stream.arrived().unwrap_or_else(|| shared.runtime.now());
+        arrived + Duration::from_millis(ttl.into())
+    });
     let call = Running::new(origin, deadline);
     let mut request = Request { call: Some(call.clone()), deadline, ..Request::default() };
     let streaming = match wire::decode_request(&mut body, &mut request) {

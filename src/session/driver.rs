@@ -276,6 +276,8 @@ impl<T: AsyncRead + AsyncWrite + 'static> Pump<T> {
             if input.is_err() {
                 self.shared.note_failure(port.cause.take());
             }
+            #[cfg(feature = "rpc")]
+            self.shared.note_arrival(now);
             let (owes_answers, direct) = self.shared.with(|state| {
                 state.driver_runs(cx);
                 match &input {

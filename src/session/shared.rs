@@ -4,7 +4,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt, io,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -26,11 +29,20 @@ pub(crate) struct Shared {
     io_error: OnceLock<Arc<io::Error>>,
     #[cfg(feature = "exchange")]
     messages: crate::recycle::Memory,
+    /// When the session began, and how many nanoseconds later something arrived last.
+    #[cfg(feature = "rpc")]
+    begun: Instant,
+    #[cfg(feature = "rpc")]
+    arrived: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(core: Core, timer: Option<Arc<dyn Timer>>) -> Self {
+    pub(crate) fn new(core: Core, timer: Option<Arc<dyn Timer>>, now: Instant) -> Self {
         Self {
+            #[cfg(feature = "rpc")]
+            begun: now,
+            #[cfg(feature = "rpc")]
+            arrived: AtomicU64::new(0),
             state: Mutex::new(State::new(core)),
             timer,
             io_error: OnceLock::new(),
@@ -54,6 +66,20 @@ impl Shared {
     /// The present. The clock may be the user's code: it is not read under the lock.
     pub(crate) fn now(&self) -> Instant {
         self.timer.as_ref().map_or_else(Instant::now, |timer| timer.now())
+    }
+
+    /// Something arrived.
+    #[cfg(feature = "rpc")]
+    pub(super) fn note_arrival(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.begun).as_nanos() as u64;
+        self.arrived.store(after, Ordering::Relaxed);
+    }
+
+    /// When something arrived last, on a session that has a timer: without a look at the clock.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn arrived(&self) -> Option<Instant> {
+        let after = Duration::from_nanos(self.arrived.load(Ordering::Relaxed));
+        self.timer.is_some().then(|| self.begun + after)
     }
 
     pub(crate) const fn timer(&self) -> Option<&Arc<dyn Timer>> {

@@ -95,6 +95,13 @@ impl Stream {
         Some(Remote { id: self.id()?, shared: self.handle.shared.clone(), slot })
     }
 
+    /// When something arrived last for this session, if that has a timer: what was read of the stream
+    /// did not arrive later.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn arrived(&self) -> Option<std::time::Instant> {
+        self.handle.shared.arrived()
+    }
+
     /// Turns the close timeout off for as long as the stream is held (`spec.md §7.4.4`).
     pub(crate) fn be_patient(&self) {
         if let Some(slot) = self.handle.hold.slot() {
