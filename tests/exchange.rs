@@ -481,6 +481,28 @@ fn an_exchange_that_waited_for_a_stream_says_how_much_time_is_left() {
     drop(second);
 }
 
+/// With less than a millisecond left when its turn has come, nothing is sent.
+#[test]
+fn an_exchange_that_waited_until_it_was_too_late_sends_nothing() {
+    // spec.md §14.4.2
+    let mut sim = Sim::new(44);
+    let config = sim.config().max_outbound_streams(1).build().unwrap();
+    let (client, server) = sim.pair_with(1 << 16, config.clone(), config);
+    let first = sim.run({
+        let client = client.clone();
+        async move { client.open().await.unwrap() }
+    });
+    let mut second = Exchange::open(&client, &ExchangeConfig::default());
+    second.set_deadline(sim.now() + Duration::from_secs(2)).unwrap();
+    let told = sim.spawn(async move { second.send(Message::new(Kind::Request, "y")).await });
+    sim.advance(Duration::from_micros(1_999_600));
+    assert!(!told.is_ready());
+    drop(first);
+    sim.settle();
+    assert_eq!(told.take(), Some(Err(ExchangeError::Timeout)));
+    assert_eq!(server.stats().bytes_received, 0);
+}
+
 /// A clock that counts the sleeps.
 #[derive(Debug)]
 struct Counting {

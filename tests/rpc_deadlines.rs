@@ -19,7 +19,7 @@ use calls::{World, echo, say, sleep};
 use futures::{FutureExt, future::BoxFuture};
 use support::Flag;
 use trunkline::rpc::{
-    Attempt, Body, Code, Context, Request, Retryable, Router, ServerBuilder, Status,
+    Attempt, Body, Client, Code, Context, Request, Retryable, Router, Server, ServerBuilder, Status,
 };
 
 #[test]
@@ -50,6 +50,28 @@ fn the_handler_sees_a_deadline_no_later_than_the_callers() {
         assert_eq!(off.call::<_, Option<u64>>("A.Left", &()).await.unwrap(), None);
         assert_eq!(client.call::<_, Option<u64>>("A.Left", &()).await.unwrap(), Some(30_000));
     });
+}
+
+/// What waits to be accepted waits on its own time.
+#[test]
+fn the_time_of_a_call_begins_when_it_arrives() {
+    // spec.md §15.6.1
+    let mut world = World::new(45);
+    let (near, far) = world.pair();
+    let mut router = Router::bytes();
+    router
+        .unary("A.Left", |ctx: Context, _: Bytes| async move {
+            Ok(Bytes::from(ctx.time_left().unwrap().as_millis().to_string()))
+        })
+        .unwrap();
+    let client = Client::new(near, &world.runtime).timeout(Some(Duration::from_secs(20)));
+    let left = world
+        .sim
+        .spawn(async move { client.call::<_, Bytes>("A.Left", &Bytes::new()).await.unwrap() });
+    world.sim.advance(Duration::from_secs(5));
+    world.runtime.spawn(Server::new(router, &world.runtime).serve(far));
+    world.sim.settle();
+    assert_eq!(left.take().unwrap(), "15000");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{
     Kind,
     codec::{HEADER, TTL, leave_header, patch_header, put_header},
 };
-use crate::{StreamError, stream::Sink};
+use crate::{Protocol, StreamError, stream::Sink};
 
 /// A message that is being written: what precedes it, its header, and the part of the body that is
 /// made for it.
@@ -78,7 +78,7 @@ thread_local! {
 const MAX_SPARE: usize = 4 << 10;
 
 /// What names the protocol, in front of a first message.
-const PREFACE: usize = 4;
+const PREFACE: usize = Protocol::EXCHANGE.preface().len();
 
 /// Bodies up to this size are copied behind their header.
 const COPIED: usize = 2_048;
@@ -112,7 +112,7 @@ impl Outgoing {
         Self { finish: true, ..Self::new() }
     }
 
-    /// Begins a message, in place of what is there. With room for so much that is made, and for a
+    /// Begins a message; the one before was sent, discarded or not finished. With room for so much that is made, and for a
     /// payload of so many bytes if it is short.
     pub(crate) fn draft(
         &mut self,
@@ -121,11 +121,8 @@ impl Outgoing {
         made: usize,
         payload: usize,
     ) -> Draft<'_> {
+        debug_assert!(self.rest.is_none() && self.body.is_empty(), "half of a message is sent");
         self.sent = 0;
-        self.rest = None;
-        if !self.body.is_empty() {
-            self.body = Bytes::new();
-        }
         self.head.clear();
         if self.head.capacity() == 0 {
             self.head = SPARE.try_with(Cell::take).unwrap_or_default();

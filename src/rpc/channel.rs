@@ -164,7 +164,8 @@ impl Channel {
                 staged = true;
             }
             let mut alarm = None;
-            // What is left of the request is staged while the response is awaited, which may come first.
+            // What is left of the request is staged while the response is awaited, which may come
+            // first.
             let found = std::future::poll_fn(|cx| {
                 if let (false, Half::Whole(stream)) = (staged, &mut call.half) {
                     // What ends writing early ends reading too, behind what arrived.
@@ -199,9 +200,9 @@ impl Channel {
         }
     }
 
-    /// Opens a stream with the first message, which is written when it can be sent: with the time that
-    /// is left then, and without a buffer for each of those who wait. With less than a millisecond
-    /// left nothing is sent, nor if no stream can be had.
+    /// Opens a stream with the first message, which is written when it can be sent: with the time
+    /// that is left then, and without a buffer for each of those who wait. With less than a
+    /// millisecond left nothing is sent, nor if no stream can be had.
     fn open(
         &self,
         session: &Session,
@@ -215,7 +216,7 @@ impl Channel {
             let crowd = crowded.load(Ordering::Relaxed);
             let waited = opening.waits();
             let now = now.take();
-            if crowd {
+            if crowd && fits(request, config) {
                 ready!(opening.poll_turn(cx));
             }
             let left = || {
@@ -291,6 +292,16 @@ fn write_first(
     }
     draft.end(Kind::Request, payload, config.fragment, !streaming);
     Ok(())
+}
+
+/// Whether a request surely can be sent: what is wrong with one is told at once, without a wait.
+fn fits(request: &Request, config: &ExchangeConfig) -> bool {
+    let Request { service, method, content_type, accept, metadata, body, .. } = request;
+    let texts = [service, method, content_type, accept].map(|text| text.bytes().len());
+    let payload = if let Inner::Single(bytes) = &body.inner { bytes.len() } else { 0 };
+    metadata.is_empty()
+        && texts.iter().all(|len| *len <= 255)
+        && texts.iter().sum::<usize>() + payload + HEAD <= config.max_message
 }
 
 /// Room for a head with two names, a content type, and little else.

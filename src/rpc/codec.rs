@@ -58,8 +58,8 @@ pub trait Encode<T: ?Sized>: Codec {
     /// Why this value cannot be encoded.
     fn encode(&self, content_type: &str, value: &T) -> Result<Bytes, BoxError>;
 
-    /// The same for a value that nobody needs any more: worth writing where it can become the body as
-    /// it is.
+    /// The same for a value that nobody needs any more: worth writing where it can become the body
+    /// as it is.
     ///
     /// # Errors
     ///

@@ -52,8 +52,8 @@ pub trait Calls: Clone + Send + Sync + 'static {
     /// Dropping the future has to cancel the call.
     fn call(&self, request: &mut Request) -> impl Future<Output = Result<Response, Status>> + Send;
 
-    /// As [`call`](Self::call), by one who may have looked at the clock just before. What passes calls
-    /// on at once may pass the time on too, which is a look less; by default it is not used.
+    /// As [`call`](Self::call), by one who may have looked at the clock just before. What passes
+    /// calls on at once may pass the time on too, which is a look less; by default it is not used.
     ///
     /// # Errors
     ///

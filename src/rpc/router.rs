@@ -246,14 +246,14 @@ impl<K: Clone> Router<K> {
     pub fn with_debug(&mut self) -> Result<&mut Self, RegisterError> {
         let health: Handler = Arc::new(|request| {
             Box::pin(async move {
-                let draining = request.context().is_some_and(|ctx| ctx.server().is_draining());
+                let draining = request.call.is_some_and(|call| call.server().is_draining());
                 let status = if draining { "draining" } else { "serving" };
                 Ok(Response::new(Body::single(format!("{{\"status\":\"{status}\"}}"))))
             })
         });
         let stats: Handler = Arc::new(|request| {
             Box::pin(async move {
-                let stats = request.context().map(|ctx| ctx.server().stats());
+                let stats = request.call.map(|call| call.server().stats());
                 Ok(Response::new(Body::single(stats.unwrap_or_default().to_json())))
             })
         });

@@ -42,7 +42,7 @@ pub struct RequestHead {
 pub struct ResponseHead {
     /// Whether Messages and a last Response follow. The body is empty then.
     pub streaming: bool,
-    /// How the call failed; `None` if it succeeded. Rare, and so apart: a head is moved now and then.
+    /// How the call failed; `None` if it succeeded. Rare, and so apart: heads are moved about.
     pub failure: Option<Box<Failure>>,
     /// The content type of the body.
     pub content_type: Text,

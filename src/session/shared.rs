@@ -570,12 +570,14 @@ impl Ticket<'_> {
         let Self { shared, list, key, patient } = self;
         let was_patient = *patient;
         let polled = shared.with(|state| {
+            // In no list, so that its deadline may have been swept.
+            let woken = key.is_some_and(|key| !state.lists.open.contains(key));
             let polled = state.poll_wait(*list, key, cx, poll);
-            if polled.is_ready() {
-                if std::mem::take(patient) {
-                    state.waited_enough();
-                }
-            } else if let (false, Some(at), Some(key)) = (was_patient, at, *key) {
+            if *patient && (woken || polled.is_ready()) {
+                *patient = false;
+                state.waited_enough();
+            }
+            if let (false, Some(at), Some(key)) = (*patient, at, *key) {
                 *patient = true;
                 state.wait_no_longer(key, at);
             }
