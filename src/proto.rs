@@ -242,6 +242,12 @@ impl Core {
         self.role
     }
 
+    /// When the session began.
+    #[cfg(feature = "rpc")]
+    pub(crate) const fn start(&self) -> Instant {
+        self.start
+    }
+
     #[inline]
     fn insert(&mut self, id: u32, state: State, marks: Marks) -> Slot {
         let mut limit = INITIAL_WINDOW;

@@ -154,7 +154,7 @@ impl Session {
     fn new(role: Role, config: Config) -> Self {
         let now = config.timer.as_ref().map_or_else(Instant::now, |timer| timer.now());
         let core = Core::new(role, &config, now);
-        let shared = Arc::new(Shared::new(core, config.timer, now));
+        let shared = Arc::new(Shared::new(core, config.timer));
         Self { handle: Arc::new(Handle { shared }) }
     }
 

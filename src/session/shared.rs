@@ -1,13 +1,12 @@
 //! The core behind its lock, and who waits for it. Nothing else locks the core, and nobody is
 //! woken while it is locked.
 
+#[cfg(feature = "rpc")]
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::{
     collections::{HashMap, VecDeque},
     fmt, io,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -37,12 +36,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(core: Core, timer: Option<Arc<dyn Timer>>, now: Instant) -> Self {
+    pub(crate) fn new(core: Core, timer: Option<Arc<dyn Timer>>) -> Self {
         Self {
             #[cfg(feature = "rpc")]
-            begun: now,
+            begun: core.start(),
             #[cfg(feature = "rpc")]
-            arrived: AtomicU64::new(0),
+            arrived: Default::default(),
             state: Mutex::new(State::new(core)),
             timer,
             io_error: OnceLock::new(),
@@ -72,13 +71,13 @@ impl Shared {
     #[cfg(feature = "rpc")]
     pub(super) fn note_arrival(&self, now: Instant) {
         let after = now.saturating_duration_since(self.begun).as_nanos() as u64;
-        self.arrived.store(after, Ordering::Relaxed);
+        self.arrived.store(after, Relaxed);
     }
 
     /// When something arrived last, on a session that has a timer: without a look at the clock.
     #[cfg(feature = "rpc")]
     pub(crate) fn arrived(&self) -> Option<Instant> {
-        let after = Duration::from_nanos(self.arrived.load(Ordering::Relaxed));
+        let after = Duration::from_nanos(self.arrived.load(Relaxed));
         self.timer.is_some().then(|| self.begun + after)
     }
 
