@@ -149,10 +149,10 @@ impl Channel {
                 None => opening.await,
                 Some(at) => {
                     let opened = within(Box::pin(opening), at, runtime.clock()).await;
-                    opened.unwrap_or_else(|| Err(Status::timeout().reaching_nobody()))
+                    opened.unwrap_or_else(|| Err(Box::new(Status::timeout().reaching_nobody())))
                 }
             };
-            let (slot, mut staged) = opened?;
+            let (slot, mut staged) = opened.map_err(|status| *status)?;
             let mut call = Guard { half: Half::Whole(session.hold(slot)) };
             let mut reader = Reader::new(config.max_message, Role::Opener);
             // What opened the stream looks out for the answer already, if it had no more to do.
@@ -202,14 +202,15 @@ impl Channel {
 
     /// Opens a stream with the first message, which is written when it can be sent: with the time
     /// that is left then, and without a buffer for each of those who wait. With less than a
-    /// millisecond left nothing is sent, nor if no stream can be had.
+    /// millisecond left nothing is sent, nor if no stream can be had. What goes wrong is boxed: the
+    /// rest fits into registers.
     fn open(
         &self,
         session: &Session,
         outgoing: &mut Outgoing,
         request: &Request,
         mut now: Option<Instant>,
-    ) -> impl Future<Output = Result<(Slot, bool), Status>> {
+    ) -> impl Future<Output = Result<(Slot, bool), Box<Status>>> {
         let Shared { config, runtime, crowded, .. } = &*self.shared;
         let mut opening = session.opening(request.deadline);
         std::future::poll_fn(move |cx| {
@@ -234,9 +235,11 @@ impl Channel {
             if opened.is_pending() != crowd && !waited {
                 crowded.store(!crowd, Ordering::Relaxed);
             }
-            opened.map_err(|error| match error {
-                ExchangeError::Timeout => Status::timeout().reaching_nobody(),
-                error => error.into(),
+            opened.map_err(|error| {
+                Box::new(match error {
+                    ExchangeError::Timeout => Status::timeout().reaching_nobody(),
+                    error => error.into(),
+                })
             })
         })
     }
@@ -268,11 +271,11 @@ fn write_first(
     request: &Request,
     left: Option<Duration>,
     config: &ExchangeConfig,
-) -> Result<(), Status> {
+) -> Result<(), Box<Status>> {
     let ttl = match left {
         None => None,
         Some(left) => match u32::try_from(left.as_millis()).unwrap_or(u32::MAX) {
-            0 => return Err(Status::timeout().reaching_nobody()),
+            0 => return Err(Box::new(Status::timeout().reaching_nobody())),
             ttl => Some(ttl),
         },
     };
@@ -283,12 +286,12 @@ fn write_first(
     let streaming = request.body.is_streaming();
     let mut draft = outgoing.draft(&Protocol::RPC.preface(), ttl, HEAD, payload.len());
     let encoded = wire::encode_request(request, streaming, draft.bytes());
-    encoded.map_err(|error| Status::new(Code::BadRequest, error.to_string()))?;
+    encoded.map_err(|error| Box::new(Status::new(Code::BadRequest, error.to_string())))?;
     let payload = draft.take_from(payload);
     let len = draft.len() + payload.len();
     if len > config.max_message {
         let text = format!("a request of {len} bytes is too large");
-        return Err(Status::new(Code::BadRequest, text));
+        return Err(Box::new(Status::new(Code::BadRequest, text)));
     }
     draft.end(Kind::Request, payload, config.fragment, !streaming);
     Ok(())
