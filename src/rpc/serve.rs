@@ -50,6 +50,10 @@ impl<S> Permit<S> {
         let welcome = shared.state.begin();
         welcome.then(|| Self { shared: shared.clone(), ending: Ending::Cancelled })
     }
+
+    const fn ends(&mut self, ending: Ending) {
+        self.ending = ending;
+    }
 }
 
 impl<S> Drop for Permit<S> {
@@ -59,54 +63,59 @@ impl<S> Drop for Permit<S> {
 }
 
 /// Reads the request, runs the handler, and sends what it answers.
-pub(crate) async fn serve_call<S>(
+#[expect(clippy::manual_async_fn, reason = "an async function has room for its arguments twice")]
+pub(crate) fn serve_call<S>(
     mut permit: Permit<S>,
     origin: Arc<Origin>,
     mut stream: Stream,
     preface: bool,
-) where
+) -> impl Future<Output = ()>
+where
     S: super::Serve,
     S::Error: Into<BoxError>,
 {
-    let shared = &*permit.shared;
-    let mut reader = Reader::new(shared.exchange.max_message, Role::Acceptor);
-    // What is matched is not named: it would have room for itself as long as the call lasts.
-    let mut body = match read_request(&mut stream, &mut reader, preface, shared).await {
-        Ok(body) => body,
-        Err(Unread::Silent(code)) => return stream.reset(code),
-        Err(Unread::Bad(status)) => {
-            let call = Running::new(origin, None);
-            let mut out = Out::new(Link::Whole(stream), call, shared.exchange);
-            permit.ending = out.end(Err(status)).await;
-            return out.reset(ResetCode::PROTOCOL_ERROR);
-        }
-    };
-    let deadline = reader.take_ttl().map(|ttl| {
-        let arrived = stream.arrived().unwrap_or_else(|| shared.runtime.now());
-        arrived + Duration::from_millis(ttl.into())
-    });
-    let call = Running::new(origin, deadline);
-    let mut request = Request { call: Some(call.clone()), deadline, ..Request::default() };
-    let streaming = match wire::decode_request(&mut body, &mut request) {
-        Ok(streaming) => streaming,
-        Err(error) => {
-            let status = Status::new(Code::BadRequest, error.to_string());
-            let mut out = Out::new(Link::Whole(stream), call, shared.exchange);
-            permit.ending = out.end(Err(status)).await;
-            return;
-        }
-    };
-    let link = if streaming {
-        let (read, write) = stream.into_split();
-        request.body = Body::wire(Incoming::request(read, reader));
-        Link::Write(write)
-    } else {
-        request.body = Body::single(body);
-        Link::Whole(stream)
-    };
-    let mut out = Out::new(link, call, shared.exchange);
-    let handler = pin!(oneshot(shared.service.clone(), request));
-    permit.ending = run(shared, &mut out, handler).await;
+    async move {
+        let shared = &*permit.shared;
+        let mut reader = Reader::new(shared.exchange.max_message, Role::Acceptor);
+        // What is matched is not named: it would have room for itself as long as the call lasts.
+        let mut body = match read_request(&mut stream, &mut reader, preface, shared).await {
+            Ok(body) => body,
+            Err(Unread::Silent(code)) => return stream.reset(code),
+            Err(Unread::Bad(status)) => {
+                let call = Running::new(origin, None);
+                let mut out = Out::new(Link::Whole(stream), call, shared.exchange);
+                permit.ends(out.end(Err(status)).await);
+                return out.reset(ResetCode::PROTOCOL_ERROR);
+            }
+        };
+        let deadline = reader.take_ttl().map(|ttl| {
+            let arrived = stream.arrived().unwrap_or_else(|| shared.runtime.now());
+            arrived + Duration::from_millis(ttl.into())
+        });
+        let call = Running::new(origin, deadline);
+        let mut request = Request { call: Some(call.clone()), deadline, ..Request::default() };
+        let streaming = match wire::decode_request(&mut body, &mut request) {
+            Ok(streaming) => streaming,
+            Err(error) => {
+                let status = Status::new(Code::BadRequest, error.to_string());
+                let mut out = Out::new(Link::Whole(stream), call, shared.exchange);
+                permit.ends(out.end(Err(status)).await);
+                return;
+            }
+        };
+        let link = if streaming {
+            let (read, write) = stream.into_split();
+            request.body = Body::wire(Incoming::request(read, reader));
+            Link::Write(write)
+        } else {
+            request.body = Body::single(body);
+            Link::Whole(stream)
+        };
+        let mut out = Out::new(link, call, shared.exchange);
+        let handler = pin!(oneshot(shared.service.clone(), request));
+        let ending = run(shared, &mut out, handler).await;
+        permit.ends(ending);
+    }
 }
 
 /// Why there is no request.
