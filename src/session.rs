@@ -184,8 +184,8 @@ impl Session {
         opened.await.map(|slot| Stream::new(shared.clone(), slot))
     }
 
-    /// Takes hold of the stream in a place that was [just opened](Opening::poll). Not made before: it is
-    /// long, and would be passed on from one to the next.
+    /// Takes hold of the stream in a place that was [just opened](Opening::poll). Not made before:
+    /// it is long, and would be passed on from one to the next.
     #[cfg(feature = "exchange")]
     #[inline]
     pub(crate) fn hold(&self, slot: Slot) -> Stream {
@@ -219,8 +219,7 @@ impl Session {
     /// Dropping the future loses no stream.
     pub async fn accept(&self) -> Option<Stream> {
         let shared = &self.handle.shared;
-        let accepted = shared.wait(List::Accept, accept).await;
-        accepted.map(|slot| Stream::new(shared.clone(), slot))
+        shared.wait(List::Accept, |state| accept(shared, state)).await
     }
 
     /// The streams that the peer opens, as a [`futures::Stream`].
@@ -405,8 +404,7 @@ impl futures::Stream for Incoming {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
         let this = &mut *self;
         let shared = &this.session.handle.shared;
-        let accepted = shared.poll_wait(List::Accept, &mut this.key, cx, accept);
-        accepted.map(|accepted| accepted.map(|slot| Stream::new(shared.clone(), slot)))
+        shared.poll_wait(List::Accept, &mut this.key, cx, |state| accept(shared, state))
     }
 }
 
@@ -503,10 +501,10 @@ fn open(state: &mut State) -> Option<Result<Slot, OpenError>> {
     Some(opened)
 }
 
-/// The place of the next stream, of which the caller takes hold at once.
-fn accept(state: &mut State) -> Option<Option<Slot>> {
+// Made where it is found: whoever is woken behind the lock may panic.
+fn accept(shared: &Arc<Shared>, state: &mut State) -> Option<Option<Stream>> {
     match state.core.accept() {
-        Some(slot) => Some(Some(slot)),
+        Some(slot) => Some(Some(Stream::new(shared.clone(), slot))),
         None if state.core.accepts_no_more() => Some(None),
         None => None,
     }

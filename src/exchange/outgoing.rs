@@ -112,8 +112,8 @@ impl Outgoing {
         Self { finish: true, ..Self::new() }
     }
 
-    /// Begins a message; the one before was sent, discarded or not finished. With room for so much that is made, and for a
-    /// payload of so many bytes if it is short.
+    /// Begins a message; the one before was sent, discarded or never ended. With room for so much
+    /// that is made, and for a payload of so many bytes if it is short.
     pub(crate) fn draft(
         &mut self,
         preface: &[u8],

@@ -68,8 +68,8 @@ impl Header {
         Ok(Self::with_kind(kind, bytes))
     }
 
-    /// What can be malformed. Apart from the rest, so that a header never is in a `Result` on its way
-    /// to who handles it: that would be written in small pieces and read back in large ones.
+    /// What can be malformed. Apart from the rest, so that a header never is in a `Result` on its
+    /// way to who handles it: that would be written in small pieces and read back in large ones.
     #[inline]
     pub(super) const fn decode_kind(bytes: &[u8; HEADER_LEN]) -> Result<Kind, HeaderError> {
         let [version, kind, ..] = *bytes;

@@ -13,7 +13,7 @@ use std::{
 /// Pushing deadlines in increasing order, the usual case, takes constant time.
 #[derive(Debug)]
 pub(crate) struct DeadlineQueue<K> {
-    /// Those that came in order: nothing of them is moved, which for a heap takes place on each push.
+    /// Those that came in order: they stay where they are put, which in a heap not even these do.
     lane: VecDeque<Deadline<K>>,
     /// Those that came before a later one.
     heap: BinaryHeap<Reverse<Deadline<K>>>,

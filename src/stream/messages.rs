@@ -95,8 +95,8 @@ impl Stream {
         Some(Remote { id: self.id()?, shared: self.handle.shared.clone(), slot })
     }
 
-    /// When something arrived last for this session, if that has a timer: what was read of the stream
-    /// did not arrive later.
+    /// When something arrived last for this session, if that has a timer: what was read of the
+    /// stream did not arrive later.
     #[cfg(feature = "rpc")]
     pub(crate) fn arrived(&self) -> Option<std::time::Instant> {
         self.handle.shared.arrived()
