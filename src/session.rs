@@ -197,7 +197,8 @@ impl Session {
     #[cfg(feature = "exchange")]
     pub(crate) fn opening(&self, read_until: Option<Instant>) -> Opening<'_> {
         let shared = &self.handle.shared;
-        Opening { shared, ticket: shared.ticket(List::Open), read_until }
+        let until = read_until.filter(|_| shared.timer().is_some());
+        Opening { ticket: shared.ticket(List::Open), read_until, until }
     }
 
     /// Opens a stream if that is possible now.
@@ -429,9 +430,10 @@ impl Drop for Incoming {
 /// One who opens a stream with something to send.
 #[cfg(feature = "exchange")]
 pub(crate) struct Opening<'a> {
-    shared: &'a Arc<Shared>,
     ticket: shared::Ticket<'a>,
     read_until: Option<Instant>,
+    /// The same, where the session has a timer to wake who waits.
+    until: Option<Instant>,
 }
 
 /// The place of a stream, which somebody has to [hold](Session::hold), and whether all was staged.
@@ -451,9 +453,8 @@ impl Opening<'_> {
         body: &mut bytes::Bytes,
         finish: bool,
     ) -> Poll<Opened> {
-        let Self { shared, ticket, read_until } = self;
-        let until = read_until.filter(|_| shared.timer().is_some());
-        ticket.poll_until(cx, until, |state| {
+        let Self { ticket, read_until, until } = self;
+        ticket.poll_until(cx, *until, |state| {
             let opened = open(state)?;
             Some(opened.map(|slot| {
                 state.core.be_patient(slot);
@@ -482,10 +483,8 @@ impl Opening<'_> {
         if self.waits() {
             return Poll::Ready(());
         }
-        let Self { shared, ticket, read_until } = self;
-        let until = read_until.filter(|_| shared.timer().is_some());
         let room = |state: &mut State| (state.core.room_to_open() > 0).then_some(());
-        ticket.poll_until(cx, until, room).map(drop)
+        self.ticket.poll_until(cx, self.until, room).map(drop)
     }
 }
 

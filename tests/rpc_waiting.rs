@@ -47,6 +47,16 @@ fn crowded(seed: u64, timer: bool) -> (World, Client, Session) {
     (world, client, near)
 }
 
+/// One comes, waits and goes: from then on it is known that there is a crowd.
+fn come_in_vain(world: &mut World, client: &Client) {
+    let client = client.clone();
+    let (task, _) = world.sim.spawn_flagged(async move {
+        let _ = say(&client, "x").await;
+    });
+    world.sim.settle();
+    world.sim.drop_task(task);
+}
+
 /// What is wrong with a call by itself is told at once, crowd or not.
 #[test]
 fn a_call_that_is_too_large_is_refused_at_once() {
@@ -88,12 +98,7 @@ fn a_turn_that_is_not_used_is_passed_on() {
             });
             world.sim.settle();
             if warm {
-                let wait = client.clone();
-                let (t, _) = world.sim.spawn_flagged(async move {
-                    let _ = say(&wait, "x").await;
-                });
-                world.sim.settle();
-                world.sim.drop_task(t);
+                come_in_vain(&mut world, &client);
             }
             let mut outs = Vec::new();
             let c = client.clone();
@@ -142,12 +147,7 @@ fn a_call_that_waits_may_be_dropped_after_any_poll() {
                     });
                     world.sim.settle();
                     if warm {
-                        let wait = client.clone();
-                        let (t, _) = world.sim.spawn_flagged(async move {
-                            let _ = say(&wait, "x").await;
-                        });
-                        world.sim.settle();
-                        world.sim.drop_task(t);
+                        come_in_vain(&mut world, &client);
                     }
                     let clock = world.runtime.clone();
                     let c = client.clone();

@@ -51,6 +51,8 @@ impl<S> Permit<S> {
         welcome.then(|| Self { shared: shared.clone(), ending: Ending::Cancelled })
     }
 
+    // Not an assignment where it is called: that drop reads what an async block assigns to what it
+    // captured, the compiler does not see, and warns.
     const fn ends(&mut self, ending: Ending) {
         self.ending = ending;
     }
